@@ -1,0 +1,1 @@
+"""Detectors that learn: anomaly baselines and model packages."""

@@ -1,0 +1,177 @@
+"""From what sensors publish to consecutive samples, and from those to windows of samples.
+
+`Sequence` puts a stream's chunks end to end: repeats, overlaps, late and unusable samples leave as `Late`, missing
+ones become `Gap`. `Rewindow` cuts windows for stages that look at samples. Latency: none, and one window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from operators.base import Windowed
+from operators.grid import Grid
+from pipeline.messages import (
+    NS,
+    Anchor,
+    Chunk,
+    Float32,
+    Gap,
+    Late,
+    LateReason,
+    Mark,
+    MarkReason,
+    Message,
+    Segment,
+    Stream,
+    Window,
+)
+
+_REMEMBERED_GAPS = 64
+
+
+class Sequence(Windowed):
+    """`Chunk` and `Mark` of one stream → `Segment`, `Gap`, `Late`.
+
+    Samples are cut and joined by their index alone. A chunk that starts behind what was already passed on is late
+    (its range was given up), a duplicate (its range was there) or an overlap (its head was there). An anchor that
+    would let time run backwards, or that moves it by more than a second, is refused with its chunk: a clock step is
+    a new stream. Infinite and not-a-number samples are missing samples.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._next: int | None = None
+        self._anchor: Anchor | None = None
+        self._gaps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_GAPS)
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """The last sample passed on: re-read after a restart, it tells a gap behind it from a fresh start."""
+        return {} if self._next is None else {self.stream.key: self._next - 1}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Put one chunk or mark in its place."""
+        if isinstance(message, Mark):
+            return list(self._mark(message))
+        if isinstance(message, Chunk):
+            return list(self._chunk(message))
+        raise TypeError(f"Sequence takes Chunk and Mark, not {type(message).__name__}")
+
+    def _mark(self, mark: Mark) -> Iterator[Message]:
+        if self._next is None:
+            self._next = mark.n0
+        n1 = max(mark.n1, self._next)
+        if n1 > self._next or mark.reason == "end":
+            yield self._gap(mark.anchor, n1, mark.reason)
+
+    def _chunk(self, chunk: Chunk) -> Iterator[Message]:
+        if len(chunk.samples) == 0:
+            yield self._late(chunk, chunk.n0, chunk.n0, "empty")
+            return
+        if self._next is None:
+            self._next = chunk.n0
+        refused = self._refusal(chunk)
+        if refused is not None:
+            yield self._late(chunk, chunk.n0, chunk.n1, refused)
+            return
+        if chunk.n0 < self._next:
+            behind = min(chunk.n1, self._next)
+            given_up = any(lo < behind and chunk.n0 < hi for lo, hi in self._gaps)
+            whole: LateReason = "overlap" if chunk.n1 > self._next else "duplicate"
+            yield self._late(chunk, chunk.n0, behind, "late" if given_up else whole)
+            if chunk.n1 <= self._next:
+                return
+        start = max(chunk.n0, self._next)
+        if start > self._next:
+            yield self._gap(chunk.anchor, start, "gap")
+        samples = chunk.samples[start - chunk.n0 :]
+        x = np.multiply(samples, np.float32(self.stream.scale), dtype=np.float32)
+        if samples.dtype.kind == "f" and not np.isfinite(x).all():
+            yield from self._finite_runs(chunk, start, x)
+            return
+        yield self._segment(chunk.anchor, start, x)
+
+    def _refusal(self, chunk: Chunk) -> LateReason | None:
+        if self._anchor is None or self._anchor == chunk.anchor or self._next is None:
+            return None
+        rate = self.stream.rate
+        if chunk.n0 >= self._next and chunk.t0_ns <= self._anchor.at(self._next - 1, rate):
+            return "time_backwards"
+        if abs(chunk.t0_ns - self._anchor.at(chunk.n0, rate)) > NS:
+            return "clock_jump"
+        return None
+
+    def _finite_runs(self, chunk: Chunk, start: int, x: Float32) -> Iterator[Message]:
+        good = np.isfinite(x).all(axis=1)
+        edges = [0, *(np.flatnonzero(np.diff(good)) + 1).tolist(), len(good)]
+        for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+            if good[lo]:
+                yield self._segment(chunk.anchor, start + lo, x[lo:hi])
+            else:
+                yield self._late(chunk, start + lo, start + hi, "not_finite")
+                yield self._gap(chunk.anchor, start + hi, "gap")
+
+    def _segment(self, anchor: Anchor, n0: int, x: Float32) -> Segment:
+        self._next, self._anchor = n0 + len(x), anchor
+        return Segment(self.stream, anchor, n0, x)
+
+    def _gap(self, anchor: Anchor, n1: int, reason: MarkReason) -> Gap:
+        assert self._next is not None
+        n0, self._next = self._next, n1
+        self._gaps.append((n0, n1))
+        return Gap(self.stream, anchor, n0, n1, reason)
+
+    def _late(self, chunk: Chunk, n0: int, n1: int, reason: LateReason) -> Late:
+        return Late(self.stream, chunk.anchor, n0, n1, reason)
+
+
+class Rewindow(Windowed):
+    """`Segment` and `Gap` of one stream → `Window` of samples, shape (length, channels), in the stream's unit.
+
+    A window starts at each multiple of `hop` samples from the stream's start. Where samples are missing, one
+    incomplete window stands for all that are lost.
+
+    Args:
+        stream: the stream to cut.
+        length: samples per window.
+        hop: samples between window starts.
+    """
+
+    memory_s: ClassVar[float] = 1.0
+
+    def __init__(self, stream: Stream, length: int, hop: int) -> None:
+        self.stream = stream
+        self._grid = Grid(length, hop, stream.channels)
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """Start of the next window."""
+        n = self._grid.needs_from()
+        return {} if n is None else {self.stream.key: n}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Cut what this message completes."""
+        if isinstance(message, Segment):
+            return [window(message, n0, x.copy()) for n0, x in self._grid.feed(message)]
+        if isinstance(message, Gap):
+            lost = self._grid.gap(message)
+            return [] if lost is None else [missing(message, *lost)]
+        raise TypeError(f"Rewindow takes Segment and Gap, not {type(message).__name__}")
+
+
+def window(segment: Segment, n0: int, values: Float32, length: int | None = None) -> Window:
+    """A complete window that this segment has completed; it ends `length` (default: len(values)) samples after n0."""
+    n1 = n0 + (len(values) if length is None else length)
+    return Window(segment.stream, n0, n1, end_ns(segment.anchor, n1, segment.stream), values)
+
+
+def missing(gap: Gap, n0: int, n1: int) -> Window:
+    """The incomplete window that stands for all that a gap has made impossible."""
+    return Window(gap.stream, n0, n1, end_ns(gap.anchor, n1, gap.stream), np.empty((0, 0), np.float32), complete=False)
+
+
+def end_ns(anchor: Anchor, n1: int, stream: Stream) -> int:
+    """End of a window in event time, by the anchor of its last sample."""
+    return anchor.at(n1, stream.rate)
