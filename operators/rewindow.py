@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from operators.base import Windowed
 from operators.grid import Grid
@@ -105,9 +107,9 @@ class Sequence(Windowed):
         return None
 
     def _finite_runs(self, chunk: Chunk, start: int, x: Float32) -> Iterator[Message]:
-        good = np.isfinite(x).all(axis=1)
+        good: NDArray[np.bool_] = np.all(np.isfinite(x), axis=1)
         edges = [0, *(np.flatnonzero(np.diff(good)) + 1).tolist(), len(good)]
-        for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+        for lo, hi in pairwise(edges):
             if good[lo]:
                 yield self._segment(chunk.anchor, start + lo, x[lo:hi])
             else:

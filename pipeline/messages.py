@@ -395,6 +395,21 @@ class DeadLetter:
         return len(self.value)
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A result as the durable `out` log keeps it and sinks read it.
+
+    `seq` is its place in the log; `id` is deterministic: a record with an id already there replaces the older one.
+    """
+
+    seq: int
+    topic: str
+    machine: str
+    t_ns: int
+    id: str
+    body: Mapping[str, Any]
+
+
 Result: TypeAlias = Feature | Score | MachineState | Alarm | Health | Late | DeadLetter
 Message: TypeAlias = Input | Segment | Gap | Window | Result
 
