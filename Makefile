@@ -1,0 +1,67 @@
+# stethos: every job in one word. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS_ARG = $(if $(SECONDS_GIVEN),--for $(SECONDS_GIVEN),)
+# bash sets SECONDS itself; only a value given on make's command line or in its environment counts
+SECONDS_GIVEN := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),)
+
+.PHONY: help demo test test-full bench check lint types clean install install-test servers lock docs
+
+help: ## list these jobs
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: install ## install, then play real recordings through the pipeline until Ctrl-C; SECONDS=60 ends by itself
+	@$(BIN)/stethos demo $(SECONDS_ARG)
+
+test: install-test servers ## all tests but the slow ones; installs what they need
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-full: install-test servers ## all tests, slow ones too; goes on where it stopped
+	@$(BIN)/python scripts/test_full.py $(PYTEST_ARGS)
+
+bench: install-test ## measure speed and memory, each beside its peer or limit
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+check: install-test ## lint, types, licences, size
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/licences.py --check
+
+install: $(VENV)/.demo ## what `make demo` needs
+
+install-test: $(VENV)/.test ## what `make test` needs
+
+servers: install-test ## real Kafka, InfluxDB, Prometheus, browser and sound device for the tests
+	@scripts/install-servers
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stethos needs Python 3.11 or later; name one with make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV) || { echo "python venv is missing: install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r locks/uv.lock
+
+$(VENV)/.demo: locks/demo.lock | $(BIN)/uv
+	@echo "installing stethos into $(VENV) …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/demo.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: locks/test.lock $(VENV)/.demo
+	@scripts/install-servers --build-dependencies
+	@echo "installing what the tests need …"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/test.lock
+	@touch $@
+
+lock: | $(BIN)/uv ## make the lock files anew: versions and hashes, no addresses
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o locks/uv.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build -o locks/demo.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra dev --extra kafka --extra influxdb --extra microphone --extra models --extra simulate -o locks/test.lock
+
+docs: install-test ## write the generated parts of README and ARCHITECTURE anew
+	@$(BIN)/python scripts/generate_docs.py
+
+clean: ## remove the environment and everything that was written here
+	rm -rf $(VENV) var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

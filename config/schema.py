@@ -1,0 +1,190 @@
+"""What a configuration may say: one closed schema, units in the names, unknown keys refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+SCHEMA_VERSION = 1
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""A machine's or sensor's name: letters, digits, `_`, `.`, `-`; it becomes a Kafka key, a file name and a label."""
+
+
+class Closed(BaseModel):
+    """Base of all parts: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlaybackSource(Closed):
+    """Recordings that are played as if they were a sensor."""
+
+    type: Literal["playback"]
+    files: tuple[Path, ...] = Field(min_length=1)
+    speed: float = Field(1.0, ge=0, description="real-time factor; 0 plays as fast as possible")
+    start_s: float = Field(0.0, ge=0, description="seconds into each file at which to begin")
+    end_s: float | None = Field(None, gt=0, description="seconds into each file at which to end")
+    pause_s: float = Field(0.0, ge=0, description="silence between files, stated in the stream by a mark")
+    loop: bool = False
+    chunk_s: float = Field(0.1, gt=0, le=0.5)
+    start_ns: int | None = Field(None, ge=0, description="event time of the first sample; default: the clock at start")
+
+
+class MicrophoneSource(Closed):
+    """A sound device."""
+
+    type: Literal["microphone"]
+    device: str = Field(description="part of the device's name as `stethos doctor` lists it")
+    chunk_s: float = Field(0.1, ge=0.01, le=0.5)
+
+
+class SimulatorSource(Closed):
+    """One sensor of the simulated shop."""
+
+    type: Literal["simulator"]
+    seed: int = 0
+    speed: float = Field(1.0, ge=0, description="real-time factor; 0 runs as fast as possible")
+    minutes: float = Field(10.0, gt=0)
+    start_ns: int | None = Field(None, ge=0)
+
+
+SourceConfig = Annotated[PlaybackSource | MicrophoneSource | SimulatorSource, Field(discriminator="type")]
+
+
+class Persistence(Closed):
+    """How long a score must exceed its threshold before an alarm is raised, and stay below before it is cleared."""
+
+    k: int = Field(3, ge=1, description="so many")
+    n: int = Field(5, ge=1, description="of so many consecutive scores above the threshold raise the alarm")
+    smoothing: float = Field(0.2, gt=0, le=1, description="weight of the newest score in the running mean")
+    clear_below: float = Field(0.8, gt=0, le=1, description="share of the threshold below which an alarm may clear")
+    clear_after_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> Persistence:
+        if self.k > self.n:
+            raise ValueError(f"k = {self.k} of n = {self.n} can never be reached: make k at most n")
+        return self
+
+
+class Severity(Closed):
+    """What ISO 10816-3 needs to know to put a machine's vibration into a zone."""
+
+    group: Literal[1, 2]
+    support: Literal["rigid", "flexible"]
+    power_kw: float = Field(gt=0)
+    speed_rpm: float = Field(gt=0)
+
+
+class Sensor(Closed):
+    """A device on a machine."""
+
+    name: Name
+    modality: Literal["acoustic", "stethoscope", "vibration", "frames"]
+    rate_hz: float = Field(gt=0, le=1_000_000, description="samples (or frames) per second")
+    unit: str = Field(min_length=1, description='unit of sample × scale: "Pa", "FS", "m/s2", "mg", "g", "image"')
+    scale: float | None = Field(None, gt=0, description="unit per count; default: full scale = 1 for sound, else 1")
+    channels: int = Field(1, ge=1, le=64)
+    source: SourceConfig | None = Field(None, description="absent where another process publishes this sensor")
+    baseline: Path | None = Field(None, description="folder of a commissioned baseline")
+
+
+class Machine(Closed):
+    """A machine and its inventory of sensors."""
+
+    name: Name
+    sensors: tuple[Sensor, ...] = Field(min_length=1, alias="sensor")
+    persistence: Persistence = Persistence()
+    severity: Severity | None = None
+    align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
+    alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
+
+    @model_validator(mode="after")
+    def _sensors_differ(self) -> Machine:
+        names = [sensor.name for sensor in self.sensors]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"sensor names of machine '{self.name}' are used twice: {', '.join(sorted(twice))}")
+        return self
+
+
+class Engine(Closed):
+    """How the lanes are run."""
+
+    state_dir: Path = Path("var/state")
+    shards: int = Field(0, ge=0, le=256, description="processes; 0: one up to 100 sensors, then one per core")
+    queue_bytes: int = Field(64_000_000, ge=1_000_000, description="raw data waiting for the lanes, over all sensors")
+    out_retention_h: float = Field(72, gt=0, description="how long results stay in the log after all sinks read them")
+
+
+class Recording(Closed):
+    """The ring of recordings that serves replay and evidence."""
+
+    enabled: bool = True
+    folder: Path = Path("var/recordings")
+    ring_bytes: int = Field(4_000_000_000, ge=10_000_000)
+    rotate_s: float = Field(900, ge=1)
+    rotate_bytes: int = Field(512_000_000, ge=1_000_000)
+
+
+class Evidence(Closed):
+    """What is kept of the time around an alarm."""
+
+    enabled: bool = True
+    folder: Path = Path("var/evidence")
+    before_s: float = Field(5.0, ge=0, le=60)
+    after_s: float = Field(3.0, ge=0, le=60)
+
+
+class Status(Closed):
+    """The status page and `/metrics`."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(8420, ge=0, le=65535)
+
+
+class InfluxSinkConfig(Closed):
+    """InfluxDB 2."""
+
+    type: Literal["influxdb"]
+    url: str
+    org: str
+    bucket: str
+    token: SecretStr = Field(description='or "env:NAME" to read it from the environment')
+    topics: tuple[str, ...] = ("score", "feature", "alarm", "health")
+
+
+class JournalSinkConfig(Closed):
+    """Results as JSON lines, appended as they come."""
+
+    type: Literal["jsonl"]
+    path: Path
+    topics: tuple[str, ...] = ("score", "alarm", "health")
+
+
+SinkConfig = Annotated[InfluxSinkConfig | JournalSinkConfig, Field(discriminator="type")]
+
+
+class Settings(Closed):
+    """A whole configuration file."""
+
+    schema_version: Literal[1]
+    site: Name = "site"
+    machines: tuple[Machine, ...] = Field(min_length=1, alias="machine")
+    engine: Engine = Engine()
+    recording: Recording = Recording()
+    evidence: Evidence = Evidence()
+    status: Status = Status()
+    sinks: tuple[SinkConfig, ...] = Field((), alias="sink")
+
+    @model_validator(mode="after")
+    def _machines_differ(self) -> Settings:
+        names = [machine.name for machine in self.machines]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"machine names are used twice: {', '.join(sorted(twice))}")
+        return self

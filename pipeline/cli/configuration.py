@@ -1,0 +1,78 @@
+"""`stethos config check|show|migrate|schema|example`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import click
+
+import config as configuration
+from pipeline.errors import ConfigError
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group()
+def config() -> None:
+    """Check, show and migrate configuration files."""
+
+
+@config.command()
+@_FILE
+def check(file: Path) -> None:
+    """Validate a configuration and the files that it names."""
+    settings = configuration.load(file)
+    missing = [
+        f"{file}: machine {m.name}, sensor {s.name}: {kind} {path}: no such file or folder"
+        for m in settings.machines
+        for s in m.sensors
+        for kind, path in [
+            *(("file", p) for p in getattr(s.source, "files", ())),
+            *((("baseline", s.baseline),) if s.baseline else ()),
+        ]
+        if not Path(path).exists()
+    ]
+    if missing:
+        raise ConfigError("\n".join(missing))
+    sensors = sum(len(m.sensors) for m in settings.machines)
+    click.echo(f"{file}: fine: {len(settings.machines)} machines, {sensors} sensors, {len(settings.sinks)} sinks")
+
+
+@config.command()
+@_FILE
+def show(file: Path) -> None:
+    """Print the effective configuration, defaults filled in and secrets masked."""
+    click.echo(json.dumps(configuration.effective(configuration.load(file)), indent=2))
+
+
+@config.command()
+@_FILE
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+def migrate(file: Path, dry_run: bool) -> None:
+    """Bring an older configuration to the present schema; the old file is kept beside it as FILE.bak."""
+    text = file.read_text(encoding="utf-8")
+    new = configuration.migrate_text(text, str(file))
+    configuration.build(tomllib.loads(new), file)
+    if new == text:
+        click.echo(f"{file}: already of the present version")
+        return
+    click.echo("".join(difflib.unified_diff(text.splitlines(True), new.splitlines(True), str(file), "migrated")))
+    if not dry_run:
+        file.with_suffix(file.suffix + ".bak").write_text(text, encoding="utf-8")
+        file.write_text(new, encoding="utf-8")
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of configuration files."""
+    click.echo(json.dumps(configuration.json_schema(), indent=2))
+
+
+@config.command()
+def example() -> None:
+    """Print a commented configuration to start from."""
+    click.echo(resources.files("config").joinpath("example.toml").read_text(encoding="utf-8"))

@@ -1,0 +1,72 @@
+"""The command `stethos` and what all its commands share: exit codes, errors, JSON."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from pipeline.errors import StethosError
+
+_COMMANDS = {
+    "alarms": "pipeline.cli.results",
+    "commission": "pipeline.cli.learn",
+    "config": "pipeline.cli.configuration",
+    "demo": "pipeline.cli.demo",
+    "dlq": "pipeline.cli.results",
+    "doctor": "pipeline.cli.doctor",
+    "graph": "pipeline.cli.tables",
+    "journal": "pipeline.cli.results",
+    "record": "pipeline.cli.run",
+    "recover": "pipeline.cli.replay",
+    "replay": "pipeline.cli.replay",
+    "run": "pipeline.cli.run",
+    "simulate": "pipeline.cli.simulate",
+    "topics": "pipeline.cli.tables",
+    "validate": "pipeline.cli.learn",
+    "watch": "pipeline.cli.watch",
+}
+"""Command → module, so that `stethos --help` starts fast and an extra is only needed by the command that uses it."""
+
+
+class Lazy(click.Group):
+    """Imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stethos")
+def stethos() -> None:
+    """Listens to machines: records, learns what is normal, raises alarms, replays.
+
+    Exit codes: 0 success, 1 a check failed, 2 wrong use.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; errors of ours are one readable line, not a traceback."""
+    try:
+        result: Any = stethos.main(args=args, standalone_mode=False)
+    except StethosError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,180 @@
+"""The embedded engine: one box, no server. Sources feed shards, inline or in processes; sinks read the durable log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from connectors.base import Resume
+from pipeline.clock import Clock
+from pipeline.intake import Intake, Resumable
+from pipeline.messages import NS
+from pipeline.shard import Shard
+from pipeline.shard_process import ShardProcess
+from pipeline.stages import LaneSettings
+from pipeline.state import Store
+
+SLICE_NS = 5_000_000
+SENSORS_PER_PROCESS = 100
+
+BuildShard = Callable[[str, Sequence[LaneSettings]], Shard]
+"""Makes the shard of a name and its machines; called in the process that runs it."""
+
+
+def shard_count(asked: int, sensors: int) -> int:
+    """How many processes: as asked, else one up to 100 sensors and one per core beyond."""
+    if asked:
+        return asked
+    return 1 if sensors <= SENSORS_PER_PROCESS else os.cpu_count() or 1
+
+
+def share_out(machines: Sequence[LaneSettings], count: int) -> list[list[LaneSettings]]:
+    """Machines to shards, evenly by their sensors; the same every time."""
+    shares: list[list[LaneSettings]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for lane in sorted(machines, key=lambda m: (-len(m.machine.sensors), m.machine.name)):
+        least = loads.index(min(loads))
+        shares[least].append(lane)
+        loads[least] += len(lane.machine.sensors)
+    return shares
+
+
+class Embedded:
+    """Runs sources through lanes on this box.
+
+    Args:
+        machines: the lanes' settings.
+        sources: where inputs come from.
+        store: the engine's own connection to the durable state.
+        clock: the host's, or a manual one.
+        build: makes a shard.
+        queue_bytes: raw data that may wait, over all sensors.
+        shards: number of processes; 1 runs the lanes inline.
+    """
+
+    def __init__(
+        self,
+        machines: Sequence[LaneSettings],
+        sources: Sequence[Resumable],
+        store: Store,
+        clock: Clock,
+        build: BuildShard,
+        queue_bytes: int,
+        shards: int = 1,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._intake = Intake(sources, queue_bytes)
+        self._queue_bytes = queue_bytes
+        self._stop = threading.Event()
+        self._inline: Shard | None = None
+        self._processes: list[ShardProcess] = []
+        self._route: dict[str, ShardProcess] = {}
+        if shards == 1:
+            self._inline = build("shard-0", machines)
+        else:
+            for number, share in enumerate(share_out(machines, shards)):
+                name = f"shard-{number}"
+                process = ShardProcess(name, lambda name=name, share=share: build(name, share))  # type: ignore[misc]
+                self._processes.append(process)
+                self._route |= {lane.machine.name: process for lane in share}
+
+    @property
+    def errors(self) -> list[str]:
+        """What the sources that are down say."""
+        return self._intake.errors()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run the lanes."""
+        return [process.pid for process in self._processes] or [os.getpid()]
+
+    def stop(self) -> None:
+        """Ask the loop to end after the present slice; may be called from a signal handler or a thread."""
+        self._stop.set()
+
+    def stop_on_signals(self) -> None:
+        """End gracefully on SIGINT and SIGTERM."""
+
+        def handle(_signal: int, _frame: FrameType | None) -> None:
+            self.stop()
+
+        signal.signal(signal.SIGINT, handle)
+        signal.signal(signal.SIGTERM, handle)
+
+    def run(self, for_s: float | None = None, every_s: Callable[[], None] | None = None) -> None:
+        """Feed the lanes until the sources end, the time is up or `stop` is called; then checkpoint.
+
+        Args:
+            for_s: stop after so many seconds.
+            every_s: called about once a second (watchdog, status).
+        """
+        began = self._clock.now_ns()
+        resume = {key: Resume(p.epoch, p.anchor, p.n) for key, p in self._store.positions().items()}
+        self._intake.open(resume, began)
+        second = began
+        try:
+            while not self._stop.is_set():
+                now = self._clock.now_ns()
+                if for_s is not None and now - began >= for_s * NS:
+                    break
+                if every_s is not None and now >= second:
+                    second = now + NS
+                    every_s()
+                self._intake.poll(now)
+                busy = self._slice(now)
+                self._tick()
+                if not busy:
+                    if self._intake.exhausted:
+                        break
+                    wait = min(self._intake.wake_ns(now) - self._clock.now_ns(), 20_000_000)
+                    if wait > 0:
+                        self._clock.sleep(wait / NS)
+        finally:
+            self._close()
+
+    def _slice(self, began: int) -> bool:
+        """Hand waiting inputs on for about 5 ms; says whether there were any."""
+        busy = False
+        while True:
+            if self._processes and sum(p.waiting_bytes for p in self._processes) > self._queue_bytes:
+                self._clock.sleep(0.002)
+                return True
+            message = self._intake.take()
+            if message is None:
+                return busy
+            busy = True
+            if self._inline is not None:
+                self._inline.take(message)
+            else:
+                machine = message.machine if hasattr(message, "machine") else message.stream.machine
+                if machine in self._route:
+                    self._route[machine].take(message)
+            if self._clock.now_ns() - began > SLICE_NS:
+                return True
+
+    def _tick(self) -> None:
+        if self._inline is not None:
+            self._inline.tick()
+        for process in self._processes:
+            process.flush()
+            if not process.alive:
+                raise RuntimeError(
+                    f"{process.name} has died; its lanes resume from the durable state at the next start"
+                )
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of the intake."""
+        return {"counts": dict(self._intake.counts), "waiting_bytes": self._intake.waiting_bytes}
+
+    def _close(self) -> None:
+        self._intake.close()
+        if self._inline is not None:
+            self._inline.close()
+        for process in self._processes:
+            process.stop()
+        self._store.put_metrics("intake", self.metrics())

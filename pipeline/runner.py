@@ -1,0 +1,328 @@
+"""The lane: all stages of one machine, fed message by message. All judgement about failure and routing is here.
+
+A lane is deterministic: the same inputs per sensor give the same results, whatever the interleaving of its sensors.
+It does no I/O; what is durable, and when, is the shard's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from operators.base import Stateful, Windowed
+from operators.blocks import Blocks
+from pipeline import codec
+from pipeline.messages import (
+    Anchor, Chunk, Context, DeadLetter, Decision, Feature, Image, Input, Late, Mark, Message, Result, Score, Stream,
+)  # fmt: skip
+from pipeline.stages import LaneSettings, Mismatch, Switchable
+from pipeline.topics import BY_NAME, RAW_OF
+from pipeline.topology import STAGES, Stage
+
+SNAPSHOT_VERSION = 1
+MAX_CHUNK_BYTES = 900_000
+MAX_DEAD_LETTERS = 100
+"""Dead letters kept per stream and reason; more of the same are counted only."""
+
+
+class Node:
+    """A stage's operator in this lane, with the nodes that take its results."""
+
+    __slots__ = ("key", "operator", "resampler", "routes", "seen", "stage")
+
+    def __init__(self, stage: Stage, key: str, operator: Windowed | Stateful) -> None:
+        self.stage = stage
+        self.key = key
+        self.operator = operator
+        self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
+        self.seen: dict[str, int] = {}
+        self.resampler: Blocks | None = None
+
+
+class StreamGraph:
+    """The nodes of one stream and how far it has come."""
+
+    __slots__ = ("anchor", "ended", "entry", "n1", "nodes", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.nodes: list[Node] = []
+        self.entry: list[Node] = []
+        self.anchor = Anchor(0, 0)
+        self.n1 = 0
+        self.ended = False
+
+
+class Lane:
+    """All stages of one machine.
+
+    Args:
+        settings: the machine's configuration and artefacts.
+        clock_ns: if given, the time spent in each stage is measured with it (costs about 1 µs a message and stage).
+    """
+
+    def __init__(self, settings: LaneSettings, clock_ns: Callable[[], int] | None = None) -> None:
+        self.settings = settings
+        self.machine = settings.machine.name
+        self.event_ns = 0
+        self.counts: Counter[str] = Counter()
+        self.spent_ns: Counter[str] = Counter()
+        self._clock_ns = clock_ns
+        self._streams: dict[str, StreamGraph] = {}
+        self._refused: dict[tuple[str, int], Mismatch] = {}
+        self._nodes: dict[str, Node] = {}  # of machines and conditions
+        self._restored: dict[str, Any] = {}
+        self._input: Input | None = None
+        self._decisions: list[Decision] = []
+        self._keyed_stages = [s for s in STAGES if s.scope != "stream" and s.make(settings, None) is not None]
+
+    # intake ------------------------------------------------------------------------------------------------------
+
+    def process(self, message: Input) -> list[Result]:
+        """Take one input in; returns what follows from it. Never raises for what the message contains."""
+        out: list[Result] = []
+        self._input = message
+        if isinstance(message, Decision):
+            self._decide(message)
+        elif isinstance(message, Context):
+            self.counts["in.context"] += 1
+            self.event_ns = max(self.event_ns, message.t_ns)
+        else:
+            self._take(message, out)
+        self._input = None
+        return out
+
+    def _take(self, message: Chunk | Image | Mark, out: list[Result]) -> None:
+        stream = message.stream
+        self.counts["in." + stream.modality] += 1
+        if message.nbytes > MAX_CHUNK_BYTES:
+            self._dead(message, "too_large", f"{message.nbytes} bytes, the limit is {MAX_CHUNK_BYTES}", out)
+            return
+        graph = self._streams.get(stream.sensor)
+        if graph is None or graph.stream is not stream:
+            graph = self._graph(message, graph, out)
+            if graph is None:
+                return
+        if isinstance(message, Chunk):
+            shape = message.samples.shape
+            if len(shape) != 2 or shape[1] != stream.channels or message.samples.dtype.str != stream.dtype:
+                got = f"{message.samples.dtype.str} of shape {shape}"
+                self._dead(message, "wrong_shape", f"samples are {got}, the stream says {stream.dtype}", out)
+                return
+        graph.anchor = message.anchor
+        graph.n1 = max(graph.n1, message.n1)
+        self.event_ns = max(self.event_ns, message.t1_ns)
+        for node in graph.entry:
+            self._run(node, message, out)
+        if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
+            self._end(graph, out)
+
+    def _graph(self, message: Chunk | Image | Mark, graph: StreamGraph | None, out: list[Result]) -> StreamGraph | None:
+        stream = message.stream
+        if graph is not None and stream == graph.stream:
+            return graph
+        if graph is not None and stream.epoch < graph.stream.epoch:
+            late = Late(stream, message.anchor, message.n0, message.n1, "late")
+            self.counts["late.late"] += 1
+            out.append(late)
+            return None
+        if graph is not None and stream.epoch == graph.stream.epoch:
+            self._dead(message, "stream_changed", f"epoch {stream.epoch} said {graph.stream}, now {stream}", out)
+            return None
+        wrong = self._refused.get(stream.key) or self.settings.mismatch(stream)
+        if wrong is not None:
+            self._refused[stream.key] = wrong
+            self._dead(message, wrong.reason, wrong.detail, out)
+            return None
+        if graph is not None and not graph.ended:
+            end = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "end")
+            for node in graph.entry:
+                self._run(node, end, out)
+            self._end(graph, out)
+        return self._open(stream)
+
+    def _open(self, stream: Stream) -> StreamGraph:
+        """Build the stream's part of the graph; later stages find their readers by topic."""
+        graph = StreamGraph(stream)
+        raw = RAW_OF[stream.modality]
+        writers: list[Node] = []
+        for stage in STAGES:
+            if stage.scope != "stream" or stream.modality not in stage.modalities:
+                continue
+            operator = stage.make(self.settings, stream)
+            if operator is None:
+                continue
+            node = Node(stage, f"{stage.name}|{stream.sensor}|{stream.epoch}", operator)
+            self._wire(node)
+            if raw in stage.reads:
+                graph.entry.append(node)
+            for writer in writers:
+                self._connect(writer, node)
+            writers.append(node)
+        graph.nodes = writers
+        self._streams[stream.sensor] = graph
+        if isinstance(self._input, Chunk | Image | Mark):
+            graph.anchor, graph.n1 = self._input.anchor, self._input.n0
+        for decision in self._decisions:
+            self._apply(decision, graph)
+        return graph
+
+    def _wire(self, node: Node) -> None:
+        """Say for each type of result whether it leaves the lane and which keyed stages take it."""
+        for name in node.stage.writes:
+            topic = BY_NAME[name]
+            keyed = [s for s in self._keyed_stages if name in s.reads]
+            for kind in topic.carries:
+                node.routes[kind] = (topic.kind == "out", [], keyed)
+
+    def _connect(self, writer: Node, reader: Node) -> None:
+        for name in writer.stage.writes:
+            if name in reader.stage.reads:
+                for kind in BY_NAME[name].carries:
+                    writer.routes[kind][1].append(reader)
+                reader.resampler = writer.operator if isinstance(writer.operator, Blocks) else writer.resampler
+
+    # running -----------------------------------------------------------------------------------------------------
+
+    def _run(self, node: Node, message: Message, out: list[Result]) -> None:
+        stateful = isinstance(node.operator, Stateful)
+        if stateful:
+            name, t_ns = _identity(message)
+            if t_ns <= node.seen.get(name, -1):
+                return  # the snapshot that this operator was restored from includes the message
+        try:
+            if self._clock_ns is None:
+                produced = tuple(node.operator.process(message))
+            else:
+                began = self._clock_ns()
+                produced = tuple(node.operator.process(message))
+                self.spent_ns[node.stage.name] += self._clock_ns() - began
+        except Exception as error:  # noqa: BLE001 - the one place where whatever an operator raises becomes a dead letter
+            self._fail(node, error, out)
+            return
+        if stateful:
+            node.seen[name] = t_ns
+        self.counts["stage." + node.stage.name] += 1
+        self._route(node, produced, out)
+
+    def _route(self, node: Node, produced: Iterable[Message], out: list[Result]) -> None:
+        for item in produced:
+            leaves, children, keyed = node.routes[type(item)]
+            if leaves:
+                if isinstance(item, Late):
+                    self.counts["late." + item.reason] += 1
+                out.append(item)  # type: ignore[arg-type]
+            for child in children:
+                self._run(child, item, out)
+            for stage in keyed:
+                self._run(self._keyed(stage, item), item, out)
+
+    def _keyed(self, stage: Stage, item: Message) -> Node:
+        key = stage.name
+        if stage.scope == "condition":
+            assert isinstance(item, Score | Feature)
+            what = item.detector if isinstance(item, Score) else item.name
+            key = f"{stage.name}|{'+'.join(item.sensors)}|{what}"
+        node = self._nodes.get(key)
+        if node is None:
+            operator = stage.make(self.settings, None)
+            assert operator is not None
+            node = Node(stage, key, operator)
+            self._wire(node)
+            self._nodes[key] = node
+            saved = self._restored.pop(key, None)
+            if saved is not None and isinstance(operator, Stateful):
+                operator.restore(saved["state"])
+                node.seen = {name: int(t) for name, t in saved["seen"].items()}
+        return node
+
+    def _fail(self, node: Node, error: Exception, out: list[Result]) -> None:
+        """An operator raised: keep the input as a dead letter and start the operator afresh."""
+        source = self._input
+        assert source is not None
+        stream = getattr(source, "stream", None)
+        self._dead(source, "operator_error", f"{node.stage.name}: {type(error).__name__}: {error}", out)
+        fresh = node.stage.make(self.settings, stream if node.stage.scope == "stream" else None)
+        if fresh is not None:
+            node.operator = fresh
+
+    def _dead(self, message: Input, reason: str, error: str, out: list[Result]) -> None:
+        self.counts["dead." + reason] += 1
+        stream = getattr(message, "stream", None)
+        tally = f"kept.{reason}.{stream.sensor if stream else ''}"
+        self.counts[tally] += 1
+        if self.counts[tally] <= MAX_DEAD_LETTERS:
+            headers, value = codec.encode(message)
+            topic = codec.topic_of(message)
+            out.append(DeadLetter(topic, self.machine, reason, error, tuple(headers), bytes(value)))
+
+    def _end(self, graph: StreamGraph, out: list[Result]) -> None:
+        graph.ended = True
+        for node in graph.nodes:
+            if isinstance(node.operator, Windowed):
+                self._route(node, tuple(node.operator.flush()), out)
+
+    # decisions ---------------------------------------------------------------------------------------------------
+
+    def _decide(self, decision: Decision) -> None:
+        if any(known.id == decision.id for known in self._decisions):
+            return
+        self.counts["in.decision"] += 1
+        self._decisions.append(decision)
+        for graph in self._streams.values():
+            self._apply(decision, graph)
+
+    def _apply(self, decision: Decision, graph: StreamGraph) -> None:
+        for node in graph.nodes:
+            if isinstance(node.operator, Switchable):
+                node.operator.switch(decision)
+
+    # durability --------------------------------------------------------------------------------------------------
+
+    def needs_from(self) -> dict[str, tuple[Stream, Anchor, int, bool]]:
+        """For each sensor: its stream, newest anchor, first sample still needed, and whether the stream has ended."""
+        needed: dict[str, tuple[Stream, Anchor, int, bool]] = {}
+        shared: dict[tuple[str, int], int] = {}
+        for node in self._nodes.values():
+            if isinstance(node.operator, Windowed):
+                for key, n in node.operator.needs_from().items():
+                    shared[key] = min(n, shared.get(key, n))
+        for sensor, graph in self._streams.items():
+            n = graph.n1
+            if graph.ended:
+                needed[sensor] = (graph.stream, graph.anchor, n, True)
+                continue
+            for node in graph.nodes:
+                if not isinstance(node.operator, Windowed):
+                    continue
+                for first in node.operator.needs_from().values():
+                    n = min(n, node.resampler.needed_for(first) if node.resampler else first)
+            needed[sensor] = (graph.stream, graph.anchor, max(0, min(n, shared.get(graph.stream.key, n))), False)
+        return needed
+
+    def snapshot(self) -> bytes:
+        """The stateful operators' states, with the event times that they include."""
+        states: dict[str, Any] = dict(self._restored)
+        for key, node in self._nodes.items():
+            if isinstance(node.operator, Stateful):
+                states[key] = {"state": node.operator.snapshot(), "seen": dict(node.seen)}
+        body = {"version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states}
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over what a lane of the same machine had learned. Call before the first input."""
+        body: Mapping[str, Any] = orjson.loads(snapshot)
+        self.event_ns = int(body["event_ns"])
+        self._restored = dict(body["states"])
+
+
+def _identity(message: Message) -> tuple[str, int]:
+    """What a stateful operator takes in: the name of its input stream, and the event time."""
+    if isinstance(message, Score):
+        return "+".join(message.sensors) + "|" + message.detector, message.t_end_ns
+    if isinstance(message, Feature):
+        return "+".join(message.sensors) + "|" + message.name, message.t_end_ns
+    raise TypeError(f"a stateful stage cannot read {type(message).__name__}")

@@ -1,0 +1,215 @@
+"""The shard: lanes of some machines in one process, and what of their work is durable when.
+
+Order on disk: results (within 50 ms, alarms at once), then snapshots, then positions (every second); where the shard
+records, a position moves only once its samples are on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline import codec
+from pipeline.clock import Clock
+from pipeline.errors import DecodeError, StethosError
+from pipeline.headers import Headers
+from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result
+from pipeline.results import record_of
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
+from pipeline.state import Command, Position, Store
+
+RESULTS_EVERY_NS = 50_000_000
+CHECKPOINT_EVERY_NS = 1_000_000_000
+
+
+class Tap(Protocol):
+    """What the shard shows every input to before it is used: the recording."""
+
+    def write(self, message: Input, now_ns: int) -> None:
+        """Keep one input."""
+        ...
+
+    def sync(self) -> None:
+        """Bring everything to disk."""
+        ...
+
+    def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> None:
+        """Begin a new file if it is time for one."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file."""
+        ...
+
+
+class Shard:
+    """Runs lanes and keeps their durable order.
+
+    Args:
+        name: of the shard, for metrics.
+        machines: the lanes' settings.
+        store: this process's connection to the durable state.
+        clock: for the commit rhythm.
+        tap: the recording, if one is kept.
+        measure: whether the time spent per stage is measured.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        machines: Sequence[LaneSettings],
+        store: Store,
+        clock: Clock,
+        tap: Tap | None = None,
+        measure: Callable[[], int] | None = None,
+    ) -> None:
+        self.name = name
+        self.lanes = {m.machine.name: Lane(m, measure) for m in machines}
+        self.counts: dict[str, int] = {}
+        self.latency_ns: list[int] = []
+        self._store = store
+        self._clock = clock
+        self._tap = tap
+        self._pending: list[Record] = []
+        self._oldest_ns = 0
+        self._checkpoint_ns = clock.now_ns()
+        snapshots = store.snapshots()
+        for machine, lane in self.lanes.items():
+            if machine in snapshots:
+                lane.restore(snapshots[machine])
+        for decision in store.decisions():
+            self._give(decision)
+
+    def take(self, message: Input) -> None:
+        """One input, to its lane. Commits at once what an alarm cannot wait for."""
+        now = self._clock.now_ns()
+        machine = message.machine if hasattr(message, "machine") else message.stream.machine
+        lane = self.lanes.get(machine)
+        if lane is None:
+            headers, value = codec.encode(message)
+            error = DecodeError("unknown_machine", f"the configuration has no machine '{machine}'")
+            self.refuse(codec.topic_of(message), headers, bytes(value), error)
+            return
+        if self._tap is not None:
+            try:
+                self._tap.write(message, now)
+            except (StethosError, OSError):
+                self._count("recording.failed")
+        self._keep(lane.process(message), now)
+
+    def refuse(self, topic: str, headers: Headers, value: bytes, error: DecodeError) -> None:
+        """Keep a message that could not be decoded as a dead letter."""
+        self._count("dead." + error.reason)
+        machine = dict(headers).get("ce_source", b"").decode("utf-8", "replace").split("/")[-2:-1]
+        letter = DeadLetter(
+            topic, machine[0] if machine else "", error.reason, str(error), tuple(headers), bytes(value)
+        )
+        self._keep([letter], self._clock.now_ns())
+
+    def _give(self, decision: Decision) -> None:
+        for machine, lane in self.lanes.items():
+            if decision.machine in {machine, "*"}:
+                self._keep(lane.process(decision), self._clock.now_ns())
+
+    def _keep(self, results: Sequence[Result], now: int) -> None:
+        if not results:
+            return
+        if not self._pending:
+            self._oldest_ns = now
+        urgent = False
+        for result in results:
+            self._pending.append(record_of(result))
+            urgent = urgent or isinstance(result, Alarm)
+        if urgent:
+            self._commit(urgent=True)
+
+    def tick(self) -> None:
+        """Commit what is due. Called between slices, at least every few tens of milliseconds."""
+        now = self._clock.now_ns()
+        if now - self._checkpoint_ns >= CHECKPOINT_EVERY_NS:
+            self.checkpoint()
+        elif self._pending and now - self._oldest_ns >= RESULTS_EVERY_NS:
+            self._commit()
+
+    def _commit(self, urgent: bool = False) -> None:
+        self._store.commit(self._pending, urgent=urgent)
+        self._pending = []
+
+    def checkpoint(self) -> None:
+        """Results, snapshots, positions; then the recording's rotation, commands and metrics."""
+        now = self._clock.now_ns()
+        self._checkpoint_ns = now
+        recorded = self._sync()
+        snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
+        positions = self.positions() if recorded else []
+        self._store.commit(self._pending, snapshots, positions)
+        self._pending = []
+        if self._tap is not None and recorded:
+            try:
+                self._tap.rotate_if_due(now, snapshots)
+            except (StethosError, OSError):
+                self._count("recording.failed")
+        for command in self._store.open_commands():
+            self._obey(command)
+        self._store.put_metrics(self.name, self.metrics())
+
+    def _sync(self) -> bool:
+        if self._tap is None:
+            return True
+        try:
+            self._tap.sync()
+        except (StethosError, OSError):
+            self._count("recording.failed")
+            return False
+        return True
+
+    def positions(self) -> list[Position]:
+        """The first sample still needed of every stream of every lane."""
+        return [
+            Position(machine, sensor, stream.epoch, n, anchor, ended)
+            for machine, lane in self.lanes.items()
+            for sensor, (stream, anchor, n, ended) in lane.needs_from().items()
+        ]
+
+    # commands ------------------------------------------------------------------------------------------------------
+
+    def _obey(self, command: Command) -> None:
+        """Turn a command for one of our machines into a decision: checked first, durable, then in force."""
+        lane = self.lanes.get(command.machine)
+        if lane is None:
+            return
+        try:
+            body = lane.settings.verify(command.kind, command.body)
+        except StethosError as error:
+            self._store.answer(command.seq, error=str(error))
+            return
+        decision = Decision(
+            command.machine, f"{command.machine}|{command.kind}|{command.seq}", lane.event_ns, command.kind, body
+        )
+        self._store.decide(decision)
+        if self._tap is not None:
+            self._tap.write(decision, self._clock.now_ns())
+        self._keep(lane.process(decision), self._clock.now_ns())
+        self._store.answer(command.seq, decision=decision.id)
+
+    # metrics -------------------------------------------------------------------------------------------------------
+
+    def _count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of the shard and of each lane, as integers."""
+        return {
+            "counts": self.counts,
+            "machines": {
+                machine: {"counts": dict(lane.counts), "event_ns": lane.event_ns, "spent_ns": dict(lane.spent_ns)}
+                for machine, lane in self.lanes.items()
+            },
+        }
+
+    def close(self) -> None:
+        """A last checkpoint. No window is flushed: what is half done is done again after the next start."""
+        self.checkpoint()
+        if self._tap is not None:
+            self._tap.close()

@@ -1,0 +1,137 @@
+"""A shard in a process of its own, fed by a pipe with the bytes that Kafka would carry."""
+
+from __future__ import annotations
+
+import marshal
+import multiprocessing as mp
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pipeline import codec
+from pipeline.clock import HostClock
+from pipeline.errors import DecodeError
+from pipeline.headers import Headers
+from pipeline.messages import Input
+from pipeline.shard import Shard
+
+SLICE_NS = 5_000_000
+BATCH_BYTES = 256_000
+HEADER_BYTES = 500
+
+_STOP = b"stop"
+
+
+class ShardProcess:
+    """The parent's side: sends inputs, knows how many bytes wait on the other side, stops it gracefully.
+
+    Args:
+        name: of the shard.
+        build: makes the shard in the child; must be picklable or inherited by fork.
+    """
+
+    def __init__(self, name: str, build: Callable[[], Shard]) -> None:
+        context = mp.get_context("fork")
+        self.name = name
+        self._sent = 0
+        self._done = context.Value("q", 0, lock=False)
+        near, far = context.Pipe(duplex=False)
+        self._pipe = far
+        self._batch: list[tuple[str, Headers, bytes]] = []
+        self._batch_bytes = 0
+        self._process = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
+        self._process.start()
+        near.close()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was sent and is not processed yet."""
+        return self._sent + self._batch_bytes - int(self._done.value)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid or 0
+
+    def take(self, message: Input) -> None:
+        """Send one input, in batches."""
+        headers, value = codec.encode(message)
+        self._batch.append((codec.topic_of(message), headers, value))
+        self._batch_bytes += len(value) + HEADER_BYTES
+        if self._batch_bytes >= BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is batched."""
+        if self._batch:
+            self._sent += self._batch_bytes
+            self._pipe.send_bytes(marshal.dumps((self._batch_bytes, self._batch)))
+            self._batch, self._batch_bytes = [], 0
+
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """Let it process what it has, checkpoint and end; returns its exit code."""
+        if self.alive:
+            self.flush()
+            try:
+                self._pipe.send_bytes(_STOP)
+            except (BrokenPipeError, OSError):
+                pass
+        self._process.join(timeout_s)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        return self._process.exitcode or 0
+
+
+def _main(name: str, near: Connection, far: Connection, done: Any, build: Callable[[], Shard]) -> None:
+    """The child: a thread empties the pipe, the main thread runs the lanes."""
+    far.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    shard, clock = build(), HostClock()
+    inbox: deque[bytes] = deque()
+    came = threading.Event()
+
+    def empty_pipe() -> None:
+        while True:
+            try:
+                batch = near.recv_bytes()
+            except EOFError:
+                batch = _STOP
+            inbox.append(batch)
+            came.set()
+            if batch == _STOP:
+                return
+
+    threading.Thread(target=empty_pipe, name=f"{name}-pipe", daemon=True).start()
+    while True:
+        if not inbox:
+            came.wait(0.01)
+            came.clear()
+            shard.tick()
+            continue
+        batch = inbox.popleft()
+        if batch == _STOP:
+            break
+        slice_end = clock.now_ns() + SLICE_NS
+        size, frames = marshal.loads(batch)  # noqa: S302 - our own pipe
+        for topic, headers, value in frames:
+            try:
+                message = codec.decode(headers, value)
+            except DecodeError as error:
+                shard.refuse(topic, headers, value, error)
+            else:
+                shard.take(message)
+            if clock.now_ns() >= slice_end:
+                shard.tick()
+                slice_end = clock.now_ns() + SLICE_NS
+        done.value += size
+        shard.tick()
+    shard.close()

@@ -1,0 +1,265 @@
+"""Durable order on one box: results, then snapshots, then positions, in one SQLite file.
+
+Everything is written in transactions of that order, so that whatever survives a crash is consistent: a position never
+runs ahead of the results that its samples gave. Results are kept under their deterministic id; a repeat overwrites
+and, if it says something new, moves to the end of the log so that sinks see it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.errors import StateError
+from pipeline.messages import Anchor, Decision, Record
+
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS out (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, topic TEXT NOT NULL, machine TEXT NOT NULL,
+    t_ns INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (topic, id));
+CREATE INDEX IF NOT EXISTS out_topic ON out (topic, machine, t_ns);
+CREATE TABLE IF NOT EXISTS snapshot (machine TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS position (
+    machine TEXT NOT NULL, sensor TEXT NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL,
+    anchor_n INTEGER NOT NULL, anchor_ns INTEGER NOT NULL, ended INTEGER NOT NULL,
+    PRIMARY KEY (machine, sensor)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS decision (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, id TEXT NOT NULL UNIQUE,
+    t_ns INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS command (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
+    decision TEXT, error TEXT);
+CREATE TABLE IF NOT EXISTS cursor (sink TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS metric (shard TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a stream has been used up: sample `n` is the first one still needed."""
+
+    machine: str
+    sensor: str
+    epoch: int
+    n: int
+    anchor: Anchor
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A wish of the command line, waiting for its decision."""
+
+    seq: int
+    machine: str
+    kind: str
+    body: Mapping[str, Any]
+
+
+class Store:
+    """One SQLite file; each process and thread opens its own.
+
+    Raises:
+        StateError: the file is damaged, not writable, or of a newer schema version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            with self._transaction():
+                version = self._version()
+                if version is None:
+                    for statement in _TABLES.split(";"):
+                        self._db.execute(statement)
+                    self.put_meta("schema_version", str(SCHEMA_VERSION))
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"{path}: cannot be used as state: {error}") from None
+        if version is not None and version > SCHEMA_VERSION:
+            self._db.close()
+            raise StateError(
+                f"{path}: written by a newer stethos (schema {version}, this program knows {SCHEMA_VERSION}): "
+                "update stethos, or start with another engine.state_dir"
+            )
+
+    def _version(self) -> int | None:
+        known = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        if known is None:
+            return None
+        return int(self.meta("schema_version") or SCHEMA_VERSION)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def meta(self, key: str) -> str | None:
+        """A note kept with the state."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put_meta(self, key: str, value: str) -> None:
+        """Keep a note with the state."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # results, snapshots, positions ---------------------------------------------------------------------------
+
+    def commit(
+        self,
+        results: Sequence[Record],
+        snapshots: Mapping[str, bytes] | None = None,
+        positions: Iterable[Position] = (),
+        urgent: bool = False,
+    ) -> None:
+        """Make results, then snapshots, then positions durable, in one transaction.
+
+        `urgent` waits for the disk (alarms, decisions); otherwise a power cut may take the newest transactions, whole
+        and from the end, which repeats work but contradicts nothing.
+        """
+        if urgent:
+            self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            with self._transaction():
+                self._insert(results)
+                if snapshots:
+                    self._db.executemany("INSERT OR REPLACE INTO snapshot VALUES (?, ?)", snapshots.items())
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(p.machine, p.sensor, p.epoch, p.n, p.anchor.n, p.anchor.t_ns, int(p.ended)) for p in positions],
+                )
+        finally:
+            if urgent:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def _insert(self, results: Sequence[Record]) -> None:
+        self._db.executemany(
+            "INSERT INTO out (id, topic, machine, t_ns, body) VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic, id) DO UPDATE"
+            " SET seq = (SELECT max(seq) + 1 FROM out), t_ns = excluded.t_ns, body = excluded.body"
+            " WHERE body IS NOT excluded.body",
+            [(r.id, r.topic, r.machine, r.t_ns, orjson.dumps(r.body, option=orjson.OPT_SORT_KEYS)) for r in results],
+        )
+
+    def snapshots(self) -> dict[str, bytes]:
+        """The lanes' snapshots by machine."""
+        return {str(row[0]): bytes(row[1]) for row in self._db.execute("SELECT machine, body FROM snapshot")}
+
+    def positions(self) -> dict[tuple[str, str], Position]:
+        """Where each (machine, sensor) stopped."""
+        rows = self._db.execute("SELECT machine, sensor, epoch, n, anchor_n, anchor_ns, ended FROM position")
+        return {(r[0], r[1]): Position(r[0], r[1], r[2], r[3], Anchor(r[4], r[5]), bool(r[6])) for r in rows}
+
+    # the out log -----------------------------------------------------------------------------------------------
+
+    def read(self, after: int, topics: Sequence[str], limit: int = 1000) -> list[Record]:
+        """Records behind log place `after`, oldest first."""
+        marks = ",".join("?" * len(topics))
+        rows = self._db.execute(
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq > ? AND topic IN ({marks})"  # noqa: S608
+            " ORDER BY seq LIMIT ?",
+            (after, *topics, limit),
+        )
+        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def last_seq(self) -> int:
+        """The newest place in the log."""
+        row = self._db.execute("SELECT max(seq) FROM out").fetchone()
+        return int(row[0] or 0)
+
+    def latest(self, topic: str, limit: int = 100) -> list[Record]:
+        """The newest records of a topic, newest event time first."""
+        rows = self._db.execute(
+            "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic = ? ORDER BY t_ns DESC, seq DESC LIMIT ?",
+            (topic, limit),
+        )
+        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def cursor(self, sink: str) -> int:
+        """The last log place that a sink has delivered."""
+        row = self._db.execute("SELECT seq FROM cursor WHERE sink = ?", (sink,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def move_cursor(self, sink: str, seq: int) -> None:
+        """Say that a sink has delivered everything up to a log place."""
+        self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (sink, seq))
+
+    def prune(self, before_ns: int, topics: Sequence[str]) -> int:
+        """Drop results older than `before_ns` that every sink has read; returns how many went."""
+        row = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
+        upto = int(row[0]) if row[0] is not None else self.last_seq()
+        marks = ",".join("?" * len(topics))
+        with self._transaction():
+            cursor = self._db.execute(
+                f"DELETE FROM out WHERE seq <= ? AND t_ns < ? AND topic IN ({marks})",  # noqa: S608
+                (upto, before_ns, *topics),
+            )
+        return cursor.rowcount
+
+    # decisions and commands --------------------------------------------------------------------------------------
+
+    def decide(self, decision: Decision) -> None:
+        """Make a decision durable before anything is computed under it."""
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(
+            "INSERT OR IGNORE INTO decision (machine, id, t_ns, kind, body) VALUES (?, ?, ?, ?, ?)",
+            (decision.machine, decision.id, decision.t_ns, decision.kind, orjson.dumps(decision.body)),
+        )
+        self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def decisions(self) -> list[Decision]:
+        """All decisions in the order in which they were made."""
+        rows = self._db.execute("SELECT machine, id, t_ns, kind, body FROM decision ORDER BY seq")
+        return [Decision(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
+
+    def ask(self, machine: str, kind: str, body: Mapping[str, Any]) -> int:
+        """Leave a command for the running engine; returns its number."""
+        cursor = self._db.execute(
+            "INSERT INTO command (machine, kind, body) VALUES (?, ?, ?)", (machine, kind, orjson.dumps(body))
+        )
+        return int(cursor.lastrowid or 0)
+
+    def open_commands(self) -> list[Command]:
+        """Commands without a decision or an error yet."""
+        rows = self._db.execute(
+            "SELECT seq, machine, kind, body FROM command WHERE decision IS NULL AND error IS NULL ORDER BY seq"
+        )
+        return [Command(r[0], r[1], r[2], orjson.loads(r[3])) for r in rows]
+
+    def answer(self, seq: int, decision: str | None = None, error: str | None = None) -> None:
+        """Close a command with the decision that it became, or with the reason why it became none."""
+        self._db.execute("UPDATE command SET decision = ?, error = ? WHERE seq = ?", (decision, error, seq))
+
+    def command_state(self, seq: int) -> tuple[str | None, str | None]:
+        """(decision, error) of a command."""
+        row = self._db.execute("SELECT decision, error FROM command WHERE seq = ?", (seq,)).fetchone()
+        return (row[0], row[1]) if row else (None, "no such command")
+
+    # metrics -----------------------------------------------------------------------------------------------------
+
+    def put_metrics(self, shard: str, body: Mapping[str, Any]) -> None:
+        """Publish a shard's counters."""
+        self._db.execute("INSERT OR REPLACE INTO metric VALUES (?, ?)", (shard, orjson.dumps(body)))
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The newest counters of every shard."""
+        return {str(r[0]): orjson.loads(r[1]) for r in self._db.execute("SELECT shard, body FROM metric")}
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._db.close()

@@ -1,0 +1,100 @@
+"""Configuration: closed, versioned, and helpful when it is wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import config
+from pipeline.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+GOOD = """
+schema_version = 1
+[[machine]]
+name = "lathe"
+[[machine.sensor]]
+name = "mic"
+modality = "acoustic"
+rate_hz = 48000
+unit = "FS"
+"""
+
+
+def load(tmp_path: Path, text: str) -> config.Settings:
+    """Load a configuration from text."""
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return config.load(path)
+
+
+def test_defaults_and_relative_paths(tmp_path: Path) -> None:
+    """Paths are relative to the file, whatever the working directory."""
+    text = GOOD + 'baseline = "b/x"\n[machine.sensor.source]\ntype = "playback"\nfiles = ["a.wav"]\n'
+    settings = load(tmp_path, text)
+    sensor = settings.machines[0].sensors[0]
+    assert sensor.baseline == tmp_path / "b/x"
+    assert sensor.source is not None and sensor.source.type == "playback"
+    assert sensor.source.files == (tmp_path / "a.wav",)
+    assert settings.status.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("rate_hz", "rate_hs"), ["machine.0.sensor.0.rate_hs", "did you mean 'rate_hz'"]),
+        (("48000", "-1"), ["rate_hz", "greater than 0"]),
+        (('"acoustic"', '"sonic"'), ["modality", "'acoustic'"]),
+        (('"lathe"', '"a/b"'), ["machine.0.name"]),
+        (("schema_version = 1", "schema_version = 2"), ["newer", "update stethos"]),
+        (("[[machine]]", "[[machine"), ["not valid TOML"]),
+    ],
+)
+def test_errors_name_file_key_and_mend(tmp_path: Path, change: tuple[str, str], words: list[str]) -> None:
+    """What is wrong, where, and what to write instead."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(*change, 1))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_begin(tmp_path: Path) -> None:
+    """No traceback for a typo."""
+    with pytest.raises(ConfigError, match="config example"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_names_that_are_used_twice_are_refused(tmp_path: Path) -> None:
+    """Two machines of one name would share a lane."""
+    with pytest.raises(ConfigError, match="used twice: lathe"):
+        load(tmp_path, GOOD + GOOD.split("schema_version = 1")[1])
+
+
+def test_secrets_come_from_the_environment_and_stay_out_of_sight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`env:NAME` is resolved; the effective configuration masks it; a missing variable is named."""
+    sink = '[[sink]]\ntype = "influxdb"\nurl = "u"\norg = "o"\nbucket = "b"\ntoken = "env:STETHOS_T"\n'
+    with pytest.raises(ConfigError, match="STETHOS_T"):
+        load(tmp_path, GOOD + sink)
+    monkeypatch.setenv("STETHOS_T", "sesame")
+    settings = load(tmp_path, GOOD + sink)
+    assert settings.sinks[0].type == "influxdb"
+    assert settings.sinks[0].token.get_secret_value() == "sesame"
+    assert "sesame" not in str(config.effective(settings))
+
+
+def test_migration_keeps_comments_and_order() -> None:
+    """Version 0 differs in a name; the text around it stays."""
+    old = '# ours\nsite = "hall"\n[[machines]] # first\nname = "lathe"\n[[machines.sensor]]\nname = "mic"\n'
+    new = config.migrate_text(old, "c.toml")
+    assert tomllib.loads(new)["schema_version"] == 1
+    assert "# ours" in new and "[[machine]] # first" in new and "[[machine.sensor]]" in new
+    assert config.migrate_text(new, "c.toml") == new
+
+
+def test_the_example_is_valid() -> None:
+    """What `stethos config example` prints can be used."""
+    config.load(ROOT / "config" / "example.toml")

@@ -1,0 +1,126 @@
+"""The third engine: does everything to a lane that a real one might, and expects the same journal.
+
+It interleaves a machine's sensors at random, cuts and joins chunks, and between any two messages throws the lane away
+and builds it anew from its snapshot bytes and from the log behind its positions, once more in another order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.messages import Chunk, Decision, Image, Input, Mark, Record
+from pipeline.results import record_of
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
+
+Log = Mapping[str, Sequence[Input]]
+"""What each sensor published, in order; decisions stand under the name ``""``."""
+
+
+def run_straight(settings: LaneSettings, log: Log) -> list[Record]:
+    """The undisturbed run: sensors merged by event time, nothing cut."""
+    lane = Lane(settings)
+    records = {}
+    for message in sorted((m for messages in log.values() for m in messages), key=lambda m: m.t1_ns):
+        for result in lane.process(message):
+            record = record_of(result)
+            records[record.topic, record.id] = record
+    return list(records.values())
+
+
+def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.05) -> list[Record]:
+    """The same log, treated badly; `rebuild` is the chance of a restart between two messages."""
+    rng = random.Random(seed)
+    log = {sensor: list(recut(messages, rng)) for sensor, messages in log.items()}
+    lane = Lane(settings)
+    records: dict[tuple[str, str], Record] = {}
+
+    def give(message: Input) -> None:
+        for result in lane.process(message):
+            record = record_of(result)
+            records[record.topic, record.id] = record
+
+    for message in log.get("", ()):
+        give(message)
+    taken: dict[str, list[Input]] = {sensor: [] for sensor in log if sensor}
+    for sensor, message in interleave({s: m for s, m in log.items() if s}, rng):
+        give(message)
+        taken[sensor].append(message)
+        if rng.random() < rebuild:
+            snapshot, needed = lane.snapshot(), lane.needs_from()
+            lane = Lane(settings)
+            lane.restore(snapshot)
+            for decision in log.get("", ()):
+                give(decision)
+            again = {
+                s: list(behind(messages, needed[s][0].epoch, needed[s][2]))
+                for s, messages in taken.items()
+                if s in needed
+            }
+            for _, old in interleave(again, rng):
+                give(old)
+    return list(records.values())
+
+
+def interleave(log: Log, rng: random.Random) -> Iterator[tuple[str, Input]]:
+    """All messages, each sensor's in order, the sensors in any."""
+    queues = {sensor: list(reversed(messages)) for sensor, messages in log.items() if messages}
+    while queues:
+        sensor = rng.choice(sorted(queues))
+        for _ in range(rng.randint(1, 20)):  # now and then one sensor runs far ahead of the others
+            if sensor in queues:
+                yield sensor, queues[sensor].pop()
+                if not queues[sensor]:
+                    del queues[sensor]
+
+
+def behind(messages: Sequence[Input], epoch: int, n: int) -> Iterator[Input]:
+    """What a log gives that is read again from sample `n` of a stream."""
+    for message in messages:
+        if isinstance(message, Chunk):
+            if message.stream.epoch > epoch or (message.stream.epoch == epoch and message.n1 > n):
+                cut = max(0, n - message.n0) if message.stream.epoch == epoch else 0
+                yield replace(message, n0=message.n0 + cut, samples=message.samples[cut:]) if cut else message
+        elif isinstance(message, Mark | Image) and (
+            message.stream.epoch > epoch or (message.stream.epoch == epoch and (message.n1 > n or _ends(message)))
+        ):
+            yield message
+
+
+def _ends(message: Mark | Image) -> bool:
+    return isinstance(message, Mark) and message.reason == "end"
+
+
+def recut(messages: Sequence[Input], rng: random.Random) -> Iterator[Input]:
+    """The same samples in other chunks: neighbours joined, then cut anywhere."""
+    held: list[Chunk] = []
+    for message in messages:
+        joinable = (
+            isinstance(message, Chunk)
+            and held
+            and held[-1].stream == message.stream
+            and held[-1].anchor == message.anchor
+            and held[-1].n1 == message.n0
+            and len(held) < 8
+        )
+        if not joinable:
+            yield from _cut(held, rng)
+            held = []
+        if isinstance(message, Chunk):
+            held.append(message)
+        else:
+            yield message
+    yield from _cut(held, rng)
+
+
+def _cut(held: Sequence[Chunk], rng: random.Random) -> Iterator[Chunk]:
+    if not held:
+        return
+    samples = np.concatenate([chunk.samples for chunk in held])
+    places = sorted({0, len(samples), *(rng.randint(0, len(samples)) for _ in range(rng.randint(0, 6)))})
+    for lo, hi in zip(places[:-1], places[1:], strict=True):
+        yield replace(held[0], n0=held[0].n0 + lo, samples=samples[lo:hi])

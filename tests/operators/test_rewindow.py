@@ -1,0 +1,143 @@
+"""Sequence and Rewindow: bad streams in, consecutive samples and honest gaps out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.rewindow import Rewindow, Sequence
+from pipeline.messages import NS, Anchor, Chunk, Gap, Late, Mark, Message, Rate, Segment, Stream, Window
+
+STREAM = Stream("m", "s", 0, "vibration", Rate(1000), 1, "<i2", "m/s2", 0.5)
+ANCHOR = Anchor(0, 1_000)
+
+
+def chunk(n0: int, n1: int, anchor: Anchor = ANCHOR) -> Chunk:
+    """Samples whose count is their index."""
+    return Chunk(STREAM, anchor, n0, 0, np.arange(n0, n1, dtype="<i2")[:, None])
+
+
+def run(*messages: Message) -> list[Message]:
+    """What a fresh sequence makes of the messages."""
+    sequence = Sequence(STREAM)
+    return [out for message in messages for out in sequence.process(message)]
+
+
+def describe(messages: list[Message]) -> list[tuple[object, ...]]:
+    """Type, range and reason of each message, segments checked against their indices."""
+    rows: list[tuple[object, ...]] = []
+    for m in messages:
+        if isinstance(m, Segment):
+            assert np.array_equal(m.x[:, 0], np.arange(m.n0, m.n1) * np.float32(0.5))
+            rows.append(("segment", m.n0, m.n1))
+        elif isinstance(m, Gap | Late):
+            rows.append((type(m).__name__.lower(), m.n0, m.n1, m.reason))
+    return rows
+
+
+def test_gap_duplicate_overlap_and_late() -> None:
+    """Each fault of a stream has its own name."""
+    got = describe(run(chunk(0, 10), chunk(20, 30), chunk(20, 30), chunk(25, 35), chunk(10, 20), chunk(35, 36)))
+    assert got == [
+        ("segment", 0, 10),
+        ("gap", 10, 20, "gap"),
+        ("segment", 20, 30),
+        ("late", 20, 30, "duplicate"),
+        ("late", 25, 30, "overlap"),
+        ("segment", 30, 35),
+        ("late", 10, 20, "late"),
+        ("segment", 35, 36),
+    ]
+
+
+def test_samples_behind_their_mark_are_late() -> None:
+    """What a mark has given up stays given up."""
+    got = describe(run(chunk(0, 10), Mark(STREAM, ANCHOR, 10, 50, "silent"), chunk(10, 60)))
+    assert got == [
+        ("segment", 0, 10), ("gap", 10, 50, "silent"), ("late", 10, 50, "late"), ("segment", 50, 60),
+    ]  # fmt: skip
+
+
+def test_an_empty_chunk_is_counted() -> None:
+    """Nothing is a message too."""
+    assert describe(run(chunk(5, 5))) == [("late", 5, 5, "empty")]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "reason"),
+    [(Anchor(10, 1_000), "time_backwards"), (Anchor(10, 1_000 + 10 * 10**6 + 2 * NS), "clock_jump")],
+)
+def test_an_anchor_that_bends_time_is_refused(anchor: Anchor, reason: str) -> None:
+    """Time never runs backwards, and a step of the clock is a new stream."""
+    got = describe(run(chunk(0, 10), chunk(10, 20, anchor), chunk(20, 30)))
+    assert got == [("segment", 0, 10), ("late", 10, 20, reason), ("gap", 10, 20, "gap"), ("segment", 20, 30)]
+
+
+def test_a_new_anchor_within_drift_is_taken() -> None:
+    """100 µs in ten samples of a millisecond is drift."""
+    got = run(chunk(0, 10), chunk(10, 20, Anchor(10, 1_000 + 10 * 10**6 + 100_000)))
+    assert describe(got) == [("segment", 0, 10), ("segment", 10, 20)]
+
+
+def test_not_a_number_is_a_missing_sample() -> None:
+    """Infinite and undefined samples become a gap of their own length."""
+    stream = Stream("m", "s", 0, "vibration", Rate(1000), 1, "<f4", "m/s2")
+    x = np.arange(10, dtype=np.float32)[:, None]
+    x[3:5] = np.nan
+    x[9] = np.inf
+    got = list(Sequence(stream).process(Chunk(stream, ANCHOR, 0, 0, x)))
+    rows = [(type(m).__name__, m.n0, m.n1) for m in got if isinstance(m, Segment | Gap | Late)]
+    assert rows == [
+        ("Segment", 0, 3), ("Late", 3, 5), ("Gap", 3, 5), ("Segment", 5, 9), ("Late", 9, 10), ("Gap", 9, 10),
+    ]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 40), st.booleans()), max_size=25))
+def test_any_stream_comes_out_in_order_and_accounted_for(pieces: list[tuple[int, int, bool]]) -> None:
+    """Segments and gaps tile the time line; every sample that came is in a segment or in a Late."""
+    messages = [Mark(STREAM, ANCHOR, lo, lo + n, "silent") if mark else chunk(lo, lo + n) for lo, n, mark in pieces]
+    out = run(*messages)
+    at: int | None = None
+    for m in out:
+        if isinstance(m, Segment | Gap):
+            assert at is None or m.n0 == at
+            assert m.n1 > m.n0
+            at = m.n1
+    came = sum(n for _, n, mark in pieces if not mark)
+    used = sum(m.n1 - m.n0 for m in out if isinstance(m, Segment | Late))
+    assert came == used
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_fuzz(count: int) -> None:
+    """Random chunks, marks, anchors and restarts: never an exception, always a tiling."""
+    rng = np.random.default_rng(1)
+    sequence, at = Sequence(STREAM), None
+    for _ in range(count):
+        n0, n = int(rng.integers(0, 5000)), int(rng.integers(0, 300))
+        anchor = ANCHOR if rng.random() < 0.9 else Anchor(int(rng.integers(0, 5000)), int(rng.integers(0, 10**10)))
+        message: Message = chunk(n0, n0 + n, anchor)
+        if rng.random() < 0.1:
+            message = Mark(STREAM, anchor, n0, n0 + n, "end" if rng.random() < 0.1 else "silent")
+        if rng.random() < 0.01:
+            sequence, at = Sequence(STREAM), None
+        for m in sequence.process(message):
+            if isinstance(m, Segment | Gap):
+                assert at is None or m.n0 == at
+                at = m.n1
+
+
+def test_windows_end_where_their_last_sample_ends() -> None:
+    """Window end = event time of the sample after the last one."""
+    stream = Stream("m", "s", 0, "vibration", Rate(1000), 1, "<f4", "m/s2")
+    window = Rewindow(stream, 10, 5)
+    x = np.arange(23, dtype=np.float32)[:, None]
+    out = list(window.process(Segment(stream, Anchor(0, 7), 0, x)))
+    assert [(w.n0, w.n1, w.t_end_ns) for w in out if isinstance(w, Window)] == [
+        (0, 10, 7 + 10 * 10**6), (5, 15, 7 + 15 * 10**6), (10, 20, 7 + 20 * 10**6),
+    ]  # fmt: skip
+    lost = list(window.process(Gap(stream, Anchor(0, 7), 23, 31, "gap")))
+    assert [(w.n0, w.n1, w.complete) for w in lost if isinstance(w, Window)] == [(15, 40, False)]
