@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from config.schema import SCHEMA_VERSION, Settings
 from pipeline.errors import ConfigError
 
-__all__ = ["Settings", "build", "cache_home", "effective", "json_schema", "load", "migrate", "migrate_text"]
+__all__ = ["Settings", "build", "cache_home", "effective", "json_schema", "load", "migrate", "migrate_text", "notify_socket"]
 
 
 def load(path: Path) -> Settings:
@@ -80,6 +80,11 @@ def json_schema() -> dict[str, Any]:
 def cache_home() -> Path:
     """Where downloaded or built things may be kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stethos"
+
+
+def notify_socket() -> str:
+    """Where systemd wants to hear that we live; empty where it does not."""
+    return os.environ.get("NOTIFY_SOCKET", "")
 
 
 def _read(path: Path) -> dict[str, Any]:

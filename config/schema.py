@@ -19,14 +19,20 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Excerpt(Closed):
+    """A part of a recording."""
+
+    path: Path
+    start_s: float = Field(0.0, ge=0)
+    end_s: float | None = Field(None, gt=0)
+
+
 class PlaybackSource(Closed):
     """Recordings that are played as if they were a sensor."""
 
     type: Literal["playback"]
-    files: tuple[Path, ...] = Field(min_length=1)
+    files: tuple[Path | Excerpt, ...] = Field(min_length=1, description="WAV, FLAC, NPZ, CSV, folders of images")
     speed: float = Field(1.0, ge=0, description="real-time factor; 0 plays as fast as possible")
-    start_s: float = Field(0.0, ge=0, description="seconds into each file at which to begin")
-    end_s: float | None = Field(None, gt=0, description="seconds into each file at which to end")
     pause_s: float = Field(0.0, ge=0, description="silence between files, stated in the stream by a mark")
     loop: bool = False
     chunk_s: float = Field(0.1, gt=0, le=0.5)
@@ -37,21 +43,13 @@ class MicrophoneSource(Closed):
     """A sound device."""
 
     type: Literal["microphone"]
-    device: str = Field(description="part of the device's name as `stethos doctor` lists it")
+    device: str = Field(description="shell pattern for the device's name as `stethos doctor` lists it")
+    host_api: str = Field("*", description='shell pattern for the sound system ("ALSA", "Core Audio", ...)')
+    port: str = Field("*", description="shell pattern for the USB port, to tell two of one make apart (Linux)")
     chunk_s: float = Field(0.1, ge=0.01, le=0.5)
 
 
-class SimulatorSource(Closed):
-    """One sensor of the simulated shop."""
-
-    type: Literal["simulator"]
-    seed: int = 0
-    speed: float = Field(1.0, ge=0, description="real-time factor; 0 runs as fast as possible")
-    minutes: float = Field(10.0, gt=0)
-    start_ns: int | None = Field(None, ge=0)
-
-
-SourceConfig = Annotated[PlaybackSource | MicrophoneSource | SimulatorSource, Field(discriminator="type")]
+SourceConfig = Annotated[PlaybackSource | MicrophoneSource, Field(discriminator="type")]
 
 
 class Persistence(Closed):
@@ -155,7 +153,7 @@ class InfluxSinkConfig(Closed):
     org: str
     bucket: str
     token: SecretStr = Field(description='or "env:NAME" to read it from the environment')
-    topics: tuple[str, ...] = ("score", "feature", "alarm", "health")
+    topics: tuple[str, ...] = ("score", "feature", "machine_state", "alarm", "health")
 
 
 class JournalSinkConfig(Closed):

@@ -10,7 +10,7 @@ import numpy as np
 from operators.base import Stateful, Windowed
 from operators.grid import Grid
 from operators.rewindow import end_ns
-from pipeline.messages import Feature, Float32, Gap, Health, Message, Segment, Span, Stream
+from pipeline.messages import Feature, Float32, Gap, Health, HealthState, Message, Segment, Span, Stream
 
 CLIPPED_RATIO = 0.001
 """Share of samples at full scale from which a sensor is out of specification."""
@@ -110,7 +110,7 @@ class SensorHealth(Stateful):
             return []
         self._reasons = reasons
         span = message.lineage[0]
-        state = "failure" if {"no_data", "flat"} & set(reasons) else "out_of_specification" if reasons else "normal"
+        state: HealthState = "failure" if {"no_data", "flat"} & set(reasons) else "out_of_specification" if reasons else "normal"
         return [Health(message.machine, span.sensor, span.epoch, message.t_end_ns, state, reasons)]
 
     def _judge(self, quality: Feature) -> tuple[str, ...]:

@@ -78,7 +78,9 @@ class Delivery:
                 self.error = str(busy)
                 return max(POLL_S, busy.retry_after_s)
             except SinkRejected as rejected:
-                self.counts["rejected"] += len(records)
+                refused = getattr(rejected, "refused", records)
+                self.counts["rejected"] += len(refused)
+                self.counts["delivered"] += len(records) - len(refused)
                 self.error = str(rejected)
             except StethosError as error:
                 self.counts["failed"] += 1

@@ -25,7 +25,10 @@ MARK_BEHIND_NS = 1 * NS
 class Resumable(Protocol):
     """What the intake needs of a source; `connectors.base.Source` and a replayed recording both serve."""
 
-    rereadable: bool
+    @property
+    def rereadable(self) -> bool:
+        """Whether the same samples can be had again after a restart."""
+        ...
 
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Open and return the streams."""

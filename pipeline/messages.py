@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 Modality: TypeAlias = Literal["acoustic", "stethoscope", "vibration", "frames"]
 MarkReason: TypeAlias = Literal["silent", "end", "gap", "abandoned"]
+HealthState: TypeAlias = Literal["normal", "failure", "check_function", "out_of_specification", "maintenance_required"]
 LateReason: TypeAlias = Literal["late", "duplicate", "overlap", "empty", "not_finite", "time_backwards", "clock_jump"]
 Samples: TypeAlias = NDArray[Any]
 Float32: TypeAlias = NDArray[np.float32]
@@ -358,7 +359,7 @@ class Health:
     sensor: str
     epoch: int
     t_ns: int
-    state: Literal["normal", "failure", "check_function", "out_of_specification", "maintenance_required"]
+    state: HealthState
     reasons: tuple[str, ...]
 
     @property

@@ -13,10 +13,23 @@ from typing import Any
 import orjson
 
 from operators.base import Stateful, Windowed
-from operators.blocks import Blocks
+from operators.blockfilter import BlockFilter
 from pipeline import codec
 from pipeline.messages import (
-    Anchor, Chunk, Context, DeadLetter, Decision, Feature, Image, Input, Late, Mark, Message, Result, Score, Stream,
+    Anchor,
+    Chunk,
+    Context,
+    DeadLetter,
+    Decision,
+    Feature,
+    Image,
+    Input,
+    Late,
+    Mark,
+    Message,
+    Result,
+    Score,
+    Stream,
 )  # fmt: skip
 from pipeline.stages import LaneSettings, Mismatch, Switchable
 from pipeline.topics import BY_NAME, RAW_OF
@@ -39,7 +52,7 @@ class Node:
         self.operator = operator
         self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
         self.seen: dict[str, int] = {}
-        self.resampler: Blocks | None = None
+        self.resampler: BlockFilter | None = None
 
 
 class StreamGraph:
@@ -183,7 +196,7 @@ class Lane:
             if name in reader.stage.reads:
                 for kind in BY_NAME[name].carries:
                     writer.routes[kind][1].append(reader)
-                reader.resampler = writer.operator if isinstance(writer.operator, Blocks) else writer.resampler
+                reader.resampler = writer.operator if isinstance(writer.operator, BlockFilter) else writer.resampler
 
     # running -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +213,7 @@ class Lane:
                 began = self._clock_ns()
                 produced = tuple(node.operator.process(message))
                 self.spent_ns[node.stage.name] += self._clock_ns() - began
-        except Exception as error:  # noqa: BLE001 - the one place where whatever an operator raises becomes a dead letter
+        except Exception as error:  # the one place where it is caught: whatever an operator raises is a dead letter
             self._fail(node, error, out)
             return
         if stateful:

@@ -21,6 +21,8 @@ from pipeline.state import Command, Position, Store
 
 RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_NS = 1_000_000_000
+DERIVED = frozenset({"score", "alarm", "health"})
+"""Results that a recording shows to viewers beside the raw data."""
 
 
 class Tap(Protocol):
@@ -30,15 +32,19 @@ class Tap(Protocol):
         """Keep one input."""
         ...
 
-    def sync(self) -> None:
+    def write_result(self, record: Record, now_ns: int = 0) -> None:
+        """Add a result for viewers; replay ignores it."""
+        ...
+
+    def sync(self) -> object:
         """Bring everything to disk."""
         ...
 
-    def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> None:
+    def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
         """Begin a new file if it is time for one."""
         ...
 
-    def close(self) -> None:
+    def close(self) -> object:
         """Finish the file."""
         ...
 
@@ -92,11 +98,21 @@ class Shard:
             self.refuse(codec.topic_of(message), headers, bytes(value), error)
             return
         if self._tap is not None:
-            try:
-                self._tap.write(message, now)
-            except (StethosError, OSError):
-                self._count("recording.failed")
+            self._record(self._tap.write, message, now)
         self._keep(lane.process(message), now)
+
+    def warm(self, message: Input) -> None:
+        """Let a lane remember a message whose results are known already: the preroll of a recording."""
+        machine = message.machine if hasattr(message, "machine") else message.stream.machine
+        if machine in self.lanes:
+            self.lanes[machine].process(message)
+
+    def _record(self, write: Callable[[Any, int], None], what: Input | Record, now: int) -> None:
+        """A recording that fails is counted and tried anew at the next rotation; the machines are watched on."""
+        try:
+            write(what, now)
+        except (StethosError, OSError):
+            self._count("recording.failed")
 
     def refuse(self, topic: str, headers: Headers, value: bytes, error: DecodeError) -> None:
         """Keep a message that could not be decoded as a dead letter."""
@@ -119,8 +135,11 @@ class Shard:
             self._oldest_ns = now
         urgent = False
         for result in results:
-            self._pending.append(record_of(result))
+            record = record_of(result)
+            self._pending.append(record)
             urgent = urgent or isinstance(result, Alarm)
+            if self._tap is not None and record.topic in DERIVED:
+                self._record(self._tap.write_result, record, now)
         if urgent:
             self._commit(urgent=True)
 
@@ -189,7 +208,7 @@ class Shard:
         )
         self._store.decide(decision)
         if self._tap is not None:
-            self._tap.write(decision, self._clock.now_ns())
+            self._record(self._tap.write, decision, self._clock.now_ns())
         self._keep(lane.process(decision), self._clock.now_ns())
         self._store.answer(command.seq, decision=decision.id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import multiprocessing as mp
 import signal
@@ -9,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 from pipeline import codec
 from pipeline.clock import HostClock
@@ -80,10 +81,8 @@ class ShardProcess:
         """Let it process what it has, checkpoint and end; returns its exit code."""
         if self.alive:
             self.flush()
-            try:
+            with contextlib.suppress(OSError):  # it has died meanwhile; its exit code says so
                 self._pipe.send_bytes(_STOP)
-            except (BrokenPipeError, OSError):
-                pass
         self._process.join(timeout_s)
         if self._process.is_alive():
             self._process.kill()
@@ -124,7 +123,7 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
         size, frames = marshal.loads(batch)  # noqa: S302 - our own pipe
         for topic, headers, value in frames:
             try:
-                message = codec.decode(headers, value)
+                message = cast("Input", codec.decode(headers, value))
             except DecodeError as error:
                 shard.refuse(topic, headers, value, error)
             else:

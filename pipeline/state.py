@@ -18,8 +18,11 @@ import orjson
 
 from pipeline.errors import StateError
 from pipeline.messages import Anchor, Decision, Record
+from pipeline.results import record_of
 
 SCHEMA_VERSION = 1
+
+JOURNAL_TOPICS = ("score", "machine_state", "alarm", "health")
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -189,6 +192,18 @@ class Store:
             (topic, limit),
         )
         return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def journal_records(self) -> Iterator[Record]:
+        """What a journal is made of: scores, states, transitions of alarms and health, decisions."""
+        marks = ",".join("?" * len(JOURNAL_TOPICS))
+        rows = self._db.execute(
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic IN ({marks})",  # noqa: S608
+            JOURNAL_TOPICS,
+        )
+        for r in rows:
+            yield Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5]))
+        for seq, decision in enumerate(self.decisions()):
+            yield record_of(decision, seq)
 
     def cursor(self, sink: str) -> int:
         """The last log place that a sink has delivered."""

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.evidence import index
 from pipeline.state import Store
 
-_TYPES = {".png": "image/png", ".wav": "audio/wav", ".flac": "audio/flac", ".json": "application/json"}
+_POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_TYPES = {".png": "image/png", ".wav": "audio/wav", ".flac": "audio/flac", ".json": "application/json", ".jpg": "image/jpeg"}
 
 
 class StatusServer:
@@ -51,7 +53,7 @@ class StatusServer:
             def do_GET(self) -> None:
                 outer.answer(self)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_args: Any) -> None:
                 """Stay quiet: the terminal belongs to the machines."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
@@ -97,7 +99,7 @@ class StatusServer:
 
     def status(self) -> dict[str, Any]:
         """What the page shows: machines with their newest scores, active and past alarms, sensor health."""
-        return overview(self._store())
+        return overview(self._store(), self._evidence)
 
     def _store(self) -> Store:
         if not hasattr(self._local, "store"):
@@ -106,8 +108,8 @@ class StatusServer:
         return store
 
 
-def overview(store: Store) -> dict[str, Any]:
-    """The state of all machines as JSON values, from the durable log."""
+def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
+    """The state of all machines as JSON values, from the durable log and the folder of evidence."""
     machines: dict[str, dict[str, Any]] = {}
     for record in store.latest("score", 2000):
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
@@ -125,7 +127,7 @@ def overview(store: Store) -> dict[str, Any]:
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
         "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"]))[:50],
         "active": sum(1 for a in shown if not a["cleared"]),
-        "evidence": {r.body["alarm"]: r.body for r in store.latest("evidence", 200)},
+        "evidence": index(evidence) if evidence else {},
     }
 
 
@@ -135,7 +137,9 @@ def _send(request: BaseHTTPRequestHandler, code: HTTPStatus, body: bytes, kind: 
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.send_header("Cache-Control", "no-store")
-        request.send_header("Content-Security-Policy", "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'")
+        request.send_header(
+            "Content-Security-Policy", "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+        )
         request.send_header("X-Content-Type-Options", "nosniff")
         request.end_headers()
         request.wfile.write(body)

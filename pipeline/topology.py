@@ -95,6 +95,10 @@ STAGES: tuple[Stage, ...] = (
         "distance from the commissioned normal",
     ),
     Stage(
+        "anomaly_slow", "windowed", "stream", ("wire.window",), ("score",), stages.anomaly_slow, VIBRATION,
+        "the same for sensors too slow for a log-Mel",
+    ),
+    Stage(
         "persistence", "stateful", "condition", ("score",), ("alarm",), stages.persistence, SAMPLES,
         "k of n scores raise an alarm, hysteresis clears it",
     ),

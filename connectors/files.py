@@ -1,0 +1,363 @@
+"""Recorded samples and images in files: WAV, FLAC, NPZ, CSV, folders of PNG or JPEG.
+
+A `Recording` is read by frame index, block by block; sound files are never whole in memory, NPZ and CSV are while they
+are open. Samples keep the numbers of the file: 16 bit stay int16, 24 and 32 bit become int32 (24 bit in the upper
+bytes, as libsndfile gives them), floating point becomes float32. What cannot be used raises `BadInput` with the file's
+name and the mend; its `reason` is one of ``missing``, ``format``, ``truncated``, ``empty``, ``rate``, ``dtype``,
+``channels``, ``not_finite``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from pipeline.errors import BadInput
+from pipeline.messages import Rate, Samples
+
+SOUND = (".wav", ".flac")
+IMAGES = (".png", ".jpg", ".jpeg")
+
+_INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
+_INT32_SUBTYPES = ("PCM_24", "PCM_32")
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+_READ_AHEAD_FRAMES = 16_384  # a call into libsndfile costs as much as decoding a thousand frames
+_UNKNOWN_SIZE = 0xFFFFFFFF
+_TIME_COLUMNS = ("t", "time", "time_s", "timestamp", "seconds")
+_LARGEST_DENOMINATOR = 1_000_000
+
+
+class Recording(ABC):
+    """One file as frames of samples: `frames` rows of `channels` numbers of wire type `dtype`, `rate` a second."""
+
+    kind: ClassVar[str]
+    """``"sound"`` (full scale is 1), ``"numbers"`` (unit unknown) or ``"images"``."""
+
+    path: Path
+    rate: Rate
+    channels: int
+    dtype: str
+    frames: int
+
+    @abstractmethod
+    def read(self, first: int, count: int) -> Samples:
+        """Frames [first, first + count) with the shape (count, channels).
+
+        Raises:
+            BadInput: the file breaks off or holds numbers that are not finite.
+        """
+
+    def close(self) -> None:  # noqa: B027  # nothing to let go is the usual case
+        """Let the file go. May be called twice."""
+
+
+class SoundRecording(Recording):
+    """A WAV or FLAC file, read through libsndfile."""
+
+    kind = "sound"
+
+    def __init__(self, path: Path, rate: Rate | None, channels: Sequence[int] | None) -> None:
+        self.path = path
+        try:
+            _check_wav_length(path)
+            self._file = soundfile.SoundFile(path)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise BadInput("format", f"{path} is no readable WAV or FLAC file: {error}") from error
+        try:
+            self.rate = agreed_rate(path, Rate(self._file.samplerate), rate)
+            self.frames = _not_empty(path, self._file.frames)
+            self._chosen = chosen_channels(path, self._file.channels, channels)
+            self.channels = self._file.channels if self._chosen is None else len(self._chosen)
+            self.dtype, self._numpy = self._types()
+            self._block_first, self._block = 0, np.empty((0, self.channels), self.dtype)
+            self.read(self.frames - 1, 1)  # a file that breaks off fails here, not in the middle of the night
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _types(self) -> tuple[str, str]:
+        subtype = self._file.subtype
+        if subtype in _INT16_SUBTYPES:
+            return "<i2", "int16"
+        if subtype in _INT32_SUBTYPES:
+            return "<i4", "int32"
+        if subtype in _FLOAT_SUBTYPES:
+            return "<f4", "float32"
+        raise BadInput("dtype", f"{self.path} holds {subtype} samples: convert it to 16, 24 or 32 bit PCM or float")
+
+    def read(self, first: int, count: int) -> Samples:
+        """Frames [first, first + count)."""
+        at = first - self._block_first
+        if at < 0 or at + count > len(self._block):
+            self._block = self._load(first, min(max(count, _READ_AHEAD_FRAMES), self.frames - first))
+            self._block_first, at = first, 0
+        return self._block[at : at + count]
+
+    def _load(self, first: int, count: int) -> Samples:
+        try:
+            if self._file.tell() != first:
+                self._file.seek(first)
+            x: Samples = self._file.read(count, dtype=self._numpy, always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise _broken(self.path, f"at frame {first}: {error}") from error
+        if len(x) != count:
+            raise _broken(self.path, f"at frame {first + len(x)} of {self.frames}")
+        return _finite(self.path, first, _columns(x, self._chosen, self.dtype))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class NpzRecording(Recording):
+    """An NPZ file: array ``x`` of shape (n,), (n, channels) or (windows, n, channels), scalar ``fs``.
+
+    Windows are put end to end. The array is loaded at the first read.
+    """
+
+    kind = "numbers"
+
+    def __init__(self, path: Path, rate: Rate | None, channels: Sequence[int] | None) -> None:
+        self.path = path
+        self._x: Samples | None = None
+        shape, kept = self._header()
+        if len(shape) not in {1, 2, 3} or 0 in shape[1:]:
+            raise BadInput(
+                "format", f"{path}: x has the shape {shape}; it must be (n, channels) or (windows, n, channels)"
+            )
+        there = shape[-1] if len(shape) > 1 else 1
+        self.frames = _not_empty(path, math.prod(shape[: max(len(shape) - 1, 1)]))
+        self.dtype = _wire_type(path, kept)
+        self.rate = agreed_rate(path, self._fs(), rate)
+        self._chosen = chosen_channels(path, there, channels)
+        self.channels, self._there = there if self._chosen is None else len(self._chosen), there
+
+    def _header(self) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+                return shape, dtype
+        except KeyError as error:
+            raise BadInput("format", f"{self.path} has no array named x") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+            raise _broken(self.path, str(error)) from error
+
+    def _fs(self) -> Rate | None:
+        with np.load(self.path, allow_pickle=False) as arrays:
+            if "fs" not in arrays:
+                return None
+            try:
+                fs = float(arrays["fs"].item())
+            except (ValueError, TypeError) as error:
+                raise BadInput("rate", f"{self.path}: fs must be one number") from error
+        return exact_rate(fs, f"{self.path}: fs")
+
+    def read(self, first: int, count: int) -> Samples:
+        """Frames [first, first + count)."""
+        if self._x is None:
+            self._x = self._load()
+        return self._x[first : first + count]
+
+    def _load(self) -> Samples:
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                x = arrays["x"]
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+            raise _broken(self.path, str(error)) from error
+        x = x.reshape(self.frames, self._there)
+        if x.dtype.kind in "iu" and x.dtype.itemsize >= 4:
+            limits = np.iinfo(np.int32)
+            if x.min() < limits.min or x.max() > limits.max:
+                raise BadInput("dtype", f"{self.path}: x does not fit 32 bit: save it as float32")
+        return _finite(self.path, 0, _columns(x, self._chosen, self.dtype))
+
+    def close(self) -> None:
+        """Let the array go."""
+        self._x = None
+
+
+class CsvRecording(Recording):
+    """A CSV file of numbers, a row a frame, with or without a heading; comma, semicolon or tab between columns.
+
+    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds is no channel.
+    """
+
+    kind = "numbers"
+    dtype = "<f4"
+
+    def __init__(self, path: Path, rate: Rate | None, channels: Sequence[int] | None) -> None:
+        self.path = path
+        self.rate = agreed_rate(path, None, rate)
+        table = self._table()
+        self._x = _finite(path, 0, _columns(table, chosen_channels(path, table.shape[1], channels), self.dtype))
+        self.frames, self.channels = self._x.shape
+
+    def _table(self) -> NDArray[np.float64]:
+        try:
+            with self.path.open(encoding="utf-8-sig") as file:
+                first = file.readline()
+                separator = max(",;\t", key=first.count)
+                names = [name.strip().strip('"').casefold() for name in first.split(separator)]
+                headed = not all(_is_number(name) for name in names)
+                timed = headed and names[0] in _TIME_COLUMNS
+                rows = file if headed else [first, *file]
+                lines = [line for line in rows if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput("format", f"{self.path} is no readable UTF-8 text: {error}") from error
+        _not_empty(self.path, len(lines))
+        try:
+            table: NDArray[np.float64] = np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None)
+        except ValueError as error:
+            counted = "after the heading" if headed else "from the start"
+            raise BadInput(
+                "format", f"{self.path}: {error} (rows counted {counted}): every cell must be a number"
+            ) from error
+        if timed and table.shape[1] == 1:
+            raise BadInput("channels", f"{self.path} has a column of times and nothing else")
+        return table[:, 1:] if timed else table
+
+    def read(self, first: int, count: int) -> Samples:
+        """Frames [first, first + count)."""
+        return self._x[first : first + count]
+
+
+def open_recording(path: Path, rate: Rate | None = None, channels: Sequence[int] | None = None) -> Recording:
+    """Open a file of samples by the end of its name.
+
+    Args:
+        path: WAV, FLAC, NPZ or CSV.
+        rate: the rate that the file must have, or that it does not tell itself.
+        channels: which columns, from 0; all if None.
+
+    Raises:
+        BadInput: the file is missing or cannot be used; says why.
+    """
+    if not path.is_file():
+        raise BadInput("missing", f"{path} is no file: check the path")
+    suffix = path.suffix.casefold()
+    if suffix in SOUND:
+        return SoundRecording(path, rate, channels)
+    if suffix == ".npz":
+        return NpzRecording(path, rate, channels)
+    if suffix == ".csv":
+        return CsvRecording(path, rate, channels)
+    raise BadInput(
+        "format", f"{path}: samples are read from .wav, .flac, .npz and .csv, images from a folder of .png or .jpg"
+    )
+
+
+def exact_rate(hz: float, what: str) -> Rate:
+    """A rate in hertz as a ratio, exact to a denominator of a million.
+
+    Raises:
+        BadInput: not positive or not finite.
+    """
+    if not math.isfinite(hz) or hz <= 0:
+        raise BadInput("rate", f"{what} is {hz}: a rate is a positive number of hertz")
+    ratio = Fraction(hz).limit_denominator(_LARGEST_DENOMINATOR)
+    if ratio == 0:
+        raise BadInput("rate", f"{what} is {hz} Hz, which is too slow")
+    return Rate(ratio.numerator, ratio.denominator)
+
+
+def agreed_rate(path: Path, told: Rate | None, wanted: Rate | None) -> Rate:
+    """The rate that the file and the configuration agree on.
+
+    Raises:
+        BadInput: they differ, or neither tells one.
+    """
+    if told is None and wanted is None:
+        raise BadInput("rate", f"{path} does not tell its rate: say it (rate_hz)")
+    if told is None or wanted is None:
+        return told or wanted  # type: ignore[return-value]  # one of them is there
+    if told.num * wanted.den != wanted.num * told.den:
+        raise BadInput(
+            "rate", f"{path} has {told.hz:g} Hz, but {wanted.hz:g} Hz was declared: mend rate_hz or resample"
+        )
+    return told
+
+
+def chosen_channels(path: Path, there: int, wanted: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The columns to keep, None for all.
+
+    Raises:
+        BadInput: the file has not got them.
+    """
+    if wanted is None:
+        return None
+    if not wanted or min(wanted) < 0 or max(wanted) >= there:
+        raise BadInput("channels", f"{path} has {there} channels, numbered from 0; {list(wanted)} were asked for")
+    return tuple(wanted)
+
+
+def _columns(x: NDArray[np.generic], chosen: tuple[int, ...] | None, dtype: str) -> Samples:
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused as such
+        return np.ascontiguousarray(x if chosen is None else x[:, chosen], dtype=dtype)
+
+
+def _finite(path: Path, first: int, x: Samples) -> Samples:
+    if x.dtype.kind == "f":
+        good = np.isfinite(x).all(axis=1)
+        if not good.all():
+            row = first + int(np.argmin(good))
+            raise BadInput(
+                "not_finite", f"{path} holds a number that is not finite at frame {row}: cut it out with start_s, end_s"
+            )
+    return x
+
+
+def _not_empty(path: Path, frames: int) -> int:
+    if frames < 1:
+        raise BadInput("empty", f"{path} holds no samples")
+    return frames
+
+
+def _broken(path: Path, how: str) -> BadInput:
+    return BadInput("truncated", f"{path} is truncated or damaged ({how}): copy it again")
+
+
+def _wire_type(path: Path, dtype: np.dtype[np.generic]) -> str:
+    if dtype.kind == "f":
+        return "<f4"
+    if dtype.kind in "iu":
+        return "<i2" if dtype.itemsize == 1 or (dtype.kind == "i" and dtype.itemsize == 2) else "<i4"
+    raise BadInput("dtype", f"{path}: x holds {dtype}, but must hold integers or floating point numbers")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_wav_length(path: Path) -> None:
+    """Libsndfile plays a WAV file that breaks off as if it were shorter; its data chunk knows better."""
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return
+        size = path.stat().st_size
+        at = 12
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if name == b"data":
+                if length != _UNKNOWN_SIZE and at + 8 + length > size:
+                    raise _broken(path, f"{size - at - 8} of {length} bytes of samples")
+                return
+            at += 8 + length + length % 2
+    raise _broken(path, "no samples")

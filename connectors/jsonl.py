@@ -1,0 +1,45 @@
+"""Results as JSON lines, appended as they come: for people with `grep` and for shippers of logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from connectors.base import Sink
+from pipeline.errors import SinkBusy
+from pipeline.messages import Record
+
+
+class JsonLinesSink(Sink):
+    """Appends one line per record: topic, log place and body. A repeated batch repeats its lines; ids tell them apart.
+
+    Args:
+        path: the file; its folder is created.
+    """
+
+    name: ClassVar[str] = "jsonl"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append all records with one write.
+
+        Raises:
+            SinkBusy: the file cannot be written now (disk full, folder gone).
+        """
+        lines = [
+            json.dumps({"topic": r.topic, "seq": r.seq, **r.body}, sort_keys=True, separators=(",", ":"))
+            for r in records
+        ]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n")
+        except OSError as error:
+            raise SinkBusy(f"{self._path}: {error.strerror}", 5.0) from None
+
+    def close(self) -> None:
+        """Nothing is held open."""

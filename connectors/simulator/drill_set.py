@@ -1,0 +1,114 @@
+"""Sound of single holes: whole ones, and ones in which the drill breaks at a known time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from connectors.simulator.ambience import ambience
+from connectors.simulator.drilling import Bit, Damage, Hole, drill, worn
+from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
+from connectors.simulator.microphone_model import Microphone, Pickup, machine_sound
+from connectors.simulator.rotation import Rotation
+from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.tracks import Given
+
+RATE_HZ = 96_000
+_MACHINES = 3
+_LABELS = ("normal", "normal", "drill_break", "normal", "drill_break")
+_HOLES_PER_BIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DrillPress:
+    """What stays the same while one bit is in a machine."""
+
+    name: str
+    pickup: Pickup
+    bit: Bit
+
+    @classmethod
+    def draw(cls, seed: int, machine: int, start: int) -> DrillPress:
+        """Machine and microphone depend on `machine` alone; bit, gain and coolant on the start too."""
+        pickup = Pickup.draw(generator(seed, "drill press", machine), snr_db=(6.0, 22.0))
+        fresh = generator(seed, "drill press", machine, "start", start)
+        pickup = replace(
+            pickup,
+            level_dbfs=uniform(fresh, -34.0, -22.0),
+            coolant_db=uniform(fresh, -12.0, 6.0) if fresh.random() < 0.6 else None,
+            snr_db=pickup.snr_db + uniform(fresh, -4.0, 4.0),
+        )
+        return cls(f"drill-{machine + 1}", pickup, Bit.draw(fresh))
+
+
+def simulate_drill(seed: int, minutes: float, out: Path, progress: Progress | None = None) -> Path:
+    """Write ``minutes`` of drilling sound: WAV, 96 kHz, mono, one hole of 3-6 s each; labels normal, drill_break.
+
+    Groups are holes. ``onset_s`` is the fracture. Further columns: ``touch_s`` and ``out_s`` (start and end of the
+    hole), ``wear`` (0-1), ``rubbing`` (0 or 1), ``drop_db``, ``diameter_m``, ``start`` (of the machine, with one bit
+    type and gain).
+
+    Args:
+        seed: of everything.
+        minutes: length of all recordings together.
+        out: folder.
+        progress: called with (done, total).
+
+    Returns:
+        Path of the manifest.
+    """
+    count, length_s = sizes(minutes, 40, 6.0, 3.0)
+    return write(_recordings(seed, count, length_s), count, out, progress)
+
+
+def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
+    length = round(length_s * RATE_HZ)
+    seen: dict[str, int] = {}
+    for i in range(count):
+        start = i // _HOLES_PER_BIT
+        press = DrillPress.draw(seed, start % _MACHINES, start)
+        label = _LABELS[i % len(_LABELS)]
+        rng = generator(seed, "hole", i)
+        wear = uniform(rng, 0.0, 1.0)
+        bit = worn(press.bit, wear)
+        hole = Hole.draw(rng, length_s, bit)
+        damage = Damage.draw(rng, "fracture", hole) if label == "drill_break" else None
+        work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=seed + i) / press.bit.level
+        name = f"{press.name}/{i}"
+        hall = 10.0 ** (-(press.pickup.snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
+        microphone = Microphone(
+            machine_sound(Given(work, RATE_HZ), Rotation(bit.rpm, 0.002, seed, name), press.pickup, seed, name),
+            press.pickup,
+            seed=seed,
+            name=name,
+            others=((ambience(RATE_HZ, seed, name), hall, 0),),
+        )
+        more: dict[str, str | int | float] = {
+            "spindle_rpm": round(bit.rpm, 1),
+            "teeth": 2,
+            "touch_s": round(hole.touch_s, 4),
+            "out_s": round(hole.out_s, 4),
+            "wear": round(wear, 3),
+            "diameter_m": round(bit.diameter_m, 6),
+            "start": f"{press.name}-start-{start:03d}",
+        }
+        if damage is not None:
+            more |= {"onset_s": round(damage.t_s, 5), "drop_db": round(damage.drop_db, 2)}
+            more["rubbing"] = int(damage.rub_db is not None)
+        nth = seen[label] = seen.get(label, -1) + 1
+        yield Recording(
+            path=f"{press.name}/{i:04d}.wav",
+            samples=microphone.read(0, length).astype(np.int16),
+            rate_hz=RATE_HZ,
+            unit="FS",
+            label=label,
+            group=f"hole-{i:04d}",
+            machine=press.name,
+            sensor="microphone",
+            modality="acoustic",
+            split=SPLITS[nth % len(SPLITS)],
+            more=more,
+        )

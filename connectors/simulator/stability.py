@@ -1,0 +1,157 @@
+"""Linear stability of milling: where chatter begins.
+
+Semi-discretisation after Insperger and Stepan (Int. J. Numer. Meth. Engng 61, 2004, 117-141): the delayed term is held
+constant over steps of the tooth period, the state at one tooth period maps linearly on that of the next (Floquet
+transition matrix), and the cut is stable while all multipliers lie within the unit circle. The zeroth-order solution
+after Altintas and Budak (CIRP Annals 44, 1995, 357-362) averages the cutting coefficient and is meant for slots and
+large immersions only.
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.simulator.cutting import Engagement, Tool, directional
+from connectors.simulator.tracks import Float64
+
+_TAYLOR = 20
+_QUADRATURE = 16
+
+
+class Limit(NamedTuple):
+    """Depth of cut at which the first Floquet multiplier leaves the unit circle.
+
+    Attributes:
+        depth_m: in m; infinite if the cut is stable up to the largest depth tried.
+        family: ``"hopf"`` (quasi-periodic) or ``"flip"`` (period two).
+        frequency_hz: line of the chatter family nearest the tool's mode.
+    """
+
+    depth_m: float
+    family: Literal["hopf", "flip"]
+    frequency_hz: float
+
+
+def multiplier(tool: Tool, engagement: Engagement, rpm: float, depth_m: float, steps: int = 80) -> complex:
+    """The Floquet multiplier of largest modulus.
+
+    Args:
+        tool: mode, teeth and force.
+        engagement: angles of the cut.
+        rpm: spindle speed.
+        depth_m: axial depth of cut in m.
+        steps: steps per tooth period; 40 at least.
+    """
+    tau = tool.tooth_period(rpm)
+    coefficient = _stepwise(tool, engagement, steps) * depth_m / (tool.mass_kg * tool.omega**2)
+    step = _transition(coefficient, tool.zeta, tool.omega * tau / steps)
+    # Rows are what x and v are made of: [v, x_0, x_-1, ..., x_-steps] at the start of the tooth period.
+    size = steps + 2
+    x = np.zeros((2 * steps + 1, size))  # row r is x at step r - steps
+    x[np.arange(steps + 1), size - 1 - np.arange(steps + 1)] = 1.0
+    v = np.zeros(size)
+    v[0] = 1.0
+    for i in range(steps):
+        now, delayed = x[steps + i], 0.5 * (x[i] + x[i + 1])
+        (a, b, p), (c, d, q) = step[i]
+        x[steps + i + 1] = a * now + b * v + p * delayed
+        v = c * now + d * v + q * delayed
+    phi = np.concatenate([v[None], x[: steps - 1 : -1]])
+    multipliers = np.linalg.eigvals(phi)
+    return complex(multipliers[np.argmax(np.abs(multipliers))])
+
+
+def limit(
+    tool: Tool,
+    engagement: Engagement,
+    rpm: float,
+    *,
+    steps: int = 80,
+    start_m: float = 0.05e-3,
+    growth: float = 0.0,
+    largest_m: float = 10e-3,
+) -> Limit:
+    """First depth at which the cut becomes unstable, to 0.5 µm.
+
+    Depths are tried from `start_m` in steps of ``max(start_m, growth * depth)``; an island of instability narrower
+    than a step can be missed.
+    """
+    stable, depth = 0.0, start_m
+    while abs(mu := multiplier(tool, engagement, rpm, depth, steps)) <= 1.0:
+        stable, depth = depth, depth + max(start_m, growth * depth)
+        if depth > largest_m:
+            return Limit(float("inf"), "hopf", tool.f0_hz)
+    unstable = depth
+    while unstable - stable > 0.5e-6:
+        middle = 0.5 * (stable + unstable)
+        at_middle = multiplier(tool, engagement, rpm, middle, steps)
+        if abs(at_middle) > 1.0:
+            unstable, mu = middle, at_middle
+        else:
+            stable = middle
+    tau = tool.tooth_period(rpm)
+    lines = (np.array([1.0, -1.0])[:, None] * np.angle(mu) / (2.0 * pi) + np.arange(0, 200)) / tau
+    nearest = float(lines.flat[np.argmin(np.abs(lines - tool.f0_hz))])
+    flip = mu.real < 0.0 and abs(mu.imag) < 1e-6
+    return Limit(unstable, "flip" if flip else "hopf", nearest)
+
+
+def lobes(tool: Tool, engagement: Engagement, lobe: int, frequencies_hz: Float64) -> tuple[Float64, Float64]:
+    """One stability lobe of the zeroth-order solution.
+
+    Args:
+        tool: mode, teeth and force.
+        engagement: angles of the cut.
+        lobe: number of whole waves between two teeth, 0, 1, …
+        frequencies_hz: chatter frequencies to walk along.
+
+    Returns:
+        Spindle speeds in rpm and limiting depths in m, of the frequencies at which a positive depth exists.
+    """
+    phi: Float64 = 2.0 * pi * (np.arange(4096) + 0.5) / 4096
+    mean = tool.teeth * float(np.mean(directional(tool, engagement, phi)))
+    w: Float64 = 2.0 * pi * frequencies_hz
+    dynamic: NDArray[np.complex128] = tool.omega**2 - w**2 + 2j * tool.zeta * tool.omega * w
+    flexibility = 1.0 / (tool.mass_kg * dynamic)
+    depth = -1.0 / (2.0 * mean * flexibility.real)
+    ok = depth > 0.0
+    delay = np.mod(-np.angle(1.0 + 1.0 / (depth[ok] * mean * flexibility[ok])), 2.0 * pi) + 2.0 * pi * lobe
+    return 60.0 * w[ok] / (tool.teeth * delay), depth[ok]
+
+
+def pocket_distance(tool: Tool, rpm: float) -> float:
+    """Relative distance of a speed from the nearest at which a harmonic of the tooth passing meets the mode."""
+    ratio = 60.0 * tool.f0_hz / (tool.teeth * rpm)
+    j = max(1, round(ratio))
+    return abs(j / ratio - 1.0)
+
+
+def _stepwise(tool: Tool, engagement: Engagement, steps: int) -> Float64:
+    """Mean cutting coefficient of all teeth over each step, in N/m², shape (steps,)."""
+    fine = (np.arange(steps * _QUADRATURE) + 0.5) / (steps * _QUADRATURE)
+    total = np.zeros(steps * _QUADRATURE)
+    for j in range(tool.teeth):
+        total += directional(tool, engagement, 2.0 * pi * (fine + j) / tool.teeth)
+    mean: Float64 = total.reshape(steps, _QUADRATURE).mean(axis=1)
+    return mean
+
+
+def _transition(coefficient: Float64, zeta: float, h: float) -> Float64:
+    """Exact step of x'' + 2 zeta x' + (1 + K) x = K x_delayed in time scaled by omega, shape (steps, 2, 3)."""
+    a = np.zeros((len(coefficient), 3, 3))
+    a[:, 0, 1] = 1.0
+    a[:, 1, 0] = -1.0 - coefficient
+    a[:, 1, 1] = -2.0 * zeta
+    a[:, 1, 2] = coefficient
+    halvings = max(0, int(np.ceil(np.log2(max(h * float(np.max(np.abs(a))), 1e-9)))))
+    a *= h / 2**halvings
+    total: Float64 = np.broadcast_to(np.eye(3), a.shape).copy()
+    for n in range(_TAYLOR, 0, -1):
+        total = np.eye(3) + a @ total / n
+    for _ in range(halvings):
+        total = total @ total
+    return total[:, :2]

@@ -1,0 +1,213 @@
+"""What commissioning learned about one sensor of one machine: immutable, named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from models.anomaly.fusion import Fusion
+from pipeline.errors import BadInput
+from pipeline.messages import Float32, Modality, Rate, Stream
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """What to expect of a detector on normal running, measured on starts that it had not seen.
+
+    `count` alarms after persistence in `hours`; `per_day` is their rate and `upper` its one-sided 95 % Poisson limit.
+    """
+
+    count: int
+    hours: float
+    per_day: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """One detector in one operating state.
+
+    Attributes:
+        fusion: how far from normal.
+        threshold: of the score of a window.
+        recording_threshold: of the mean score of a recording.
+        minute_mean: of left-out scores over one-minute means, for drift.
+        minute_std: of the same.
+        windows: normal vectors learned from.
+        starts: occasions that they come from.
+        false_alarms: on starts that were left out.
+    """
+
+    fusion: Fusion
+    threshold: float
+    recording_threshold: float
+    minute_mean: float
+    minute_std: float
+    windows: int
+    starts: int
+    false_alarms: FalseAlarms
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Normal of one sensor: a cell per operating state and detector.
+
+    Attributes:
+        machine: whose.
+        sensor: of which sensor.
+        modality: of the sensor.
+        rate: of the sensor's own stream.
+        channels: of the sensor's own stream.
+        unit: of the samples.
+        front_end: hash of what turns samples into vectors; scores of another front-end mean nothing.
+        cells: operating state (empty for a machine with one) → detector → cell.
+        starts: groups that were learned from; validation leaves them out.
+        hours: of normal running.
+        provisional: learned from one start only: the next start may look abnormal.
+        notes: sentences for the person who commissioned.
+        versions: of the libraries that learned it.
+    """
+
+    machine: str
+    sensor: str
+    modality: Modality
+    rate: Rate
+    channels: int
+    unit: str
+    front_end: str
+    cells: Mapping[str, Mapping[str, Cell]]
+    starts: tuple[str, ...]
+    hours: float
+    provisional: bool
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over everything in it."""
+        digest = hashlib.sha256(json.dumps(self.document(), sort_keys=True, separators=(",", ":")).encode())
+        for name, array in sorted(self.arrays().items()):
+            data = np.ascontiguousarray(array, "<f4")
+            digest.update(f"{name}{data.shape}".encode())
+            digest.update(data.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def settings(self) -> str:
+        """Short name of the content, as results carry it."""
+        return self.sha256[:16]
+
+    def cell(self, state: str | None, detector: str) -> Cell | None:
+        """The cell to judge by; None where this state was never commissioned.
+
+        A baseline of a machine without states judges every state by its one cell.
+        """
+        if set(self.cells) == {""}:
+            state = ""
+        return self.cells.get(state or "", {}).get(detector)
+
+    def check(self, stream: Stream) -> None:
+        """Refuse a sensor that this baseline was not made for.
+
+        Raises:
+            BadInput: another modality, rate, unit or number of channels.
+        """
+        facts = (
+            ("modality", self.modality, stream.modality),
+            ("rate", f"{self.rate.hz:g} Hz", f"{stream.rate.hz:g} Hz"),
+            ("unit", self.unit, stream.unit),
+            ("channels", self.channels, stream.channels),
+        )
+        for name, mine, theirs in facts:
+            if mine != theirs:
+                raise BadInput(
+                    "baseline",
+                    f"the baseline {self.settings} of {self.machine}/{self.sensor} was commissioned at {name} {mine}, "
+                    f"but {stream.machine}/{stream.sensor} has {theirs}; commission this sensor anew",
+                )
+
+    def arrays(self) -> dict[str, Float32]:
+        """All arrays under the names ``cell number/detector/part``, cells numbered in the order of their states."""
+        return {
+            f"{number}/{detector}/{part}": array
+            for number, (_, cells) in enumerate(sorted(self.cells.items()))
+            for detector, cell in cells.items()
+            for part, array in _parts(cell)
+        }
+
+    def document(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON values."""
+        return {
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "sensor": self.sensor,
+            "modality": self.modality,
+            "rate": [self.rate.num, self.rate.den],
+            "channels": self.channels,
+            "unit": self.unit,
+            "front_end": self.front_end,
+            "starts": list(self.starts),
+            "hours": self.hours,
+            "provisional": self.provisional,
+            "notes": list(self.notes),
+            "versions": dict(self.versions),
+            "states": [
+                {"state": state, "detectors": {name: _cell_document(cell) for name, cell in cells.items()}}
+                for state, cells in sorted(self.cells.items())
+            ],
+        }
+
+    def sentences(self) -> list[str]:
+        """What a person should know about it."""
+        lines = [
+            f"{self.machine}/{self.sensor}: learned from {self.hours:.2f} h of normal running in {len(self.starts)} "
+            f"start{'s' if len(self.starts) != 1 else ''}, baseline {self.settings}."
+        ]
+        if self.provisional:
+            lines.append("Provisional: one start only, so the next start may look abnormal; add another, better five.")
+        for state, cells in sorted(self.cells.items()):
+            where = f" in state {state}" if state else ""
+            lines += [
+                f"{name}{where}: {cell.windows} windows of {cell.starts} starts, threshold {cell.threshold:.2f}; "
+                f"{cell.false_alarms.count} alarms in {cell.false_alarms.hours:.2f} h of left-out normal running, "
+                f"at most {cell.false_alarms.upper:.3g} false alarms a day with 95 % confidence."
+                for name, cell in cells.items()
+            ]
+        return [*lines, *self.notes]
+
+
+def _parts(cell: Cell) -> Iterator[tuple[str, Float32]]:
+    yield "median", cell.fusion.scale.median
+    yield "spread", cell.fusion.scale.spread
+    yield "bank", cell.fusion.bank
+    for member in cell.fusion.members:
+        for name, array in member.back_end.arrays.items():
+            yield f"{member.back_end.name}/{name}", array
+
+
+def _cell_document(cell: Cell) -> dict[str, Any]:
+    return {
+        "threshold": cell.threshold,
+        "recording_threshold": cell.recording_threshold,
+        "minute_mean": cell.minute_mean,
+        "minute_std": cell.minute_std,
+        "windows": cell.windows,
+        "starts": cell.starts,
+        "false_alarms": {
+            "count": cell.false_alarms.count,
+            "hours": cell.false_alarms.hours,
+            "per_day": cell.false_alarms.per_day,
+            "upper": cell.false_alarms.upper,
+        },
+        "back_ends": [
+            {"name": member.back_end.name, "mean": member.mean, "std": member.std} for member in cell.fusion.members
+        ],
+    }

@@ -1,0 +1,237 @@
+"""Commissioning: from recordings of normal running to a baseline per sensor, and what it promises."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.anomaly.baseline import Baseline, Cell, FalseAlarms
+from models.anomaly.chain import windows
+from models.anomaly.fusion import fit
+from models.anomaly.thresholds import block_maxima, poisson_upper, threshold
+from models.anomaly.vectors import ANOMALY, LEVEL, Extraction, extraction
+from operators.cusum import MINUTE_NS
+from operators.persistence import Persistence
+from pipeline.errors import BadInput
+from pipeline.messages import NS, Alarm, Float32, Score, Segment, Stream
+
+BACK_ENDS: Mapping[str, tuple[str, ...]] = {ANOMALY: ("knn_cos", "maha", "pca_res"), LEVEL: ("knn_l2", "maha")}
+"""Detector → back-ends whose minimum is taken; a level has no direction, so that cosines say nothing there."""
+LDN_STARTS = 3
+FEWEST_WINDOWS = 5
+RECOMMENDED_STARTS = 5
+_LIBRARIES = ("numpy", "scipy")
+
+Notice = Callable[[str], None]
+
+
+class Part(Protocol):
+    """An uninterrupted stretch of a recording."""
+
+    @property
+    def stream(self) -> Stream:
+        """The sensor's own stream."""
+
+    def segments(self) -> Iterable[Segment]:
+        """Its samples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normal:
+    """A recording of normal running.
+
+    Attributes:
+        name: for messages.
+        start: the occasion that it belongs to: a recording, a day, a thermal state.
+        state: operating state; empty for a machine with one.
+        parts: its stretches of samples.
+    """
+
+    name: str
+    start: str
+    state: str
+    parts: Sequence[Part]
+
+
+@dataclass(slots=True)
+class _Vectors:
+    """Vectors of one detector in one state, with where they come from."""
+
+    x: list[Float32] = field(default_factory=list)
+    start: list[str] = field(default_factory=list)
+    recording: list[int] = field(default_factory=list)
+    t_ns: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recording:
+    start: str
+    scores: NDArray[np.float64]
+    t_ns: NDArray[np.int64]
+
+
+def commission(recordings: Iterable[Normal], notice: Notice | None = None) -> list[Baseline]:
+    """Learn the normal of every sensor that the recordings hold.
+
+    Args:
+        recordings: of normal running, those of one sensor in the order in which they were taken.
+        notice: called with each recording's name before it is read.
+
+    Returns:
+        One baseline per (machine, sensor), in the order of their first recordings.
+
+    Raises:
+        BadInput: recordings of one sensor differ in rate, unit or channels, or no state has enough windows.
+    """
+    sensors: dict[tuple[str, str], _Sensor] = {}
+    for number, recording in enumerate(recordings):
+        if notice is not None:
+            notice(recording.name)
+        for part in recording.parts:
+            stream = part.stream
+            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream))
+            sensor.take(number, recording, part)
+    if not sensors:
+        raise BadInput("manifest", "there is no normal recording to learn from; check the labels and --normal")
+    return [sensor.baseline() for sensor in sensors.values()]
+
+
+class _Sensor:
+    """Collects the vectors of one sensor, then learns."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.extraction: Extraction = extraction(stream)
+        self.vectors: dict[str, dict[str, _Vectors]] = {}
+        self.starts: dict[str, None] = {}
+        self.seconds = 0.0
+        self.silent = 0
+
+    def take(self, number: int, recording: Normal, part: Part) -> None:
+        facts = ("modality", "rate", "channels", "unit")
+        for fact in facts:
+            mine, theirs = getattr(self.stream, fact), getattr(part.stream, fact)
+            if mine != theirs:
+                raise BadInput(
+                    "mixed",
+                    f"{recording.name}: {fact} is {theirs}, but other recordings of {self.stream.machine}/"
+                    f"{self.stream.sensor} have {mine}; give them another sensor name or leave them out",
+                )
+        self.starts[recording.start] = None
+        cell = self.vectors.setdefault(recording.state, {d: _Vectors() for d in self.extraction.dimensions})
+        last_ns: int | None = None
+        for window in windows(self.stream, self.extraction, part.segments()):
+            found = self.extraction.vectors(window)
+            self.silent += not found
+            for detector, x in found.items():
+                held = cell[detector]
+                held.x.append(x)
+                held.start.append(recording.start)
+                held.recording.append(number)
+                held.t_ns.append(window.t_end_ns)
+            length_ns = (window.n1 - window.n0) * NS * window.stream.rate.den // window.stream.rate.num
+            self.seconds += (min(window.t_end_ns - last_ns, length_ns) if last_ns is not None else length_ns) / NS
+            last_ns = window.t_end_ns
+
+    def baseline(self) -> Baseline:
+        notes: list[str] = []
+        cells: dict[str, dict[str, Cell]] = {}
+        for state, by_detector in sorted(self.vectors.items()):
+            count = len(by_detector[LEVEL].x)
+            if count < FEWEST_WINDOWS:
+                notes.append(f"State {state!r} has {count} windows only and was left out; record at least a minute.")
+                continue
+            cells[state] = {detector: _learn(detector, v, self.extraction) for detector, v in by_detector.items()}
+        where = f"{self.stream.machine}/{self.stream.sensor}"
+        if not cells:
+            raise BadInput(
+                "short",
+                f"{where}: no operating state has {FEWEST_WINDOWS} windows of about a second that are not silent; "
+                "record normal running for minutes, better an hour",
+            )
+        if self.silent:
+            notes.append(f"{self.silent} silent windows were left out.")
+        if 1 < len(self.starts) < RECOMMENDED_STARTS:
+            notes.append(f"Learned from {len(self.starts)} starts; {RECOMMENDED_STARTS} make the threshold reliable.")
+        return Baseline(
+            machine=self.stream.machine,
+            sensor=self.stream.sensor,
+            modality=self.stream.modality,
+            rate=self.stream.rate,
+            channels=self.stream.channels,
+            unit=self.stream.unit,
+            front_end=self.extraction.hash,
+            cells=cells,
+            starts=tuple(self.starts),
+            hours=self.seconds / 3600.0,
+            provisional=any(cell.starts == 1 for by_name in cells.values() for cell in by_name.values()),
+            notes=tuple(notes),
+            versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+        )
+
+
+def _learn(detector: str, vectors: _Vectors, extraction: Extraction) -> Cell:
+    starts = len(set(vectors.start))
+    names = BACK_ENDS[detector] + (("ldn",) if starts >= LDN_STARTS and detector == ANOMALY else ())
+    fusion, scores = fit(np.stack(vectors.x), vectors.start, names, extraction.floor(detector))
+    recordings = list(_by_recording(vectors, scores))
+    maxima = [block_maxima(r.scores, r.t_ns) for r in recordings]
+    minutes = np.concatenate([_minute_means(r) for r in recordings])
+    return Cell(
+        fusion=fusion,
+        threshold=threshold(np.concatenate(maxima)),
+        recording_threshold=threshold(np.array([r.scores.mean() for r in recordings])),
+        minute_mean=float(minutes.mean()) if len(minutes) else 0.0,
+        minute_std=max(float(minutes.std()), 0.1) if len(minutes) >= 10 else 1.0,
+        windows=len(scores),
+        starts=starts,
+        false_alarms=_false_alarms(recordings, maxima),
+    )
+
+
+def _by_recording(vectors: _Vectors, scores: NDArray[np.float64]) -> Iterator[_Recording]:
+    number, t_ns = np.array(vectors.recording), np.array(vectors.t_ns, np.int64)
+    for n in dict.fromkeys(vectors.recording):
+        mine = np.flatnonzero(number == n)
+        yield _Recording(vectors.start[mine[0]], scores[mine], t_ns[mine])
+
+
+def _minute_means(recording: _Recording) -> NDArray[np.float64]:
+    minute = recording.t_ns // MINUTE_NS
+    counts = [(recording.scores[minute == m].mean(), int((minute == m).sum())) for m in np.unique(minute)]
+    return np.array([mean for mean, count in counts if count >= 30], np.float64)
+
+
+def _false_alarms(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.float64]]) -> FalseAlarms:
+    """Alarms after persistence in each start, under the threshold that all the other starts give."""
+    count, seconds = 0, 0.0
+    several = len({r.start for r in recordings}) > 1
+    limits: dict[str, float] = {}
+    for recording in recordings:
+        if recording.start not in limits:
+            others = [m for r, m in zip(recordings, maxima, strict=True) if r.start != recording.start or not several]
+            limits[recording.start] = threshold(np.concatenate(others))
+        count += _alarms(recording, limits[recording.start])
+        seconds += _covered_s(recording)
+    days = max(seconds, 1.0) / 86_400.0
+    return FalseAlarms(count, seconds / 3600.0, count / days, poisson_upper(count, days))
+
+
+def _covered_s(recording: _Recording) -> float:
+    steps = np.minimum(np.diff(recording.t_ns) / NS, 1.0)
+    return float(steps.sum()) + 1.0
+
+
+def _alarms(recording: _Recording, limit: float) -> int:
+    persistence = Persistence()
+    count = 0
+    for value, t_ns in zip(recording.scores.tolist(), recording.t_ns.tolist(), strict=True):
+        score = Score("", ("",), "", t_ns, value, limit, "")
+        raised = (m for m in persistence.process(score) if isinstance(m, Alarm) and m.transition == "raised")
+        count += sum(1 for _ in raised)
+    return count

@@ -1,0 +1,43 @@
+"""Robust standardisation: every dimension in units of its own normal spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.messages import Float32
+
+CLIP = np.float32(10.0)
+MAD_TO_SIGMA = 1.4826022185056018
+"""1/Φ⁻¹(3/4): makes the median absolute deviation of normal data equal to its standard deviation."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """Median and spread per dimension, both of shape (d,), float32, in the unit of the dimension."""
+
+    median: Float32
+    spread: Float32
+
+    def __call__(self, x: Float32) -> Float32:
+        """Standardise (..., d) and clip at ±10, so that one broken band cannot outshout all others."""
+        z = np.subtract(x, self.median, dtype=np.float32) / self.spread
+        return np.clip(z, -CLIP, CLIP)
+
+    def undo(self, z: Float32) -> Float32:
+        """Back to the unit of each dimension; exact where nothing was clipped."""
+        return np.add(z * self.spread, self.median, dtype=np.float32)
+
+
+def fit_scale(x: Float32, floor: Float32) -> Scale:
+    """Median and scaled MAD of normal vectors.
+
+    Args:
+        x: normal vectors, (n, d).
+        floor: the smallest spread that is believed, (d,): how far a dimension moves between two mountings or days
+            even if it did not while this was learned.
+    """
+    median = np.median(x, axis=0).astype(np.float32)
+    spread = MAD_TO_SIGMA * np.median(np.abs(x - median), axis=0)
+    return Scale(median, np.maximum(spread, floor).astype(np.float32))

@@ -1,0 +1,95 @@
+"""The detector of the lane: windows in, scores with their reasons out, judged by a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from models.anomaly.baseline import Baseline, Cell
+from models.anomaly.explain import reasons
+from models.anomaly.vectors import Extraction
+from operators.base import Windowed
+from pipeline.errors import BadInput
+from pipeline.messages import Float32, Message, Score, Window
+
+StateOf = Callable[[int], str | None]
+_EXPLAINED_FROM = 0.5  # of the threshold
+
+
+class AnomalyScore(Windowed):
+    """`Window` → one `Score` per detector of the baseline (``anomaly``, ``level``); each window stands for itself.
+
+    Takes the log-Mel windows of its sensor; for a sensor too slow for a log-Mel the one-second windows of samples.
+    Incomplete and silent windows give no score. A window in an operating state that was never commissioned gives an
+    incomplete score, which moves no counter and raises nothing.
+
+    Args:
+        baseline: what was learned; see `Baseline.check` for whether it fits the stream.
+        state_of: tells the operating state at an event time in nanoseconds; None for a machine without states.
+
+    Raises:
+        BadInput: the baseline was learned with another front-end.
+    """
+
+    memory_s: ClassVar[float] = 0.0
+
+    def __init__(self, baseline: Baseline, state_of: StateOf | None = None) -> None:
+        self.baseline = baseline
+        self.extraction = Extraction(baseline.modality, baseline.rate, baseline.channels)
+        if self.extraction.hash != baseline.front_end:
+            raise BadInput(
+                "baseline",
+                f"the baseline {baseline.settings} of {baseline.machine}/{baseline.sensor} was learned with the "
+                f"front-end {baseline.front_end}, this version has {self.extraction.hash}; commission again",
+            )
+        self._state_of = state_of
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """Nothing: each window stands for itself."""
+        return {}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Judge one window."""
+        if not isinstance(message, Window):
+            raise TypeError(f"AnomalyScore takes Window, not {type(message).__name__}")
+        vectors = self.extraction.vectors(message)
+        if not vectors:
+            return []
+        state = None if self._state_of is None else self._state_of(message.t_end_ns)
+        return [self._score(message, detector, x, state) for detector, x in vectors.items()]
+
+    def _score(self, window: Window, detector: str, x: Float32, state: str | None) -> Score:
+        cell = self.baseline.cell(state, detector)
+        if cell is None:
+            text = f"operating state {state!r} was never commissioned"
+            return self._message(window, detector, 0.0, 1.0, {"state": state, "text": text}, complete=False)
+        value, why = self._judge(cell, detector, x)
+        if state:
+            why["state"] = state
+        if self.baseline.provisional:
+            why["provisional"] = True
+        return self._message(window, detector, value, cell.threshold, why)
+
+    def _judge(self, cell: Cell, detector: str, x: Float32) -> tuple[float, dict[str, Any]]:
+        fused = cell.fusion.score(x)
+        why: dict[str, Any] = {"back_end": fused.decided_by, "z": fused.z}
+        if fused.value > _EXPLAINED_FROM * cell.threshold:
+            why |= reasons(x, cell.fusion, fused, self.extraction.dimensions[detector])
+        return fused.value, why
+
+    def _message(
+        self, window: Window, detector: str, value: float, threshold: float, why: dict[str, Any], *, complete: bool = True
+    ) -> Score:
+        stream = window.stream
+        return Score(
+            machine=stream.machine,
+            sensors=(stream.sensor,),
+            detector=detector,
+            t_end_ns=window.t_end_ns,
+            value=value,
+            threshold=threshold,
+            settings=self.baseline.settings,
+            complete=complete,
+            reasons=why,
+            lineage=(window.span,),
+        )

@@ -1,0 +1,171 @@
+"""Baselines on disk: a folder each, with ``baseline.json`` and ``arrays.npz``, named after its content.
+
+Folders are written once and never changed; ``baselines.json`` beside them says which one of a sensor is current, so
+that older ones stay for rollback and replay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.anomaly.backends import BACK_ENDS
+from models.anomaly.baseline import SCHEMA, Baseline, Cell, FalseAlarms
+from models.anomaly.fusion import Fusion, Member
+from models.anomaly.scale import Scale
+from pipeline.errors import StateError
+from pipeline.messages import Float32, Rate
+
+DOCUMENT = "baseline.json"
+ARRAYS = "arrays.npz"
+INDEX = "baselines.json"
+
+
+def folder_name(baseline: Baseline) -> str:
+    """``machine-sensor-hash``, with everything but letters, digits, dot and underscore of the names replaced."""
+    plain = re.sub(r"[^\w.]+", "_", f"{baseline.machine}-{baseline.sensor}".replace("-", "\0")).replace("\0", "-")
+    return f"{plain}-{baseline.settings}"
+
+
+def save(baseline: Baseline, root: Path) -> Path:
+    """Write a baseline into its own folder under `root`, whole or not at all; writing it again changes nothing."""
+    folder = root / folder_name(baseline)
+    if folder.is_dir():
+        load(folder)
+        return folder
+    partial = root / f".{folder.name}.{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    document = {**baseline.document(), "sha256": baseline.sha256}
+    (partial / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    arrays: dict[str, Any] = {k.replace("/", "__"): v for k, v in baseline.arrays().items()}
+    np.savez(partial / ARRAYS, **arrays)
+    partial.rename(folder)
+    return folder
+
+
+def save_all(baselines: Sequence[Baseline], root: Path) -> list[Path]:
+    """Write baselines and make them the current ones of their sensors."""
+    root.mkdir(parents=True, exist_ok=True)
+    folders = [save(baseline, root) for baseline in baselines]
+    index = root / INDEX
+    current: dict[str, str] = _json(index)["current"] if index.exists() else {}
+    for baseline, folder in zip(baselines, folders, strict=True):
+        current[f"{baseline.machine}|{baseline.sensor}"] = folder.name
+    partial = index.with_suffix(".partial")
+    partial.write_text(json.dumps({"schema": SCHEMA, "current": current}, indent=1, sort_keys=True) + "\n", "utf-8")
+    partial.replace(index)
+    return folders
+
+
+def load_all(root: Path) -> dict[tuple[str, str], Baseline]:
+    """The current baseline of each (machine, sensor) under `root`, or the one that `root` itself is.
+
+    Raises:
+        StateError: nothing is there, something is damaged, or was written by a newer version.
+    """
+    if (root / DOCUMENT).exists():
+        folders = [root]
+    elif (root / INDEX).exists():
+        folders = [root / name for name in _json(root / INDEX)["current"].values()]
+    else:
+        folders = sorted(path.parent for path in root.glob(f"*/{DOCUMENT}"))
+    if not folders:
+        raise StateError(f"{root}: holds no baseline; make one with 'stethos commission'")
+    found: dict[tuple[str, str], Baseline] = {}
+    for folder in folders:
+        baseline = load(folder)
+        key = (baseline.machine, baseline.sensor)
+        if key in found:
+            raise StateError(f"{root}: holds two baselines of {key[0]}/{key[1]} and no {INDEX} that says which counts")
+        found[key] = baseline
+    return found
+
+
+def load(folder: Path) -> Baseline:
+    """Read a baseline and verify that it is what it was.
+
+    Raises:
+        StateError: a file is missing or damaged, the content is not that of the hash, or the schema is newer.
+    """
+    document = _json(folder / DOCUMENT)
+    try:
+        with np.load(folder / ARRAYS, allow_pickle=False) as file:
+            arrays = {name.replace("__", "/"): file[name].astype(np.float32) for name in file.files}
+        baseline = _baseline(document, arrays)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        raise StateError(f"{folder}: is damaged ({error!r}); restore it or commission again") from error
+    if baseline.sha256 != document.get("sha256"):
+        raise StateError(f"{folder}: its content does not match its hash; it was changed or damaged, commission again")
+    return baseline
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path}: cannot be read: {error}") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, int):
+        raise StateError(f"{path}: names no schema version; it is no file of stethos")
+    if schema > SCHEMA:
+        raise StateError(f"{path}: schema {schema} is newer than {SCHEMA}, which this version reads; upgrade stethos")
+    assert isinstance(document, dict)
+    return document
+
+
+def _baseline(document: Mapping[str, Any], arrays: Mapping[str, Float32]) -> Baseline:
+    cells = {
+        entry["state"]: {
+            name: _cell(cell, {k.split("/", 2)[2]: v for k, v in arrays.items() if k.startswith(f"{i}/{name}/")})
+            for name, cell in entry["detectors"].items()
+        }
+        for i, entry in enumerate(document["states"])
+    }
+    return Baseline(
+        machine=document["machine"],
+        sensor=document["sensor"],
+        modality=document["modality"],
+        rate=Rate(*document["rate"]),
+        channels=document["channels"],
+        unit=document["unit"],
+        front_end=document["front_end"],
+        cells=cells,
+        starts=tuple(document["starts"]),
+        hours=document["hours"],
+        provisional=document["provisional"],
+        notes=tuple(document["notes"]),
+        versions=document["versions"],
+    )
+
+
+def _cell(document: Mapping[str, Any], parts: Mapping[str, Float32]) -> Cell:
+    members = tuple(
+        Member(
+            BACK_ENDS[entry["name"]](
+                **{k.split("/")[1]: v for k, v in parts.items() if k.startswith(f"{entry['name']}/")}
+            ),
+            entry["mean"],
+            entry["std"],
+        )
+        for entry in document["back_ends"]
+    )
+    rates = document["false_alarms"]
+    return Cell(
+        fusion=Fusion(Scale(parts["median"], parts["spread"]), parts["bank"], members),
+        threshold=document["threshold"],
+        recording_threshold=document["recording_threshold"],
+        minute_mean=document["minute_mean"],
+        minute_std=document["minute_std"],
+        windows=document["windows"],
+        starts=document["starts"],
+        false_alarms=FalseAlarms(rates["count"], rates["hours"], rates["per_day"], rates["upper"]),
+    )

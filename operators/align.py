@@ -1,0 +1,302 @@
+"""How far the clocks of a machine's sensors are apart, from what they hear in common.
+
+Within windows of event time the 1 ms power envelopes of two sensors are cross-correlated (`AlignEstimate`); a tracker
+takes the median of the last estimates and their drift (`AlignTrack`). An offset is positive when the sensor's events
+appear later than the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import fsum
+from statistics import median
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal.windows import hann
+
+from operators.base import Stateful, Windowed
+from operators.envelope import CELL_NS, CellTrack, power
+from pipeline.messages import NS, Feature, Gap, Message, Segment, Span
+
+Float64 = NDArray[np.float64]
+
+LEAST_PEAK = 0.5
+ESTIMATE = "align_estimate"
+RECENT = 10  # accepted estimates that the median runs over
+HISTORY = 32  # medians that the drift is fitted to
+HISTORY_NS = 20 * NS  # from one of them to the next
+
+
+class Correlation(NamedTuple):
+    """Lag of the best match in samples of the envelope, its coefficient, and whether it can be trusted."""
+
+    lag: float
+    peak: float
+    accepted: bool
+
+
+def correlate(a: Float64, b: Float64, max_lag: int) -> Correlation:
+    """Normalised cross-correlation of two envelopes of one length, searched within ±max_lag.
+
+    ``r(l) = Σ (a - mean a)(b_l - mean b_l) / sqrt(Σ (a - mean a)² · Σ (b_l - mean b_l)²)``, where a is the middle of
+    the first envelope and b_l the equally long part of the second, l samples later. The peak is interpolated by a
+    parabola. It is not accepted below 0.5, nor at the border of the search.
+    """
+    middle = a[max_lag : len(a) - max_lag]
+    n = len(middle)
+    middle = middle - middle.mean()
+    b = b - b.mean()  # without this the running sums would lose digits
+    cross = np.correlate(b, middle, "valid")
+    total = np.concatenate([[0.0], np.cumsum(b)])
+    square = np.concatenate([[0.0], np.cumsum(b * b)])
+    energy = square[n:] - square[:-n] - (total[n:] - total[:-n]) ** 2 / n
+    scale = np.sqrt(np.maximum(energy, 0) * (middle @ middle))
+    r = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 1e-12 * square[-1])
+    best = int(np.argmax(r))
+    peak = float(r[best])
+    if best in (0, 2 * max_lag):
+        return Correlation(float(best - max_lag), peak, False)
+    before, after = float(r[best - 1]), float(r[best + 1])
+    curvature = before - 2 * peak + after
+    shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+    return Correlation(best - max_lag + shift, peak, peak >= LEAST_PEAK)
+
+
+class AlignEstimate(Windowed):
+    """`Segment` and `Gap` of several sensors of a machine, in any interleaving → `Feature` named ``align_estimate``.
+
+    One feature per window and sensor other than the reference, ``sensors = (reference, sensor)``, with the values
+    ``offset_ms``, ``peak`` (the correlation coefficient) and ``accepted`` (1 or 0). Windows begin at multiples of the
+    hop since 1970, the first one where all sensors have begun. A window closes when each sensor has passed its end, by
+    samples or by a gap; where samples are missing the feature is incomplete. A stream that has ended holds nothing up.
+    Windows in which no sensor has anything at all are left out.
+
+    Args:
+        machine: its name.
+        sensors: the reference first; at least two, each at 1000 Hz or more.
+        window_ms: length of a window.
+        hop_ms: time between window starts.
+        max_lag_ms: the search goes from minus to plus this.
+        smooth_ms: length of the Hann window that smooths the power, odd: without it the envelope of a noise-like
+            sensor of 2 kHz is mostly chance.
+        centre_ms: offsets already known by sensor; the search is centred on them.
+
+    Raises:
+        ValueError: fewer than two different sensors, or lengths that leave nothing to correlate.
+    """
+
+    memory_s: ClassVar[float] = 5.0
+
+    def __init__(
+        self,
+        machine: str,
+        sensors: Sequence[str],
+        *,
+        window_ms: int = 2000,
+        hop_ms: int = 1000,
+        max_lag_ms: int = 50,
+        smooth_ms: int = 9,
+        centre_ms: Mapping[str, int] | None = None,
+    ) -> None:
+        if len(sensors) < 2 or len(set(sensors)) != len(sensors):
+            raise ValueError(f"an alignment needs at least two different sensors, not {list(sensors)}")
+        if min(hop_ms, max_lag_ms, smooth_ms) < 1 or smooth_ms % 2 == 0:
+            raise ValueError("hop and lag must be positive, and the smoothing an odd number of milliseconds")
+        if not 4 * max_lag_ms + smooth_ms <= window_ms <= 1000 * self.memory_s:
+            raise ValueError(f"a window of {window_ms} ms does not suit a lag of {max_lag_ms} ms: at least four times "
+                             f"it, at most {1000 * self.memory_s:g} ms")  # fmt: skip
+        self.machine = machine
+        self.sensors = tuple(sensors)
+        self._window, self._hop, self._max_lag = window_ms, hop_ms, max_lag_ms
+        taper = hann(smooth_ms + 2)[1:-1]
+        self._smooth: Float64 = taper / taper.sum()
+        self._centre = {sensor: int((centre_ms or {}).get(sensor, 0)) for sensor in sensors}
+        self._tracks = {sensor: CellTrack() for sensor in sensors}
+        self._next: int | None = None  # first cell of the next window; None until every sensor has begun
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """Per stream, the first sample of the next window, and two milliseconds before it."""
+        needs: dict[tuple[str, int], int] = {}
+        for sensor, track in self._tracks.items():
+            needs |= track.needs_from(None if self._next is None else self._next + self._centre[sensor])
+        return needs
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Take one sensor's samples or gap in; other sensors of the machine are passed over."""
+        if not isinstance(message, (Segment, Gap)):
+            raise TypeError(f"AlignEstimate takes Segment and Gap, not {type(message).__name__}")
+        track = self._tracks.get(message.stream.sensor)
+        if track is None:
+            return []
+        if isinstance(message, Segment):
+            track.segment(message)
+        else:
+            track.gap(message)
+        return list(self._close())
+
+    def _close(self) -> Iterator[Feature]:
+        if self._next is None:
+            self._next = self._first_window()
+        if self._next is None:
+            return
+        known = self._known_cells()
+        while self._next + self._window <= known:
+            if self._anything(self._next):
+                yield from self._features(self._next)
+                self._next += self._hop
+            else:
+                self._next = self._skip(self._next, known)
+        for sensor, track in self._tracks.items():
+            track.forget(self._next + self._centre[sensor])
+
+    def _first_window(self) -> int | None:
+        begun = [(track.first_cell, self._centre[sensor]) for sensor, track in self._tracks.items()]
+        cells = [cell - centre for cell, centre in begun if cell is not None]
+        return -(-max(cells) // self._hop) * self._hop if len(cells) == len(begun) else None
+
+    def _known_cells(self) -> int:
+        """The cell up to which every sensor is known; sensors that have ended do not count until all have."""
+        passed = {s: track.passed_ns // CELL_NS - self._centre[s] for s, track in self._tracks.items()}
+        running = [passed[s] for s, track in self._tracks.items() if not track.ended]
+        return min(running) if running else max(passed.values())
+
+    def _earliest(self, first: int) -> int | None:
+        """The earliest cell of any sensor at or after `first`."""
+        cells = [(track.any_cell(first + self._centre[s]), self._centre[s]) for s, track in self._tracks.items()]
+        return min((cell - centre for cell, centre in cells if cell is not None), default=None)
+
+    def _anything(self, first: int) -> bool:
+        earliest = self._earliest(first)
+        return earliest is not None and earliest < first + self._window
+
+    def _skip(self, first: int, known: int) -> int:
+        """The first window after `first` that holds anything or that is not known yet."""
+        earliest = self._earliest(first)
+        until = known if earliest is None else min(known, earliest)
+        return first + max(1, -(-(until + 1 - self._window - first) // self._hop)) * self._hop
+
+    def _features(self, first: int) -> Iterator[Feature]:
+        reference, *others = self.sensors
+        a = self._envelope(reference, first)
+        for sensor in others:
+            b = self._envelope(sensor, first)
+            values: dict[str, float] = {}
+            if a is not None and b is not None:
+                found = correlate(a, b, self._max_lag)
+                values = {
+                    "offset_ms": self._centre[sensor] - self._centre[reference] + found.lag,
+                    "peak": found.peak,
+                    "accepted": float(found.accepted),
+                }
+            t_end = (first + self._window) * CELL_NS
+            spans = (*self._spans(reference, first), *self._spans(sensor, first))
+            yield Feature(self.machine, (reference, sensor), ESTIMATE, t_end, values, bool(values), spans)
+
+    def _envelope(self, sensor: str, first: int) -> Float64 | None:
+        """RMS per millisecond of the window, or None where samples are missing."""
+        at = first + self._centre[sensor]
+        cells = self._tracks[sensor].moments(at, at + self._window)
+        return None if cells is None else np.sqrt(np.maximum(np.convolve(power(cells), self._smooth, "valid"), 0))
+
+    def _spans(self, sensor: str, first: int) -> list[Span]:
+        at = (first + self._centre[sensor]) * CELL_NS
+        return self._tracks[sensor].spans(at, at + self._window * CELL_NS)
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What is known of one sensor against its reference; points are (event time in ns, offset in ms)."""
+
+    sensors: tuple[str, str]
+    t_ns: int
+    epochs: list[tuple[str, int]] = field(default_factory=list)
+    recent: list[tuple[int, float]] = field(default_factory=list)
+    history: list[tuple[int, float]] = field(default_factory=list)
+
+    def add(self, t_ns: int, offset_ms: float) -> None:
+        """Take an accepted estimate in."""
+        self.recent = [*self.recent[1 - RECENT :], (t_ns, offset_ms)]
+        if len(self.recent) == RECENT and (not self.history or t_ns - self.history[-1][0] >= HISTORY_NS):
+            self.history = [*self.history[1 - HISTORY :], (t_ns, median(offset for _, offset in self.recent))]
+
+    @property
+    def slope(self) -> float:
+        """Drift in ms per second: least squares over the history, 0 before it holds three points."""
+        if len(self.history) < 3:
+            return 0.0
+        seconds = [(t - self.t_ns) / NS for t, _ in self.history]
+        mean_s = fsum(seconds) / len(seconds)
+        mean_ms = fsum(offset for _, offset in self.history) / len(seconds)
+        moment = fsum((s - mean_s) * (o - mean_ms) for s, (_, o) in zip(seconds, self.history, strict=True))
+        return moment / fsum((s - mean_s) ** 2 for s in seconds)
+
+    def carried(self, t_ns: int) -> list[float]:
+        """The recent estimates, carried on to an event time by the drift."""
+        slope = self.slope
+        return [offset + slope * (t_ns - t) / NS for t, offset in self.recent]
+
+
+class AlignTrack(Stateful):
+    """`Feature` ``align_estimate`` → `Feature` ``alignment`` of the same sensors, window and lineage.
+
+    Values: ``offset_ms``, the median of the last ten accepted estimates, carried on by the drift; ``drift_ppm``, fitted
+    to medians of the last ten minutes (0 during the first); ``error_ms``, the larger of the estimates' spread
+    (1.4826 times the median deviation) and the distance of this window's own estimate; ``peak`` and ``accepted`` of
+    this window; ``age_s`` since the last accepted estimate and their number, ``estimates``. Incomplete while there is
+    no accepted estimate, and where the estimate is. A new stream of either sensor starts afresh.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, ...], _Pair] = {}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Track one estimate; what is already included is passed over."""
+        if not isinstance(message, Feature) or message.name != ESTIMATE:
+            raise TypeError(f"AlignTrack takes the feature {ESTIMATE}, not {type(message).__name__}")
+        reference, sensor = message.sensors
+        pair = self._pairs.setdefault(message.sensors, _Pair((reference, sensor), -1))
+        if message.t_end_ns <= pair.t_ns:
+            return []
+        pair.t_ns = message.t_end_ns
+        values = self._follow(pair, message) if message.complete else {}
+        return [Feature(message.machine, message.sensors, "alignment", message.t_end_ns, values, bool(values),
+                        message.lineage)]  # fmt: skip
+
+    def snapshot(self) -> dict[str, Any]:
+        """The points behind median and drift, about 2 kB per pair of sensors."""
+        return {"pairs": [asdict(self._pairs[sensors]) for sensors in sorted(self._pairs)]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the tracker that gave this snapshot."""
+        self._pairs = {}
+        for saved in state["pairs"]:
+            reference, sensor = saved["sensors"]
+            points = {key: [(first, second) for first, second in saved[key]] for key in ("epochs", "recent", "history")}
+            self._pairs[reference, sensor] = _Pair((reference, sensor), saved["t_ns"], **points)
+
+    @staticmethod
+    def _follow(pair: _Pair, estimate: Feature) -> dict[str, float]:
+        t_ns, own = estimate.t_end_ns, estimate.values["offset_ms"]
+        accepted = estimate.values["accepted"] > 0
+        epochs = [(span.sensor, span.epoch) for span in estimate.lineage]
+        if epochs != pair.epochs:
+            pair.epochs, pair.recent, pair.history = epochs, [], []
+        if accepted:
+            pair.add(t_ns, own)
+        if not pair.recent:
+            return {}
+        carried = pair.carried(t_ns)
+        offset = median(carried)
+        spread = 1.4826 * median(abs(value - offset) for value in carried)
+        return {
+            "offset_ms": offset,
+            "drift_ppm": 1000 * pair.slope,
+            "error_ms": max(spread, abs(own - offset)) if accepted else spread,
+            "peak": estimate.values["peak"],
+            "accepted": float(accepted),
+            "age_s": (t_ns - pair.recent[-1][0]) / NS,
+            "estimates": float(len(carried)),
+        }

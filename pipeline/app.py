@@ -1,0 +1,152 @@
+"""Puts a configuration to work: artefacts, sources, shards, recording, sinks, status."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import config
+from config.schema import Settings
+from models.anomaly import store as baselines
+from models.anomaly.baseline import Baseline
+from models.anomaly.packing import pack, unpack
+from pipeline.clock import Clock
+from pipeline.errors import ConfigError, StateError
+from pipeline.fingerprint import platform_fingerprint
+from pipeline.recording import Start
+from pipeline.recording_ring import Ring
+from pipeline.shard import Shard, Tap
+from pipeline.stages import LaneSettings
+from pipeline.state import Store
+
+STATE_FILE = "stethos.sqlite"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of, before anything is started.
+
+    Attributes:
+        settings: the configuration.
+        lanes: each machine's configuration with its artefacts.
+        state: path of the durable state.
+    """
+
+    settings: Settings
+    lanes: tuple[LaneSettings, ...]
+    state: Path
+
+    @property
+    def sensors(self) -> int:
+        """How many sensors the machines have."""
+        return sum(len(lane.machine.sensors) for lane in self.lanes)
+
+
+def plan(settings: Settings) -> Plan:
+    """Load the artefacts that a configuration names.
+
+    Raises:
+        ConfigError: a baseline is not of the sensor that names it.
+        StateError: a baseline is missing, damaged or of a newer version.
+    """
+    lanes = []
+    for machine in settings.machines:
+        chosen: dict[str, str] = {}
+        artefacts: dict[str, Baseline] = {}
+        for sensor in machine.sensors:
+            if sensor.baseline is None:
+                continue
+            found = baselines.load_all(sensor.baseline)
+            baseline = found.get((machine.name, sensor.name))
+            if baseline is None:
+                held = ", ".join("/".join(key) for key in found)
+                raise ConfigError(
+                    f"machine '{machine.name}', sensor '{sensor.name}': {sensor.baseline} holds a baseline of {held}, "
+                    "not of this sensor: commission it, or name another folder"
+                )
+            chosen[sensor.name] = baseline.settings
+            artefacts[baseline.settings] = baseline
+        lanes.append(LaneSettings(machine, chosen, artefacts, baselines.load))
+    return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
+
+
+def config_sha256(settings: Settings) -> str:
+    """Fingerprint of a configuration."""
+    return hashlib.sha256(_described(settings)).hexdigest()
+
+
+def _described(settings: Settings) -> bytes:
+    return orjson.dumps(config.effective(settings), option=orjson.OPT_SORT_KEYS)
+
+
+def recording_start(plan: Plan, store: Store) -> Start:
+    """What each recording begins with, so that a replay needs nothing else."""
+    described = _described(plan.settings)
+    attachments: dict[str, bytes] = {"config.json": described}
+    used = {}
+    for lane in plan.lanes:
+        used[lane.machine.name] = dict(lane.baselines)
+        for settings, baseline in lane.artefacts.items():
+            for name, data in pack(baseline).items():
+                attachments[f"baseline/{settings}/{name}"] = data
+    attachments["baselines.json"] = orjson.dumps(used, option=orjson.OPT_SORT_KEYS)
+    attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
+    facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
+    return Start(attachments, facts, tuple(store.decisions()))
+
+
+def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
+    """The plan that a recording was made under.
+
+    Raises:
+        StateError: the recording lacks its configuration.
+    """
+    if "config.json" not in attachments:
+        raise StateError("the recording holds no configuration: name one with --config")
+    settings = Settings.model_validate(orjson.loads(attachments["config.json"]))
+    used: dict[str, dict[str, str]] = orjson.loads(attachments.get("baselines.json", b"{}"))
+    packs: dict[str, dict[str, bytes]] = {}
+    for name, data in attachments.items():
+        if name.startswith("baseline/"):
+            _, key, part = name.split("/", 2)
+            packs.setdefault(key, {})[part] = data
+    artefacts = {key: unpack(files) for key, files in packs.items()}
+    lanes = [LaneSettings(m, used.get(m.name, {}), dict(artefacts), None) for m in settings.machines]
+    return Plan(settings, tuple(lanes), state)
+
+
+class ShardBuilder:
+    """Makes a shard in the process that will run it: its own connection, its own recording."""
+
+    def __init__(self, plan: Plan, clock: Clock, record: bool) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._record = record
+        self.tap: Tap | None = None
+        """A recording to use in place of the ring; only where the shard runs in this process."""
+
+    def __call__(self, name: str, lanes: Sequence[LaneSettings]) -> Shard:
+        """The shard of these lanes."""
+        store = Store(self._plan.state)
+        ring = self.tap
+        if self._record:
+            rec = self._plan.settings.recording
+            ring = Ring(
+                rec.folder, recording_start(self._plan, store), self._clock.now_ns(), ring_bytes=rec.ring_bytes,
+                rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name,
+            )  # fmt: skip
+        for decision in store.decisions():
+            for lane in lanes:
+                if decision.kind == "baseline" and decision.machine == lane.machine.name:
+                    lane.fetch(decision.body)
+        return Shard(name, lanes, store, self._clock, ring)
+
+
+def journal_header(store: Store) -> dict[str, Any]:
+    """What stands at a journal's head, outside its hash: the platform and the configuration."""
+    return {"platform": platform_fingerprint(), "config_sha256": store.meta("config_sha256") or ""}

@@ -1,0 +1,81 @@
+"""`stethos demo`: the main job on real recordings, with nothing but this program."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+
+import config as configuration
+from models.anomaly.store import save_all
+from pipeline import app
+from pipeline.clock import HostClock
+from pipeline.commissioning import commission_manifest
+from pipeline.evidence import index
+from pipeline.journal import sha256_of, write_journal
+from pipeline.live import Live
+from pipeline.manifest import read_manifest
+from pipeline.state import Store
+from pipeline.view import View
+
+
+@click.command()
+@click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True)
+@click.option("--port", default=8420, show_default=True, help="Of the status page; 0 takes a free one.")
+def demo(for_s: float | None, out: Path, port: int) -> int:
+    """Commission two machines on normal recordings, play the rest at real speed, raise alarms, keep a recording.
+
+    Exit code 0 if an alarm was raised.
+    """
+    data = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
+    out = prepare(out, data, port)
+    click.echo("1. Learning what is normal, from recordings of normal running:")
+    baselines = commission_manifest(read_manifest(data / "manifest.csv"))
+    save_all(baselines, out / "baselines")
+    for baseline in baselines:
+        click.echo("   " + baseline.sentences()[0])
+    click.echo("2. Watching both machines at real speed. In half a minute each turns from normal to trouble.")
+    plan = app.plan(configuration.load(out / "demo.toml"))
+    live = Live(plan, HostClock())
+    live.start()
+    click.echo(f"   Look:   {live.address}    numbers: {live.address}metrics")
+    view = View(plan.state, live.address, plan.settings.evidence.folder) if sys.stdout.isatty() else None
+    errors = live.run(for_s, view.update if view else None)
+    if view:
+        view.close()
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    return _tell(plan, out)
+
+
+def prepare(out: Path, data: Path, port: int) -> Path:
+    """An empty working folder with the demonstration's configuration in it."""
+    out = out.resolve()
+    for part in ("state", "recordings", "evidence", "baselines"):
+        shutil.rmtree(out / part, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    text = resources.files("pipeline.demo").joinpath("demo.toml").read_text(encoding="utf-8")
+    text = text.replace("DATA/", f"{data.as_posix()}/").replace("port = 8420", f"port = {port}")
+    (out / "demo.toml").write_text(text, encoding="utf-8")
+    return out
+
+
+def _tell(plan: app.Plan, out: Path) -> int:
+    store = Store(plan.state)
+    raised = [r.body for r in reversed(store.latest("alarm", 1000)) if r.body["transition"] == "raised"]
+    evidence = index(plan.settings.evidence.folder)
+    click.echo(f"3. {len(raised)} alarm{'s' if len(raised) != 1 else ''} raised.")
+    for body in raised:
+        click.echo(f"   {body['text']}")
+        for part in evidence.get(body["alarm"], {}).get("parts", []):
+            for word, kind in (("listen", "sound"), ("look", "picture")):
+                click.echo(f"      {word}: {plan.settings.evidence.folder / part[kind]}")
+    journal = out / "journal.jsonl"
+    write_journal(store.journal_records(), journal, app.journal_header(store))
+    click.echo(f"4. All of it can be replayed; the journal's SHA-256 will be {sha256_of(journal)}:")
+    click.echo(f"   stethos replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
+    return 0 if raised else 1

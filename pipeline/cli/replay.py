@@ -1,0 +1,112 @@
+"""`stethos replay` and `stethos recover`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import config as configuration
+from pipeline import app
+from pipeline.clock import HostClock
+from pipeline.errors import ConfigError
+from pipeline.journal import sha256_of, write_journal
+from pipeline.journal_compare import compare as compare_journals
+from pipeline.recording_reader import Logged
+from pipeline.recover import recover as recover_file
+from pipeline.replay import Replay, open_all
+from pipeline.state import Store
+
+
+def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    if value == "max":
+        return 0.0
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if number <= 0:
+        raise click.BadParameter("a real-time factor above 0, or max")
+    return number
+
+
+@click.command()
+@click.argument("recordings", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--engine", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option("--speed", default="max", callback=_speed, help="max, or a real-time factor such as 1. [default: max]")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Other settings than the recorded ones.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Where the results go.")
+@click.option("--compare", nargs=2, type=click.Path(exists=True, path_type=Path), help="Compare two journals instead.")
+@click.option("--tolerance", default=0.0, help="Relative difference of numbers that --compare passes over.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def replay(
+    recordings: tuple[Path, ...],
+    engine: str,
+    speed: float,
+    config_file: Path | None,
+    journal: Path | None,
+    compare: tuple[Path, Path] | None,
+    tolerance: float,
+    as_json: bool,
+) -> int:
+    """Play RECORDINGS (MCAP files or folders of them) through the same lanes and print the journal's SHA-256.
+
+    With --compare A.jsonl B.jsonl, tell how two journals differ: which results and alarms are only in one of them or
+    differ. Exit code 1 if they do.
+    """
+    if compare:
+        differences = compare_journals(*compare, tolerance=tolerance)
+        click.echo(json.dumps(differences.to_json(), indent=2) if as_json else differences.to_text())
+        return 0 if differences.agrees else 1
+    if not recordings or journal is None:
+        raise click.UsageError("name at least one recording, and --journal OUT.jsonl")
+    digest, player = play(recordings, journal, speed, config_file)
+    for path, damage in player.damage.items():
+        click.echo(f"{path}: ends in damage ({damage}); what came before was replayed", err=True)
+    if as_json:
+        click.echo(json.dumps({"sha256": digest, "messages": player.messages, "engine": engine}))
+    else:
+        click.echo(digest)
+    return 0
+
+
+def play(
+    recordings: tuple[Path, ...], journal: Path, speed: float = 0.0, config_file: Path | None = None
+) -> tuple[str, Replay]:
+    """Replay recordings into a journal; returns its SHA-256 and the replay."""
+    opened = open_all(recordings)
+    if not opened:
+        raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / app.STATE_FILE
+        if config_file is None:
+            attachments = {name: data for rec in opened for name, data in rec.attachments.items()}
+            plan = app.plan_of_recording(attachments, state)
+        else:
+            plan = app.plan(configuration.load(config_file))
+        store = Store(state)
+        player = Replay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
+        columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:,} messages"), TimeElapsedColumn())
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task("", total=None)
+
+            def step(_logged: Logged) -> None:
+                if player.messages % 500 == 0:
+                    bar.update(task, completed=player.messages)
+
+            player.run(step)
+        write_journal(store.journal_records(), journal, app.journal_header(store))
+        return sha256_of(journal), player
+
+
+@click.command()
+@click.argument("damaged", type=click.Path(exists=True, path_type=Path))
+@click.argument("repaired", type=click.Path(path_type=Path))
+def recover(damaged: Path, repaired: Path) -> int:
+    """Save what is whole of a DAMAGED or unfinished recording into REPAIRED."""
+    done = recover_file(damaged, repaired)
+    click.echo(f"{done.kept} messages kept" + (f"; stopped at: {done.reason}" if done.reason else "; nothing was lost"))
+    return 0

@@ -1,0 +1,62 @@
+"""`stethos run` and `stethos record`: live operation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import config as configuration
+from pipeline import app
+from pipeline.clock import HostClock
+from pipeline.journal import sha256_of, write_journal
+from pipeline.live import Live
+from pipeline.state import Store
+from pipeline.view import View
+
+_CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
+)
+_FOR = click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Stop after SECONDS.")
+
+
+@click.command()
+@_CONFIG
+@click.option("--engine", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@_FOR
+@click.option("--journal", type=click.Path(path_type=Path), help="Write the canonical journal at the end.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def run(config_file: Path, engine: str, for_s: float | None, journal: Path | None, quiet: bool) -> int:
+    """Watch the machines of a configuration until their sources end, SECONDS are over, or Ctrl-C."""
+    del engine
+    plan = app.plan(configuration.load(config_file))
+    live = Live(plan, HostClock())
+    live.start()
+    view = View(plan.state, live.address) if not quiet and sys.stdout.isatty() else None
+    if view is None and live.address:
+        click.echo(f"status page: {live.address}")
+    for error in live.run(for_s, view.update if view else None):
+        click.echo(f"error: {error}", err=True)
+    if view:
+        view.close()
+    if journal is not None:
+        store = Store(plan.state)
+        write_journal(store.journal_records(), journal, app.journal_header(store))
+        click.echo(sha256_of(journal))
+    return 0
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@_CONFIG
+@_FOR
+def record(out: Path, config_file: Path, for_s: float | None) -> int:
+    """Record the raw streams of a configuration into OUT.mcap, with all that a replay needs."""
+    plan = app.plan(configuration.load(config_file))
+    live = Live(plan, HostClock(), record_to=out)
+    live.start()
+    for error in live.run(for_s):
+        click.echo(f"error: {error}", err=True)
+    click.echo(f"{out}: {out.stat().st_size:,} bytes")
+    return 0

@@ -1,0 +1,118 @@
+"""Evidence of alarms: what the machine's sensors recorded around the moment, made beside the lanes.
+
+A sink like any other: it reads raised alarms from the log with its own cursor, waits until the time behind the alarm
+is recorded, and writes files under a name that the alarm determines.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from config.schema import Evidence
+from connectors.base import Sink
+from connectors.evidence import write_evidence
+from pipeline.clip import Clip, window_of
+from pipeline.errors import SinkBusy
+from pipeline.messages import NS, Chunk, Float32, Record
+from pipeline.stages import LaneSettings
+
+GIVE_UP_S = 15.0
+"""A sensor whose recording does not reach behind the alarm by then is listed as missing."""
+
+
+class EvidenceSink(Sink):
+    """Raised alarms → sound, waveform and spectrogram of each sensor of the machine.
+
+    Args:
+        recordings: folder of the recording ring.
+        settings: how much, and where to.
+        lanes: the machines' inventories.
+        monotonic_s: a clock for giving up.
+    """
+
+    name: ClassVar[str] = "evidence"
+
+    def __init__(
+        self,
+        recordings: Path,
+        settings: Evidence,
+        lanes: Sequence[LaneSettings],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._recordings = recordings
+        self._settings = settings
+        self._sensors = {lane.machine.name: [s.name for s in lane.machine.sensors] for lane in lanes}
+        self._now_s = monotonic_s
+        self._first_asked: dict[str, float] = {}
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Make the evidence of each raised alarm.
+
+        Raises:
+            SinkBusy: the time behind an alarm is not recorded yet, or the disk is full.
+        """
+        for record in records:
+            if record.body["transition"] == "raised" and record.machine in self._sensors:
+                self._make(record)
+
+    def _make(self, record: Record) -> None:
+        t0 = record.t_ns - round(self._settings.before_s * NS)
+        t1 = record.t_ns + round(self._settings.after_s * NS)
+        clips = [window_of(self._recordings, record.machine, s, t0, t1) for s in self._sensors[record.machine]]
+        asked = self._first_asked.setdefault(record.id, self._now_s())
+        incomplete = any(clip.missing and clip.missing[-1].t1_ns >= t1 for clip in clips)
+        if incomplete and self._now_s() - asked < GIVE_UP_S:
+            raise SinkBusy("the time behind the alarm is not recorded yet", 0.5)
+        parts = [part for clip in clips for part in pieces(clip)]
+        missing = [
+            f"{clip.sensor}: {(m.t1_ns - m.t0_ns) / NS:.2f} s from {(m.t0_ns - record.t_ns) / NS:+.2f} s: {m.reason}"
+            for clip in clips
+            for m in clip.missing
+        ]
+        try:
+            write_evidence(self._settings.folder, record, parts, missing)
+        except OSError as error:
+            raise SinkBusy(f"{self._settings.folder}: {error.strerror}", 5.0) from None
+        self._first_asked.pop(record.id, None)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def pieces(clip: Clip) -> list[tuple[str, float, int, Float32, str]]:
+    """The clip's samples in their unit, one piece per uninterrupted run: (sensor, rate, t0_ns, samples, unit)."""
+    chunks = [part for part in clip.parts if isinstance(part, Chunk)]
+    if not chunks:
+        return []
+    runs: list[list[Chunk]] = [[chunks[0]]]
+    for before, after in pairwise(chunks):
+        if before.stream == after.stream and before.n1 == after.n0:
+            runs[-1].append(after)
+        else:
+            runs.append([after])
+    made = []
+    for run in runs:
+        first = run[0]
+        x = np.concatenate([chunk.samples for chunk in run]).astype(np.float32) * np.float32(first.stream.scale)
+        made.append((clip.sensor, first.stream.rate.hz, first.t0_ns, x, first.stream.unit))
+    return made
+
+
+def index(folder: Path) -> dict[str, dict[str, Any]]:
+    """What evidence there is, by alarm."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # being written, or not ours
+        if isinstance(body, dict) and "alarm" in body:
+            found[body["alarm"]] = body
+    return found

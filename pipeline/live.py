@@ -1,0 +1,169 @@
+"""Live operation on one box: engine, sinks, evidence, status server and watchdog around a plan."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from config.schema import InfluxSinkConfig, JournalSinkConfig, SinkConfig
+from connectors.base import Sink
+from connectors.jsonl import JsonLinesSink
+from connectors.prometheus import PrometheusSink
+from pipeline import app
+from pipeline.app import Plan, ShardBuilder
+from pipeline.clock import Clock
+from pipeline.delivery import Delivery
+from pipeline.embedded import Embedded, shard_count
+from pipeline.evidence import EvidenceSink
+from pipeline.messages import Input, Record
+from pipeline.metrics import families
+from pipeline.recording import Recorder
+from pipeline.sources import build_sources
+from pipeline.state import JOURNAL_TOPICS, Store
+from pipeline.status import StatusServer
+from pipeline.watchdog import notify
+
+PRUNE_EVERY_S = 60
+
+
+class Live:
+    """A running system.
+
+    Args:
+        plan: what to run.
+        clock: the host's.
+        record_to: record into this one file, in place of the ring and with a state of its own.
+    """
+
+    def __init__(self, plan: Plan, clock: Clock, record_to: Path | None = None) -> None:
+        self._clock = clock
+        self._scratch = contextlib.ExitStack()
+        if record_to is not None:
+            folder = self._scratch.enter_context(tempfile.TemporaryDirectory())
+            plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
+        self.plan = plan
+        settings = plan.settings
+        self.store = Store(plan.state)
+        self.store.put_meta("config_sha256", app.config_sha256(settings))
+        build = ShardBuilder(plan, clock, settings.recording.enabled and record_to is None)
+        if record_to is not None:
+            start = app.recording_start(plan, self.store)
+            build.tap = SingleFile(Recorder(record_to, start, clock.now_ns()))
+        shards = 1 if record_to else shard_count(settings.engine.shards, plan.sensors)
+        self.engine = Embedded(
+            plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
+        )
+        self._prometheus = PrometheusSink()
+        self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
+        self._deliveries = [] if record_to else self._sinks()
+        self._status: StatusServer | None = None
+        if settings.status.enabled and not record_to:
+            self._status = StatusServer(
+                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self._alive,
+                settings.status.host, settings.status.port,
+            )  # fmt: skip
+        self._alive = False
+        self._pruned_ns = clock.now_ns()
+
+    @property
+    def address(self) -> str:
+        """Of the status page; empty without one."""
+        return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+
+    def _sinks(self) -> list[Delivery]:
+        settings, state = self.plan.settings, self.plan.state
+        topics = ("score", "feature", "alarm", "health", "late", "dlq")
+        made = [Delivery(self._prometheus, state, topics, "prometheus")]
+        if settings.evidence.enabled and settings.recording.enabled:
+            evidence = EvidenceSink(settings.recording.folder, settings.evidence, self.plan.lanes)
+            made.append(Delivery(evidence, state, ("alarm",), "evidence"))
+        for number, sink in enumerate(settings.sinks):
+            made.append(Delivery(_sink(sink), state, sink.topics, f"{sink.type}-{number}"))
+        return made
+
+    def start(self) -> None:
+        """Start what runs beside the engine."""
+        for delivery in self._deliveries:
+            delivery.start()
+        if self._status:
+            self._status.start()
+
+    def run(self, for_s: float | None = None, every: Callable[[], None] | None = None) -> list[str]:
+        """Run the engine to its end, then let the sinks finish; returns the errors of sources and sinks."""
+        self.engine.stop_on_signals()
+        self._alive = True
+        notify("READY=1")
+
+        def second() -> None:
+            notify("WATCHDOG=1")
+            self._publish()
+            if every is not None:
+                every()
+
+        try:
+            self.engine.run(for_s, second)
+        finally:
+            self._alive = False
+            notify("STOPPING=1")
+            self._publish()
+            errors = [*self.engine.errors, *self.close()]
+        return errors
+
+    def _publish(self) -> None:
+        """Counters to the exporter; old results out of the log."""
+        counters = self.store.metrics()
+        sinks = {d.name: dict(d.counts) for d in self._deliveries}
+        self._prometheus.update(families({**counters, "intake": self.engine.metrics()}, sinks))
+        now = self._clock.now_ns()
+        if now - self._pruned_ns > PRUNE_EVERY_S * 1_000_000_000:
+            self._pruned_ns = now
+            before = now - int(self.plan.settings.engine.out_retention_h * 3.6e12)
+            self.store.prune(before, (*JOURNAL_TOPICS, "feature", "late", "dlq"))
+
+    def close(self) -> list[str]:
+        """Let sinks deliver what they can, end the server; returns what the sinks complain about."""
+        for delivery in self._deliveries:
+            delivery.stop()
+        if self._status:
+            self._status.stop()
+        self._scratch.close()
+        return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+
+
+class SingleFile:
+    """A recorder as the shard's tap: one file, never rotated."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def write(self, message: Input, now_ns: int) -> None:
+        """Keep one input."""
+        self._recorder.write(message, now_ns)
+
+    def write_result(self, record: Record, now_ns: int = 0) -> None:
+        """Add a result for viewers."""
+        self._recorder.write_result(record, now_ns)
+
+    def sync(self) -> object:
+        """Bring everything to disk."""
+        return self._recorder.sync()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._recorder.close()
+
+    def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
+        """Never."""
+        del now_ns, snapshots
+        return False
+
+
+def _sink(sink: SinkConfig) -> Sink:
+    if isinstance(sink, JournalSinkConfig):
+        return JsonLinesSink(sink.path)
+    assert isinstance(sink, InfluxSinkConfig)
+    from connectors.influxdb import InfluxSink  # influxdb-client is an extra
+
+    return InfluxSink(sink.url, sink.token.get_secret_value(), sink.org, sink.bucket)

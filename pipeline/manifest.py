@@ -1,0 +1,238 @@
+"""Manifests: CSV files that say what recordings are, so that nothing is learned or judged from a guess.
+
+Columns (UTF-8, comma): `path` (relative to the CSV), `label`, `group` (never split: recording, start, specimen), and
+optionally `machine`, `sensor`, `modality`, `rate_hz` (or `sample_rate`), `unit`, `state`, `start_s`, `end_s`, `split`,
+`spindle_rpm`, `teeth`, `onset_s`, `crop_x`, `crop_y`, `crop_w`, `crop_h`. Others are kept in `extra`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.messages import Modality, Rate
+
+NORMAL_LABELS = frozenset({"normal", "good", "healthy", "stable"})
+SPLITS = frozenset({"train", "validation", "test"})
+MODALITIES: Mapping[str, Modality] = {
+    "acoustic": "acoustic",
+    "audio": "acoustic",
+    "sound": "acoustic",
+    "stethoscope": "stethoscope",
+    "vibration": "vibration",
+    "frames": "frames",
+    "image": "frames",
+}
+_BY_SUFFIX: Mapping[str, Modality] = {
+    ".wav": "acoustic",
+    ".flac": "acoustic",
+    ".npz": "vibration",
+    ".csv": "vibration",
+    ".png": "frames",
+    ".jpg": "frames",
+    ".jpeg": "frames",
+}
+_REQUIRED = ("path", "label", "group")
+_KNOWN = frozenset(
+    {*_REQUIRED, "machine", "sensor", "modality", "rate_hz", "sample_rate", "unit", "state", "start_s", "end_s"}
+    | {"split", "spindle_rpm", "teeth", "onset_s", "crop_x", "crop_y", "crop_w", "crop_h"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recording of a manifest.
+
+    Attributes:
+        name: the path as the manifest writes it.
+        path: where the file is.
+        label: what it shows.
+        group: what must not be split.
+        machine: ``"machine"`` where the manifest names none.
+        sensor: the modality where the manifest names none.
+        modality: by the file's suffix where the manifest names none.
+        rate: None where the manifest does not tell.
+        unit: of the file's numbers; empty where the manifest does not tell.
+        state: operating state; empty for a machine with one.
+        start_s: first second of the file that counts.
+        end_s: where it stops counting; None for the file's end.
+        split: ``"train"``, ``"validation"``, ``"test"``, or empty for an unsplit row.
+        spindle_rpm: None where not told.
+        teeth: of the tool; None where not told.
+        onset_s: when the event begins, in seconds of the file; None without one.
+        crop: (x, y, w, h) in pixels; None for the whole image.
+        extra: unknown columns.
+    """
+
+    name: str
+    path: Path
+    label: str
+    group: str
+    machine: str
+    sensor: str
+    modality: Modality
+    rate: Rate | None = None
+    unit: str = ""
+    state: str = ""
+    start_s: float = 0.0
+    end_s: float | None = None
+    split: str = ""
+    spindle_rpm: float | None = None
+    teeth: int | None = None
+    onset_s: float | None = None
+    crop: tuple[int, int, int, int] | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_manifest(path: Path) -> list[Row]:
+    """All rows of a manifest, in order.
+
+    Raises:
+        ConfigError: the file cannot be read, lacks a column, or a cell has no sense; says where and how to mend it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = [h.strip() for h in reader.fieldnames or []]
+            missing = [c for c in _REQUIRED if c not in header]
+            if missing:
+                raise ConfigError(f"{path}: the column {missing[0]!r} is missing; a manifest needs path,label,group")
+            reader.fieldnames = header
+            cells = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read as a UTF-8 CSV file: {error}") from error
+    rows = [_Cells(path, line, values).row() for line, values in cells if any(values.values())]
+    if not rows:
+        raise ConfigError(f"{path}: has no rows; add one per recording")
+    return rows
+
+
+def is_split(rows: Sequence[Row]) -> bool:
+    """Whether the manifest says which rows learn and which are scored."""
+    return any(row.split for row in rows)
+
+
+def learning_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows that commission or train: those with ``split=train``, or all of an unsplit manifest."""
+    return [row for row in rows if row.split == "train"] if is_split(rows) else list(rows)
+
+
+def scoring_rows(rows: Sequence[Row], used_groups: Collection[str] = ()) -> list[Row]:
+    """Rows that are scored: those with ``split=test``, or of an unsplit manifest those whose group was not learned."""
+    if is_split(rows):
+        return [row for row in rows if row.split == "test"]
+    used = set(used_groups)
+    return [row for row in rows if row.group not in used]
+
+
+def torn_groups(rows: Sequence[Row]) -> list[str]:
+    """Groups that stand in more than one split: their scores flatter whatever learned from them."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        if row.split:
+            splits.setdefault(row.group, set()).add(row.split)
+    return sorted(group for group, found in splits.items() if len(found) > 1)
+
+
+class _Cells:
+    """One line of the file, with errors that say where they stand."""
+
+    def __init__(self, manifest: Path, line: int, cells: dict[str, str]) -> None:
+        self.manifest, self.line, self.cells = manifest, line, cells
+
+    def row(self) -> Row:
+        name = self._needed("path")
+        path = self.manifest.parent / name
+        modality = self._modality(path)
+        start_s, end_s = self._number("start_s") or 0.0, self._number("end_s")
+        if start_s < 0.0 or (end_s is not None and end_s <= start_s):
+            raise self._wrong("end_s", "must lie after start_s, and neither below 0")
+        teeth = self._number("teeth")
+        return Row(
+            name=name,
+            path=path,
+            label=self._needed("label"),
+            group=self.cells["group"] or name,
+            machine=self.cells.get("machine") or "machine",
+            sensor=self.cells.get("sensor") or modality,
+            modality=modality,
+            rate=self._rate(),
+            unit=self.cells.get("unit", ""),
+            state=self.cells.get("state", ""),
+            start_s=start_s,
+            end_s=end_s,
+            split=self._split(),
+            spindle_rpm=self._number("spindle_rpm"),
+            teeth=None if teeth is None else round(teeth),
+            onset_s=self._number("onset_s"),
+            crop=self._crop(),
+            extra={k: v for k, v in self.cells.items() if k not in _KNOWN},
+        )
+
+    def _needed(self, column: str) -> str:
+        if not self.cells[column]:
+            raise self._wrong(column, "must not be empty")
+        return self.cells[column]
+
+    def _modality(self, path: Path) -> Modality:
+        text = self.cells.get("modality", "").lower()
+        if not text:
+            if path.suffix.lower() not in _BY_SUFFIX:
+                raise self._wrong("modality", f"cannot be told from {path.name}; name one of {', '.join(MODALITIES)}")
+            return _BY_SUFFIX[path.suffix.lower()]
+        if text not in MODALITIES:
+            raise self._wrong("modality", f"must be one of {', '.join(MODALITIES)}")
+        return MODALITIES[text]
+
+    def _split(self) -> str:
+        text = self.cells.get("split", "").lower()
+        if text in {"", "open"}:
+            return ""
+        if text not in SPLITS:
+            raise self._wrong("split", "must be train, validation, test or open")
+        return text
+
+    def _rate(self) -> Rate | None:
+        column = "rate_hz" if self.cells.get("rate_hz") else "sample_rate"
+        text = self.cells.get(column, "")
+        if text.lower() in {"", "unknown", "nan"}:
+            return None
+        try:
+            rate = Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            raise self._wrong(column, "must be a number of hertz") from None
+        if rate <= 0:
+            raise self._wrong(column, "must be positive")
+        return Rate(rate.numerator, rate.denominator)
+
+    def _number(self, column: str) -> float | None:
+        text = self.cells.get(column, "")
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            raise self._wrong(column, "must be a number") from None
+        if math.isnan(value):
+            return None
+        if math.isinf(value):
+            raise self._wrong(column, "must be finite")
+        return value
+
+    def _crop(self) -> tuple[int, int, int, int] | None:
+        x, y, w, h = (self._number(f"crop_{side}") for side in "xywh")
+        if x is None and y is None and w is None and h is None:
+            return None
+        if x is None or y is None or w is None or h is None:
+            raise self._wrong("crop_x", "needs crop_y, crop_w and crop_h beside it")
+        if x < 0 or y < 0 or w <= 0 or h <= 0:
+            raise self._wrong("crop_w", "must describe a rectangle inside the image")
+        return round(x), round(y), round(w), round(h)
+
+    def _wrong(self, column: str, mend: str) -> ConfigError:
+        return ConfigError(f"{self.manifest}, line {self.line}, {column} = {self.cells.get(column, '')!r}: {mend}")

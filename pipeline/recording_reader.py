@@ -1,0 +1,175 @@
+"""Reading a recording: what it begins with, then its messages in the order in which the lanes saw them.
+
+The file is read forward once, one MCAP chunk (about a megabyte) at a time, without its index: a file that is still
+being written, or that a crash cut short, gives all that is whole in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+from mcap.exceptions import EndOfFile
+from mcap.opcode import Opcode
+from mcap.records import Attachment, Channel, Header, Metadata
+
+from pipeline.errors import BadInput, StateError
+from pipeline.mcap_walk import DAMAGE, Item, Piece, inside, record, walk
+from pipeline.messages import Input
+from pipeline.recording_format import (
+    DERIVED,
+    HEADER,
+    PREROLL,
+    PROFILE,
+    SCHEMA_VERSION,
+    TOPIC,
+    RecordingError,
+    reader_of,
+)
+
+
+class Logged(NamedTuple):
+    """A message with its place in the recording."""
+
+    log_ns: int
+    preroll: bool
+    message: Input
+
+
+class Recording:
+    """One file. `messages` may be called again and again; each call reads the file from its start.
+
+    Attributes:
+        path: the file.
+        facts: text by name that the recording began with.
+        fingerprint: of the numeric platform that it was made on.
+        attachments: snapshots, configuration and baselines by name.
+        damage: why the newest pass of `messages` ended early; None after a pass over a whole file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.facts: dict[str, str] = {}
+        self.fingerprint: Mapping[str, Any] = {}
+        self.attachments: dict[str, bytes] = {}
+        self.damage: str | None = None
+        self._read_start()
+
+    @property
+    def snapshots(self) -> dict[str, bytes]:
+        """The stateful snapshots by machine."""
+        return self.under("snapshot/")
+
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """The attachments whose names begin with `prefix`, by the rest of their names."""
+        return {name[len(prefix) :]: data for name, data in self.attachments.items() if name.startswith(prefix)}
+
+    def _read_start(self) -> None:
+        with open_recording(self.path) as file:
+            try:
+                for piece in walk(file):
+                    if piece.opcode in {Opcode.CHUNK, Opcode.DATA_END}:
+                        break
+                    self._take(record(file, piece))
+            except DAMAGE as error:
+                if not self.facts:
+                    raise BadInput("not_a_recording", f"{self.path}: no recording: {reason_of(error)}") from None
+        if not self.facts:
+            raise BadInput("not_a_recording", f"{self.path}: its first record, {HEADER}, is missing")
+
+    def _take(self, found: Header | Metadata | Attachment | None) -> None:
+        if isinstance(found, Header) and found.profile != PROFILE:
+            raise BadInput("not_a_recording", f"{self.path}: an MCAP file, but no recording of stethos")
+        if isinstance(found, Metadata) and found.name == HEADER:
+            check_version(found.metadata, self.path)
+            self.facts = dict(found.metadata)
+            self.fingerprint = orjson.loads(self.facts.get("fingerprint", "{}"))
+        elif isinstance(found, Attachment):
+            self.attachments[found.name] = found.data
+
+    def messages(self) -> Iterator[Logged]:
+        """All inputs in log order; preroll first. Stops at damage and says so in `damage`.
+
+        Raises:
+            BadInput: log times that do not increase: another program has rewritten the file.
+            DecodeError: a message of no form that this program knows.
+        """
+        self.damage = None
+        channels: dict[int, _Channel] = {}
+        last = -1
+        with open_recording(self.path) as file:
+            try:
+                for item in _items(file, channels):
+                    channel = channels[item.channel]
+                    if channel.read is None:
+                        continue
+                    if item.log_ns <= last:
+                        raise BadInput("order", f"{self.path}: log times do not increase at {item.log_ns}")
+                    last = item.log_ns
+                    yield Logged(last, channel.preroll, channel.read(item.data))
+            except DAMAGE as error:
+                self.damage = reason_of(error)
+
+
+def _items(file: BinaryIO, channels: dict[int, _Channel]) -> Iterator[Item]:
+    for piece in walk(file):
+        if piece.opcode == Opcode.CHUNK:
+            yield from _of_chunk(file, piece, channels)
+
+
+def _of_chunk(file: BinaryIO, piece: Piece, channels: dict[int, _Channel]) -> Iterator[Item]:
+    for found in inside(file, piece):
+        if isinstance(found, Item):
+            yield found
+        elif isinstance(found, Channel):
+            channels.setdefault(found.id, _Channel(found))
+
+
+class _Channel:
+    """How a channel's messages are read; `read` is None for derived ones."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.read: Callable[[bytes], Input] | None = None
+        self.preroll = channel.metadata.get(PREROLL) == "1"
+        if not channel.metadata.get(TOPIC, DERIVED).startswith(DERIVED):
+            self.read = reader_of(channel.message_encoding, channel.metadata)
+
+
+def read(path: Path) -> Recording:
+    """Open a recording: a finished file, a ``.part``, or what a crash left of one.
+
+    Raises:
+        RecordingError: the file cannot be opened.
+        BadInput: it is no recording.
+        StateError: a newer version of stethos wrote it.
+    """
+    return Recording(path)
+
+
+def check_version(facts: Mapping[str, str], path: Path) -> None:
+    """Refuse recordings of newer versions."""
+    text = facts.get("schema_version", "")
+    if not text.isdecimal():
+        raise BadInput("not_a_recording", f"{path}: its schema version is {text!r:.20}")
+    if int(text) > SCHEMA_VERSION:
+        raise StateError(
+            f"{path}: written by a newer stethos (recording schema {text}, this program reads up to {SCHEMA_VERSION}):"
+            " update stethos"
+        )
+
+
+def open_recording(path: Path) -> BinaryIO:
+    """Open for reading, errors as ours."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """Damage in words."""
+    if isinstance(error, EndOfFile):
+        return "EndOfFile: the file ends in the middle, its last second may be missing"
+    return f"{type(error).__name__}: {error}"

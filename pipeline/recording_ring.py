@@ -1,0 +1,181 @@
+"""The recording ring: a folder of recordings that is never larger than agreed, the oldest making room for the newest.
+
+Every file can be replayed by itself. When a new one begins, the ring itself hands it the decisions that stand, the
+newest context, and the last seconds of every stream, so that its first windows are those of the file before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
+from pipeline.recording import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder, Start, StreamKey
+from pipeline.recording_format import RecordingError
+from pipeline.recover import Recovered, adopt
+
+PREROLL_S: Final = 6.0
+"""The longest memory of a lane (5 s) and one chunk."""
+
+Sampled = Chunk | Image | Mark
+
+
+class Ring:
+    """Writes recordings into a folder, one at a time. Not for several threads at once.
+
+    Attributes:
+        adopted: what became of the files that an earlier process had left unfinished.
+        failures: files that could not be finished.
+
+    Args:
+        folder: where the files lie; created if missing.
+        start: what the first file begins with; `preroll` holds the decisions that stand.
+        now_ns: the caller's clock.
+        ring_bytes: bound of all files together, the growing one included.
+        rotate_bytes: size of one file, at most a quarter of the ring.
+        rotate_s: age of one file.
+        preroll_s: how much of every stream a new file repeats from the one before. It is kept in memory.
+        prefix: of the file names; shards that share a folder need different ones.
+
+    Raises:
+        RecordingError: the folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        start: Start,
+        now_ns: int,
+        *,
+        ring_bytes: int,
+        rotate_bytes: int = ROTATE_BYTES,
+        rotate_s: float = ROTATE_S,
+        preroll_s: float = PREROLL_S,
+        prefix: str = "rec",
+    ) -> None:
+        self.folder = folder
+        self.failures = 0
+        self._start = start
+        self._prefix = prefix
+        self._ring_bytes = ring_bytes
+        self._limits = (min(rotate_bytes, max(1, ring_bytes // 4)), rotate_s)
+        self._preroll_ns = int(preroll_s * NS)
+        self._recent: dict[StreamKey, deque[Sampled]] = {}
+        self._context: dict[tuple[str, str], Context] = {}
+        self._decisions: dict[tuple[str, str], Decision] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordingError(f"{folder}: cannot hold recordings: {error.strerror}") from None
+        self.adopted: dict[Path, Recovered] = adopt(folder, prefix + "-")
+        for message in start.preroll:
+            self._remember(message)
+        self._recorder = self._open(start, now_ns)
+        self._make_room()
+
+    @property
+    def path(self) -> Path:
+        """The growing file, under the name that it will have."""
+        return self._recorder.path
+
+    def _open(self, start: Start, now_ns: int) -> Recorder:
+        size, age = self._limits
+        at = now_ns
+        while True:
+            s, ns = divmod(at, NS)
+            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(s))
+            path = self.folder / f"{self._prefix}-{stamp}.{ns:09d}Z.mcap"
+            if not path.exists() and not path.with_name(path.name + ".part").exists():
+                return Recorder(path, start, now_ns, size, age)
+            at += 1
+
+    def write(self, message: Input, now_ns: int) -> None:
+        """Take one input of the lanes; errors as `Recorder.write`. After a RecordingError, `rotate` begins anew."""
+        self._remember(message)
+        self._recorder.write(message, now_ns)
+
+    def write_result(self, record: Record, now_ns: int = 0) -> None:
+        """Add a result for viewers."""
+        self._recorder.write_result(record, now_ns)
+
+    def sync(self) -> OnDisk:
+        """Wait until all that was written is on disk, and keep the folder within its bound."""
+        done = self._recorder.sync()
+        self._make_room()
+        return done
+
+    def due(self, now_ns: int) -> bool:
+        """Whether it is time for `rotate`: by size or age, or because the growing file has failed."""
+        return self._recorder.due(now_ns)
+
+    def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
+        """Begin a new file if it is time, with the lanes' snapshots of this moment by machine."""
+        if not self.due(now_ns):
+            return False
+        kept = {name: data for name, data in self._start.attachments.items() if not name.startswith("snapshot/")}
+        fresh = {f"snapshot/{machine}": data for machine, data in snapshots.items()}
+        self.rotate(replace(self._start, attachments={**kept, **fresh}, preroll=()), now_ns)
+        return True
+
+    def rotate(self, start: Start, now_ns: int) -> Path:
+        """Finish the file and begin the next; returns the finished one.
+
+        What the ring has kept itself is put before ``start.preroll``.
+
+        Raises:
+            RecordingError: the new file cannot be begun.
+        """
+        done = self._recorder
+        try:
+            done.close()
+        except RecordingError:  # what it had synced stays as .part and is repaired at the next start
+            self.failures += 1
+        self._start = start
+        self._make_room()
+        whole = replace(start, preroll=(*self._preroll(), *start.preroll))
+        self._recorder = self._open(whole, max(now_ns, done.log_ns + 1))
+        return done.path
+
+    def _remember(self, message: Input) -> None:
+        if isinstance(message, Decision):
+            self._decisions[(message.machine, message.id)] = message
+        elif isinstance(message, Context):
+            self._context[(message.machine, message.name)] = message
+        else:
+            stream = message.stream
+            recent = self._recent.setdefault((stream.machine, stream.sensor, 0), deque())
+            if recent and recent[-1].stream.epoch != stream.epoch:
+                recent.clear()
+            recent.append(message)
+            oldest = message.t1_ns - self._preroll_ns
+            while len(recent) > 1 and recent[0].t1_ns <= oldest:
+                recent.popleft()
+
+    def _preroll(self) -> tuple[Input, ...]:
+        samples = [message for recent in self._recent.values() for message in recent]
+        samples.sort(key=lambda message: message.t0_ns)
+        return (*self._decisions.values(), *self._context.values(), *samples)
+
+    def _make_room(self) -> None:
+        """Delete the oldest files until the folder is within its bound; never the growing one."""
+        names = (f"{self._prefix}-*.mcap", f"{self._prefix}-*.mcap.part")
+        files = sorted((path for name in names for path in self.folder.glob(name)), key=lambda path: path.name)
+        sizes = {path: path.stat().st_size for path in files}
+        total = sum(sizes.values())
+        growing = None if self._recorder.failed else self._recorder.part
+        for path in files:
+            if total <= self._ring_bytes:
+                return
+            if path != growing:
+                with suppress(OSError):
+                    path.unlink()
+                    total -= sizes[path]
+
+    def close(self) -> None:
+        """Finish the file. May be called twice."""
+        self._recorder.close()

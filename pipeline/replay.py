@@ -1,0 +1,102 @@
+"""Recordings through the same lanes: the results of a live run once more, at any speed, or under other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pipeline.app import Plan
+from pipeline.clock import Clock
+from pipeline.messages import NS, Decision
+from pipeline.recording_reader import Logged, Recording, read
+from pipeline.shard import Shard
+from pipeline.state import Store
+
+OWN_CHOICE = frozenset({"baseline", "configuration", "model"})
+"""Decisions that a replay under another configuration leaves out."""
+
+
+class Replay:
+    """Feeds recordings to the lanes of a plan, in the order in which their messages were processed.
+
+    Files of one shard continue each other: snapshots and preroll of the later ones repeat what the lane knows and are
+    passed over. A machine that a later file names first begins with that file's snapshot and preroll.
+
+    Args:
+        recordings: opened recordings.
+        plan: configuration and artefacts; the recording's own for an exact replay.
+        store: an empty state that takes the results.
+        clock: paces and times the commits.
+        speed: real-time factor; 0 is as fast as possible.
+        faithful: whether recorded snapshots and decisions on baselines hold (False under another configuration).
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        plan: Plan,
+        store: Store,
+        clock: Clock,
+        speed: float = 0.0,
+        faithful: bool = True,
+    ) -> None:
+        self._recordings = sorted(recordings, key=lambda r: r.path.name.split("-")[-1])
+        self._clock = clock
+        self._speed = speed
+        self._faithful = faithful
+        self.messages = 0
+        self.damage: dict[Path, str] = {}
+        self.shard = Shard("replay", plan.lanes, store, clock)
+
+    def run(self, every: Callable[[Logged], None] | None = None) -> None:
+        """Play everything and make the results durable; `every` is called for each message (progress)."""
+        begun: set[str] = set()
+        first_ns: int | None = None
+        began_ns = self._clock.now_ns()
+        for recording in self._recordings:
+            known = set(begun)
+            if self._faithful:
+                for machine, snapshot in recording.snapshots.items():
+                    if machine in self.shard.lanes and machine not in known:
+                        self.shard.lanes[machine].restore(snapshot)
+            for logged in self._wanted(recording):
+                machine = _machine(logged)
+                if logged.preroll:
+                    if machine not in known:
+                        self.shard.warm(logged.message)
+                    continue
+                begun.add(machine)
+                first_ns = logged.log_ns if first_ns is None else first_ns
+                if self._speed > 0:
+                    due = began_ns + int((logged.log_ns - first_ns) / self._speed)
+                    self._clock.sleep((due - self._clock.now_ns()) / NS)
+                self.shard.take(logged.message)
+                self.shard.tick()
+                self.messages += 1
+                if every is not None:
+                    every(logged)
+            if recording.damage is not None:
+                self.damage[recording.path] = recording.damage
+        self.shard.close()
+
+    def _wanted(self, recording: Recording) -> Iterator[Logged]:
+        for logged in recording.messages():
+            message = logged.message
+            if not self._faithful and isinstance(message, Decision) and message.kind in OWN_CHOICE:
+                continue
+            yield logged
+
+
+def _machine(logged: Logged) -> str:
+    message = logged.message
+    return message.machine if hasattr(message, "machine") else message.stream.machine
+
+
+def open_all(paths: Sequence[Path]) -> list[Recording]:
+    """The recordings of files and folders.
+
+    Raises:
+        BadInput: a file is no recording or of a newer version.
+    """
+    files = [f for path in paths for f in (sorted(path.glob("*.mcap*")) if path.is_dir() else [path])]
+    return [read(file) for file in files]

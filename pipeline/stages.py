@@ -1,0 +1,242 @@
+"""Makes the operators of the topology's stages from a machine's configuration and artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from config.schema import Machine, Sensor
+from models.anomaly.baseline import Baseline
+from models.anomaly.score import AnomalyScore
+from models.anomaly.vectors import extraction
+from operators.align import AlignEstimate, AlignTrack
+from operators.base import Windowed
+from operators.levels import WindowLevels
+from operators.logmel import LogMel
+from operators.mel import PAPER
+from operators.persistence import Persistence
+from operators.quality import Quality, SensorHealth
+from operators.resample import Resample
+from operators.rewindow import Rewindow, Sequence
+from operators.severity import Asset, Severity, refusal
+from operators.vibration import VibrationFeatures
+from pipeline.errors import BadInput, ConfigError
+from pipeline.messages import Decision, Message, Rate, Stream, Window
+
+SOUND_RATE = Rate(48_000)
+
+
+class Mismatch(NamedTuple):
+    """Why a stream is not what the configuration announced; `reason` is a bounded label."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """A machine's configuration with the artefacts that it names.
+
+    Attributes:
+        machine: the configuration.
+        baselines: sensor → hash of the baseline in force from the start.
+        artefacts: hash → baseline, for those in force and those that decisions bring in.
+        load: reads a baseline's folder; None where nothing may be loaded (replay).
+    """
+
+    machine: Machine
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    artefacts: dict[str, Baseline] = field(default_factory=dict)
+    load: Callable[[Path], Baseline] | None = None
+
+    def sensor(self, name: str) -> Sensor | None:
+        """The inventory's entry of a sensor."""
+        return next((s for s in self.machine.sensors if s.name == name), None)
+
+    def mismatch(self, stream: Stream) -> Mismatch | None:
+        """Compare what a stream says of itself with the inventory."""
+        sensor = self.sensor(stream.sensor)
+        if sensor is None:
+            return Mismatch("unknown_sensor", f"machine '{self.machine.name}' has no sensor '{stream.sensor}'")
+        facts = (
+            ("wrong_modality", sensor.modality, stream.modality),
+            ("wrong_rate", f"{sensor.rate_hz:g} Hz", f"{stream.rate.hz:g} Hz"),
+            ("wrong_unit", sensor.unit, stream.unit),
+            ("wrong_channels", str(sensor.channels), str(stream.channels)),
+        )
+        for reason, expected, got in facts:
+            if expected != got:
+                where = f"machine '{self.machine.name}', sensor '{sensor.name}'"
+                return Mismatch(reason, f"{where}: the configuration says {expected}, the stream {got}")
+        return None
+
+    def verify(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Check a command before it becomes a decision; brings the artefact that it needs into `artefacts`.
+
+        Raises:
+            ConfigError: no such kind or sensor.
+            StateError: the baseline's folder is damaged or of a newer version.
+        """
+        if kind != "baseline":
+            raise ConfigError(f"a decision of kind '{kind}' is not known")
+        if self.sensor(str(body.get("sensor"))) is None:
+            raise ConfigError(f"machine '{self.machine.name}' has no sensor '{body.get('sensor')}'")
+        self.fetch(body)
+        return dict(body)
+
+    def fetch(self, body: Mapping[str, Any]) -> None:
+        """Load the baseline that a decision's body names, unless it is at hand."""
+        if body["baseline"] in self.artefacts:
+            return
+        if self.load is None:
+            raise ConfigError(f"baseline {body['baseline']} is not part of the recording")
+        baseline = self.load(Path(body["path"]))
+        if baseline.settings != body["baseline"]:
+            raise ConfigError(f"{body['path']} holds baseline {baseline.settings}, not {body['baseline']}")
+        self.artefacts[baseline.settings] = baseline
+
+
+class Switchable(Windowed):
+    """A windowed operator without memory whose version is chosen by the event time of each window."""
+
+    def switch(self, decision: Decision) -> None:
+        """Take a decision in; it holds for windows that end after its time."""
+
+
+class Anomaly(Switchable):
+    """`Window` of a log-Mel → `Score`s under the baseline that is in force when the window ends."""
+
+    memory_s: ClassVar[float] = 0.0
+
+    def __init__(self, settings: LaneSettings, stream: Stream) -> None:
+        self._settings = settings
+        self._stream = stream
+        self._versions: list[tuple[int, AnomalyScore]] = []
+        first = settings.baselines.get(stream.sensor)
+        if first is not None:
+            self._versions.append((-1, self._scorer(settings.artefacts[first])))
+
+    def _scorer(self, baseline: Baseline) -> AnomalyScore:
+        baseline.check(self._stream)
+        return AnomalyScore(baseline)
+
+    def switch(self, decision: Decision) -> None:
+        """A new baseline of this sensor."""
+        if decision.kind == "baseline" and decision.body["sensor"] == self._stream.sensor:
+            self._settings.fetch(decision.body)
+            scorer = self._scorer(self._settings.artefacts[decision.body["baseline"]])
+            self._versions.append((decision.t_ns, scorer))
+            self._versions.sort(key=lambda version: version[0])
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """Nothing: each window is judged by itself."""
+        return {}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Judge one window."""
+        assert isinstance(message, Window)
+        for t_ns, scorer in reversed(self._versions):
+            if message.t_end_ns > t_ns:
+                return scorer.process(message)
+        return ()
+
+
+def sequence(_settings: LaneSettings, stream: Stream | None) -> Sequence | None:
+    """Chunks end to end."""
+    return Sequence(stream) if stream is not None else None
+
+
+def resample(_settings: LaneSettings, stream: Stream | None) -> Resample | None:
+    """Sound at 48 kHz."""
+    return Resample(stream, SOUND_RATE) if stream is not None else None
+
+
+def quality(_settings: LaneSettings, stream: Stream | None) -> Quality | None:
+    """A second's verdict on the sensor."""
+    return Quality(stream) if stream is not None else None
+
+
+def sensor_health(settings: LaneSettings, _stream: Stream | None) -> SensorHealth:
+    """NE 107 state."""
+    return SensorHealth(frozenset(s.name for s in settings.machine.sensors if s.modality != "vibration"))
+
+
+def logmel(_settings: LaneSettings, stream: Stream | None) -> LogMel | None:
+    """Log-Mel of sound."""
+    return LogMel(_at(stream, SOUND_RATE), PAPER) if stream is not None else None
+
+
+def logmel_vibration(_settings: LaneSettings, stream: Stream | None) -> LogMel | None:
+    """Log-Mel of vibration, one image per axis."""
+    front_end = extraction(stream).front_end if stream is not None else None
+    return LogMel(stream, front_end) if stream is not None and front_end is not None else None
+
+
+def window(_settings: LaneSettings, stream: Stream | None) -> Rewindow | None:
+    """One second, every second."""
+    if stream is None:
+        return None
+    length = max(1, round(stream.rate.hz))
+    return Rewindow(stream, length, length)
+
+
+def vibration(_settings: LaneSettings, stream: Stream | None) -> VibrationFeatures | None:
+    """Five features per axis."""
+    return VibrationFeatures() if stream is not None else None
+
+
+def severity(settings: LaneSettings, stream: Stream | None) -> Severity | None:
+    """ISO zone, where the machine says what it is."""
+    said = settings.machine.severity
+    if stream is None or said is None:
+        return None
+    asset = Asset(said.group, said.support, said.power_kw, None, said.speed_rpm)
+    reason = refusal(stream, asset)
+    if reason is not None:
+        raise BadInput("severity", f"machine '{stream.machine}', sensor '{stream.sensor}': {reason}")
+    return Severity(stream, asset)
+
+
+def level(_settings: LaneSettings, stream: Stream | None) -> WindowLevels | None:
+    """Level and octave bands."""
+    return WindowLevels(stream) if stream is not None else None
+
+
+def anomaly(settings: LaneSettings, stream: Stream | None) -> Anomaly | None:
+    """Distance from normal."""
+    fast = stream is not None and extraction(stream).front_end is not None
+    return Anomaly(settings, stream) if stream is not None and fast else None
+
+
+def anomaly_slow(settings: LaneSettings, stream: Stream | None) -> Anomaly | None:
+    """Distance from normal, for sensors too slow for a log-Mel."""
+    slow = stream is not None and extraction(stream).front_end is None
+    return Anomaly(settings, stream) if stream is not None and slow else None
+
+
+def persistence(settings: LaneSettings, _stream: Stream | None) -> Persistence:
+    """Alarms."""
+    p = settings.machine.persistence
+    return Persistence(
+        alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=p.clear_below, clear_s=p.clear_after_s,
+        severity=settings.machine.alarm_severity,
+    )  # fmt: skip
+
+
+def align(settings: LaneSettings, stream: Stream | None) -> AlignEstimate | None:
+    """Delays between the machine's sensors, the first one as reference."""
+    names = [s.name for s in settings.machine.sensors if s.modality != "frames" and s.rate_hz >= 1000]
+    if stream is not None or not settings.machine.align or len(names) < 2:
+        return None
+    return AlignEstimate(settings.machine.name, names)
+
+
+def alignment(settings: LaneSettings, _stream: Stream | None) -> AlignTrack | None:
+    """Median delay and drift."""
+    return AlignTrack() if settings.machine.align else None
+
+
+def _at(stream: Stream, rate: Rate) -> Stream:
+    return stream if stream.rate == rate else replace(stream, rate=rate)

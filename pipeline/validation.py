@@ -1,0 +1,236 @@
+"""Validation: score labelled recordings offline with the code of the live lane, and write down how good that was.
+
+The folder holds `summary.json` (figures with 95 % intervals), `scores.csv` (every window), `recordings.csv` (every
+recording), `alarms.csv` (every alarm) and `report.html` (for people, with the trivial baselines beside the result).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.clips import Clip, read_clip, second_ns
+from pipeline.errors import BadInput
+from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_groups
+from pipeline.messages import NS, Alarm, Score
+from pipeline.validation_metrics import Metric, binary_metrics, class_metrics, delay_metrics
+from pipeline.validation_rates import false_alarms
+from pipeline.validation_report import render
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What a scorer says about one recording; event times count from the file's start.
+
+    Attributes:
+        scores: of its windows, complete ones only.
+        score: of the recording: the calibrated mean of its windows; high means abnormal.
+        decision: whether it is abnormal.
+        label: the class decided for; empty for detectors.
+        probabilities: class → probability per window, parallel to `scores`; empty for detectors.
+        alarms: raised and cleared, in order.
+        beside: recording scores of trivial baselines and of parts, for comparison.
+        why: the strongest reason in words.
+    """
+
+    scores: tuple[Score, ...]
+    score: float
+    decision: bool
+    label: str = ""
+    probabilities: tuple[Mapping[str, float], ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    beside: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+
+class Scorer(Protocol):
+    """Anything that judges recordings: baselines, detectors, model packages."""
+
+    @property
+    def title(self) -> str:
+        """Name for the report."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of a classifier; empty for a detector."""
+
+    @property
+    def used_groups(self) -> Collection[str]:
+        """Groups that it learned from."""
+
+    def judge(self, clip: Clip) -> Judged:
+        """Judge one recording.
+
+        Raises:
+            BadInput: this recording cannot be judged; says why.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """The outcome: figures, figures of the trivial baselines, what was judged, and what could not be."""
+
+    title: str
+    metrics: Mapping[str, Metric]
+    comparison: Mapping[str, Mapping[str, Metric]]
+    judged: tuple[tuple[Row, Judged], ...]
+    unscored: tuple[tuple[Row, str], ...]
+    notes: tuple[str, ...]
+
+
+def validate(
+    rows: Sequence[Row],
+    scorer: Scorer,
+    out: Path,
+    normal: Collection[str] = NORMAL_LABELS,
+    progress: Progress | None = None,
+) -> Validation:
+    """Score the rows that are there to be scored, and write the validation folder.
+
+    Args:
+        rows: of the manifest, see `read_manifest`.
+        scorer: what judges.
+        out: the folder; made if it is not there.
+        normal: labels that mean normal.
+        progress: called with (done, total, name) after each recording.
+
+    Raises:
+        BadInput: no row could be scored.
+    """
+    chosen = scoring_rows(rows, scorer.used_groups)
+    if not chosen:
+        mend = "mark rows with split=test" if is_split(rows) else "add recordings of groups that were not learned from"
+        raise BadInput("manifest", f"no recording is left to score; {mend}")
+    judged: list[tuple[Row, Judged]] = []
+    unscored: list[tuple[Row, str]] = []
+    for done, row in enumerate(chosen, 1):
+        try:
+            judged.append((row, scorer.judge(read_clip(row))))
+        except BadInput as error:
+            unscored.append((row, str(error)))
+        if progress is not None:
+            progress(done, len(chosen), row.name)
+    if not judged:
+        raise BadInput("manifest", f"none of {len(chosen)} recordings could be scored; the first: {unscored[0][1]}")
+    result = Validation(
+        scorer.title,
+        _metrics(judged, scorer, normal),
+        _comparison(judged, scorer, normal),
+        tuple(judged),
+        tuple(unscored),
+        tuple(_notes(rows, chosen, scorer)),
+    )
+    write(result, scorer.classes, out, normal)
+    return result
+
+
+def write(result: Validation, classes: Sequence[str], out: Path, normal: Collection[str]) -> None:
+    """Write the five files."""
+    out.mkdir(parents=True, exist_ok=True)
+    summary = {name: metric.document() for name, metric in sorted(result.metrics.items())}
+    (out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _table(out / "scores.csv", [*SCORE_COLUMNS, *classes], _score_lines(result, classes))
+    _table(out / "recordings.csv", RECORDING_COLUMNS, _recording_lines(result))
+    _table(out / "alarms.csv", ALARM_COLUMNS, _alarm_lines(result))
+    (out / "report.html").write_text(render(result, normal), encoding="utf-8")
+
+
+SCORE_COLUMNS = ("path", "group", "label", "t_end_ns", "detector", "score", "threshold", "decision")
+RECORDING_COLUMNS = ("path", "group", "label", "score", "decision", "windows")
+ALARM_COLUMNS = ("path", "detector", "raised_ns", "cleared_ns", "onset_ns")
+
+
+def _table(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(header)
+        table.writerows(lines)
+
+
+def _score_lines(result: Validation, classes: Sequence[str]) -> Iterable[Sequence[object]]:
+    for row, judged in result.judged:
+        for i, s in enumerate(judged.scores):
+            parts = [judged.probabilities[i].get(c, 0.0) for c in classes] if judged.probabilities else []
+            yield (
+                row.name, row.group, row.label, s.t_end_ns, s.detector, s.value, s.threshold, int(s.abnormal), *parts,
+            )  # fmt: skip
+
+
+def _recording_lines(result: Validation) -> Iterable[Sequence[object]]:
+    for row, judged in result.judged:
+        decision = judged.label or int(judged.decision)
+        yield row.name, row.group, row.label, judged.score, decision, len(judged.scores)
+
+
+def _alarm_lines(result: Validation) -> Iterable[Sequence[object]]:
+    for row, judged in result.judged:
+        cleared = {a.alarm: a.t_ns for a in judged.alarms if a.transition == "cleared"}
+        onset = "" if row.onset_s is None else second_ns(row.onset_s)
+        for alarm in judged.alarms:
+            if alarm.transition == "raised":
+                yield row.name, alarm.detector, alarm.t_ns, cleared.get(alarm.alarm, ""), onset
+
+
+def _metrics(judged: Sequence[tuple[Row, Judged]], scorer: Scorer, normal: Collection[str]) -> dict[str, Metric]:
+    groups = [row.group for row, _ in judged]
+    truth = np.array([row.label not in normal for row, _ in judged])
+    metrics: dict[str, Metric] = {}
+    if not scorer.classes or (truth.any() and not truth.all()):
+        score = np.array([j.score for _, j in judged])
+        metrics |= binary_metrics(truth, score, np.array([j.decision for _, j in judged]), groups)
+    if scorer.classes:
+        labels, decided = np.array([row.label for row, _ in judged]), np.array([j.label for _, j in judged])
+        metrics |= class_metrics(labels, decided, groups)
+        return metrics
+    metrics |= false_alarms([(row, j.alarms, _seconds(j)) for row, j in judged], normal)
+    return metrics | _delays(judged)
+
+
+def _seconds(judged: Judged) -> float:
+    return max((s.t_end_ns for s in judged.scores), default=0) / NS
+
+
+def _delays(judged: Sequence[tuple[Row, Judged]]) -> dict[str, Metric]:
+    delays, groups = [], []
+    for row, j in judged:
+        if row.onset_s is None:
+            continue
+        onset_ns = second_ns(row.onset_s)
+        after = [a.t_ns for a in j.alarms if a.transition == "raised" and a.t_ns >= onset_ns]
+        if after:
+            delays.append((min(after) - onset_ns) / NS)
+            groups.append(row.group)
+    return delay_metrics(delays, groups)
+
+
+def _comparison(
+    judged: Sequence[tuple[Row, Judged]], scorer: Scorer, normal: Collection[str]
+) -> dict[str, dict[str, Metric]]:
+    """AUC and pAUC of everything that stands beside the result; what always says "normal" has 0.5 by definition."""
+    truth = np.array([row.label not in normal for row, _ in judged])
+    if scorer.classes or not truth.any() or truth.all():
+        return {}
+    groups = [row.group for row, _ in judged]
+    undecided = np.zeros(len(truth), bool)
+    names = sorted({name for _, j in judged for name in j.beside})
+    found = {}
+    for name in names:
+        score = np.array([j.beside.get(name, 0.0) for _, j in judged])
+        metrics = binary_metrics(truth, score, undecided, groups)
+        found[name] = {k: metrics[k] for k in ("auc", "pauc_0.1")}
+    return found
+
+
+def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterable[str]:
+    if torn := torn_groups(rows):
+        yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
+    if known := sorted({row.group for row in chosen} & set(scorer.used_groups)):
+        yield f"Scored although it learned from recordings of the same group: {', '.join(known[:10])}"

@@ -1,0 +1,150 @@
+"""Figures of merit with 95 % intervals: groups are resampled, because recordings of one group are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+RESAMPLES = 1000
+Z95 = 1.959963984540054
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A value with its 95 % interval and the number of recordings behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def document(self) -> dict[str, float | int]:
+        """As `summary.json` holds it."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+def auc(truth: Bools, score: Floats) -> float:
+    """Area under the ROC curve: the chance that an abnormal recording scores above a normal one, ties count half."""
+    positive = int(truth.sum())
+    ranks = rankdata(score)
+    return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * (len(truth) - positive)))
+
+
+def partial_auc(truth: Bools, score: Floats, max_fpr: float = 0.1) -> float:
+    """AUC up to a false-positive rate, standardised to 0.5 for chance and 1 for perfect (McClish 1989).
+
+    This is the pAUC of DCASE task 2 (p = 0.1).
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.r_[np.diff(score[order]) != 0, True])
+    tpr = np.r_[0.0, np.cumsum(truth[order])[ends] / truth.sum()]
+    fpr = np.r_[0.0, np.cumsum(~truth[order])[ends] / (~truth).sum()]
+    stop = int(np.searchsorted(fpr, max_fpr, side="right"))
+    x = np.r_[fpr[:stop], max_fpr]
+    y = np.r_[tpr[:stop], np.interp(max_fpr, fpr[stop - 1 : stop + 1], tpr[stop - 1 : stop + 1])]
+    area = float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+    least = max_fpr**2 / 2
+    return 0.5 * (1.0 + (area - least) / (max_fpr - least))
+
+
+def balanced_accuracy(truth: NDArray[np.str_], decided: NDArray[np.str_]) -> float:
+    """Mean recall over the classes that occur."""
+    return float(np.mean([np.mean(decided[truth == c] == c) for c in np.unique(truth)]))
+
+
+def macro_f1(truth: NDArray[np.str_], decided: NDArray[np.str_]) -> float:
+    """Mean F1 over the classes that occur or were decided."""
+    scores = []
+    for c in np.union1d(truth, decided):
+        hit = float(np.sum((truth == c) & (decided == c)))
+        scores.append(2 * hit / float(np.sum(truth == c) + np.sum(decided == c)))
+    return float(np.mean(scores))
+
+
+def wilson(hits: int, n: int) -> Metric:
+    """A proportion with its Wilson score interval (1927)."""
+    p = hits / n
+    centre = p + Z95**2 / (2 * n)
+    half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return Metric(p, max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale)), n)
+
+
+def bootstrap(
+    groups: Sequence[str], figure: Callable[[NDArray[np.intp]], float | None], seed: int = 0
+) -> Metric | None:
+    """A figure over recordings, with percentiles of what it becomes when whole groups are drawn with replacement.
+
+    Args:
+        groups: of each recording.
+        figure: the figure over the recordings with these indices; None where it is not defined.
+        seed: of the draws.
+
+    Returns:
+        None where the figure is not defined on all recordings.
+    """
+    everything = np.arange(len(groups))
+    value = figure(everything)
+    if value is None:
+        return None
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    by_group = [np.array(m) for m in members.values()]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(RESAMPLES):
+        pick = rng.integers(len(by_group), size=len(by_group))
+        again = figure(np.concatenate([by_group[k] for k in pick]))
+        if again is not None:
+            drawn.append(again)
+    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (value, value)
+    return Metric(value, min(value, float(low)), max(value, float(high)), len(groups))
+
+
+def binary_metrics(truth: Bools, score: Floats, decision: Bools, groups: Sequence[str]) -> dict[str, Metric]:
+    """AUC, pAUC, balanced accuracy, recall and precision of recordings; only those that are defined."""
+
+    def both(i: NDArray[np.intp]) -> bool:
+        return bool(truth[i].any() and not truth[i].all())
+
+    figures: Mapping[str, Callable[[NDArray[np.intp]], float | None]] = {
+        "auc": lambda i: auc(truth[i], score[i]) if both(i) else None,
+        "pauc_0.1": lambda i: partial_auc(truth[i], score[i]) if both(i) else None,
+        "balanced_accuracy": lambda i: (
+            (float(decision[i][truth[i]].mean()) + float((~decision[i][~truth[i]]).mean())) / 2 if both(i) else None
+        ),
+    }
+    metrics = {name: m for name, f in figures.items() if (m := bootstrap(groups, f)) is not None}
+    if truth.any():
+        metrics["recall"] = wilson(int((decision & truth).sum()), int(truth.sum()))
+    if decision.any():
+        metrics["precision"] = wilson(int((decision & truth).sum()), int(decision.sum()))
+    return metrics
+
+
+def class_metrics(truth: NDArray[np.str_], decided: NDArray[np.str_], groups: Sequence[str]) -> dict[str, Metric]:
+    """Macro F1 and balanced accuracy of recordings."""
+    found = {
+        "macro_f1": bootstrap(groups, lambda i: macro_f1(truth[i], decided[i])),
+        "balanced_accuracy": bootstrap(groups, lambda i: balanced_accuracy(truth[i], decided[i])),
+    }
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def delay_metrics(delays_s: Sequence[float], groups: Sequence[str]) -> dict[str, Metric]:
+    """Median and 99th percentile of the delay between onset and alarm."""
+    if not delays_s:
+        return {}
+    values = np.array(delays_s)
+    found = {
+        "delay_s_p50": bootstrap(groups, lambda i: float(np.quantile(values[i], 0.5))),
+        "delay_s_p99": bootstrap(groups, lambda i: float(np.quantile(values[i], 0.99))),
+    }
+    return {name: metric for name, metric in found.items() if metric is not None}

@@ -1,0 +1,37 @@
+"""False alarms per day, counted where a recording shows normal running."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from models.anomaly.thresholds import poisson_interval
+from pipeline.clips import second_ns
+from pipeline.manifest import Row
+from pipeline.messages import Alarm
+from pipeline.validation_metrics import Metric
+
+DAY_S = 86_400.0
+
+
+def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Collection[str]) -> dict[str, Metric]:
+    """Alarms raised per day of normal running, with exact Poisson limits; nothing where there was none.
+
+    Normal running is all of a recording with a normal label, and what comes before the onset in any other.
+
+    Args:
+        found: each recording's row, alarms and length in seconds.
+        normal: labels that mean normal.
+    """
+    count, seconds, recordings = 0, 0.0, 0
+    for row, alarms, length_s in found:
+        if row.label not in normal and row.onset_s is None:
+            continue
+        until_s = length_s if row.label in normal or row.onset_s is None else min(row.onset_s, length_s)
+        until_ns = second_ns(until_s)
+        count += sum(a.transition == "raised" and a.t_ns <= until_ns for a in alarms)
+        seconds += until_s
+        recordings += 1
+    if seconds <= 0.0:
+        return {}
+    low, high = poisson_interval(count, seconds / DAY_S)
+    return {"false_alarms_per_day": Metric(count / (seconds / DAY_S), low, high, recordings)}

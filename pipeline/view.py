@@ -1,0 +1,88 @@
+"""The live view in a terminal: machines, levels, scores, alarms, from the durable log."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.state import Store
+from pipeline.status import overview
+
+_BAR = 24
+
+
+class View:
+    """Redraws the state of all machines.
+
+    Args:
+        state: path of the durable state.
+        address: of the status page, shown at the foot.
+        evidence: folder of evidence, to say where to look.
+    """
+
+    def __init__(self, state: Path, address: str = "", evidence: Path | None = None) -> None:
+        self._store = Store(state)
+        self._address = address
+        self._evidence = evidence
+        self._live = Live(refresh_per_second=4, screen=False)
+        self._live.start()
+
+    def update(self) -> None:
+        """Draw once more."""
+        self._live.update(render(overview(self._store, self._evidence), self._address))
+
+    def close(self) -> None:
+        """Leave the last picture on the screen."""
+        self.update()
+        self._live.stop()
+
+
+def render(state: dict[str, Any], address: str = "") -> RenderableType:
+    """The picture of a state as `overview` gives it."""
+    table = Table(expand=True, pad_edge=False, box=None)
+    for name in ("machine", "sensor · detector", "score", "threshold", "", "sensor health"):
+        table.add_column(name)
+    health = {(h["machine"], h["sensor"]): h for h in state["health"]}
+    for machine, detectors in sorted(state["machines"].items()):
+        for key, series in sorted(detectors.items()):
+            _, value, threshold = series[0]
+            sensor = key.split(" · ")[0]
+            table.add_row(
+                machine, key, f"{value:8.2f}", f"{threshold:8.2f}", _bar(value, threshold),
+                _health(health.get((machine, sensor))),
+            )  # fmt: skip
+    alarms = [_alarm(alarm, state["evidence"]) for alarm in state["alarms"][:6]]
+    foot = Text(f"{time.strftime('%H:%M:%S')}   {address}", style="dim")
+    body: list[RenderableType] = [Panel(table, title="stethos")]
+    if alarms:
+        body.append(Panel(Group(*alarms), title=f"alarms: {state['active']} active", border_style="red"))
+    return Group(*body, foot)
+
+
+def _bar(value: float, threshold: float) -> Text:
+    share = max(0.0, min(2.0, value / threshold)) / 2.0 if threshold else 0.0
+    full = round(share * _BAR)
+    return Text("█" * full + "·" * (_BAR - full), style="red" if value > threshold else "green")
+
+
+def _health(health: dict[str, Any] | None) -> Text:
+    if health is None or health["state"] == "normal":
+        return Text("normal", style="green")
+    return Text(f"{health['state'].replace('_', ' ')}: {', '.join(health['reasons'])}", style="yellow")
+
+
+def _alarm(alarm: dict[str, Any], evidence: dict[str, Any]) -> Text:
+    raised = alarm["raised"]
+    when = time.strftime("%H:%M:%S", time.localtime(raised["t_ns"] / 1e9))
+    line = Text(f"{when} ", style="dim" if alarm["cleared"] else "bold red")
+    line.append(raised["text"], style="dim" if alarm["cleared"] else "red")
+    for part in evidence.get(raised["alarm"], {}).get("parts", []):
+        line.append(f"\n         listen: {part.get('sound', '')}   look: {part.get('picture', '')}", style="dim")
+    return line

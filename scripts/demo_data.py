@@ -1,0 +1,52 @@
+"""Cuts the demonstration's excerpts out of the public recordings; see docs/data.md for where those come from.
+
+    python scripts/demo_data.py LATHE_JUST_RIGHT.flac LATHE_TOO_FAST.flac CNC_FOLDER
+
+`CNC_FOLDER` holds ``good/*.npz`` and ``bad/*.npz`` as `scripts/convert_cnc.py` makes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+OUT = Path(__file__).parent.parent / "pipeline" / "demo" / "recordings"
+
+LATHE = [  # name, which file, first second, last second
+    ("lathe-normal-1.flac", 0, 10, 30),
+    ("lathe-normal-2.flac", 0, 130, 150),
+    ("lathe-normal-3.flac", 0, 250, 270),
+    ("lathe-play-normal.flac", 0, 320, 345),
+    ("lathe-play-too-fast.flac", 1, 20, 45),
+]
+CNC = [  # name, recording
+    ("mill-normal-1.npz", "good/M02_Aug_2019_OP01_015.npz"),
+    ("mill-normal-2.npz", "good/M02_Aug_2021_OP01_001.npz"),
+    ("mill-normal-3.npz", "good/M02_Aug_2021_OP01_003.npz"),
+    ("mill-normal-4.npz", "good/M02_Feb_2020_OP01_001.npz"),
+    ("mill-normal-5.npz", "good/M02_Feb_2020_OP01_002.npz"),
+    ("mill-play-good.npz", "good/M02_Feb_2021_OP01_006.npz"),
+    ("mill-play-bad.npz", "bad/M02_Feb_2019_OP01_000.npz"),
+]
+
+
+def main() -> None:
+    """Write all excerpts."""
+    right, fast, cnc = (Path(arg) for arg in sys.argv[1:4])
+    OUT.mkdir(parents=True, exist_ok=True)
+    for name, which, first, last in LATHE:
+        x, rate = soundfile.read((right, fast)[which], dtype="int16")
+        soundfile.write(OUT / name, x[first * rate : last * rate], rate, subtype="PCM_16")
+    for name, source in CNC:
+        with np.load(cnc / source, allow_pickle=False) as file:
+            x = file["x"].reshape(-1, 3).astype(np.int16)
+            np.savez_compressed(OUT / name, x=x, fs=np.int64(file["fs"]))
+    for path in sorted(OUT.iterdir()):
+        print(f"{path.name:<28}{path.stat().st_size:>10,}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from models.anomaly.fusion import BANK_SIZE, fit, folds, keep
+from models.anomaly.scale import fit_scale
+from scipy.stats import median_abs_deviation
+
+FLOOR = np.full(16, 0.05, np.float32)
+
+
+def normal(starts, per_start, seed=0, between=1.0):
+    rng = np.random.default_rng(seed)
+    x = [rng.normal(size=(per_start, 16)) + between * rng.normal(size=16) for _ in range(starts)]
+    return np.concatenate(x).astype(np.float32), [f"s{i}" for i in range(starts) for _ in range(per_start)]
+
+
+@given(st.lists(st.integers(0, 30), min_size=5, max_size=80))
+def test_folds_never_split_a_start_and_cover_every_vector_once(ids):
+    starts = [f"s{i}" for i in ids]
+    seen = []
+    for train, test in folds(starts):
+        assert len(test) > 0
+        seen += test.tolist()
+        if len(set(starts)) > 1:
+            assert not {starts[i] for i in train} & {starts[i] for i in test}
+            assert sorted([*train.tolist(), *test.tolist()]) == list(range(len(starts)))
+        else:
+            assert min(abs(i - j) for i in train for j in test) >= 2
+    assert sorted(seen) == list(range(len(starts)))
+
+
+def test_one_back_end_alone_ranks_as_it_would_unfused():
+    x, starts = normal(4, 20)
+    probe = np.random.default_rng(9).normal(size=(30, 16)).astype(np.float32) * 3
+    fusion, _ = fit(x, starts, ("maha",), FLOOR)
+    plain = fusion.members[0].back_end
+    fused = [fusion.score(p).value for p in probe]
+    alone = [plain.score(fusion.scale(p)) for p in probe]
+    assert np.argsort(fused).tolist() == np.argsort(alone).tolist()
+
+
+def test_the_fused_score_is_the_smallest_z_and_names_its_back_end():
+    x, starts = normal(4, 20)
+    fusion, _ = fit(x, starts, ("knn_cos", "maha", "pca_res"), FLOOR)
+    scored = fusion.score(x[0] + 5)
+    assert scored.value == min(scored.z.values()) == scored.z[scored.decided_by]
+    assert set(scored.z) == {"knn_cos", "maha", "pca_res"}
+
+
+def test_left_out_scores_are_calibrated_and_expect_new_starts():
+    x, starts = normal(8, 25, between=1.0)
+    fusion, left_out = fit(x, starts, ("maha",), FLOOR)
+    assert abs(left_out.mean()) < 1e-9
+    assert abs(left_out.std() - 1) < 1e-9
+    within = np.array([fusion.score(v).value for v in x])
+    assert within.mean() < -0.2  # what was learned lies nearer than what was left out
+    fresh, _ = normal(40, 5, seed=5, between=1.0)
+    assert abs(np.mean([fusion.score(v).value for v in fresh])) < 1.0
+
+
+def test_the_bank_is_thinned_evenly_and_keeps_every_start():
+    starts = ["a"] * 5000 + ["b"] * 1000 + ["c"] * 10
+    kept = keep(starts)
+    counts = {s: sum(starts[i] == s for i in kept) for s in "abc"}
+    assert len(kept) == BANK_SIZE == len(set(kept.tolist()))
+    assert counts["c"] >= 3
+    assert abs(counts["a"] / BANK_SIZE - 5000 / 6010) < 0.01
+
+
+def test_scale_is_median_and_mad_with_a_floor_and_clips_at_ten():
+    x = np.random.default_rng(0).normal(3, [[2] * 15 + [0]], size=(501, 16)).astype(np.float32)
+    scale = fit_scale(x, FLOOR)
+    np.testing.assert_allclose(scale.median, np.median(x, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scale.spread[:15], median_abs_deviation(x, axis=0, scale="normal")[:15], rtol=1e-4)
+    assert scale.spread[15] == FLOOR[15]
+    assert scale(np.full(16, 1e6, np.float32)).max() == 10
+    np.testing.assert_allclose(scale.undo(scale(x)), x, atol=1e-5)

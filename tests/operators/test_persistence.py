@@ -1,0 +1,102 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from operators.persistence import Persistence
+from pipeline.messages import NS, Score
+
+
+def score(t_s, value, **more):
+    more = {"settings": "a", "threshold": 2.0, "reasons": {"text": "band 3 kHz up"}, **more}
+    return Score("lathe", ("mic",), "anomaly", round(t_s * NS), value, more.pop("threshold"), **more)
+
+
+def feed(persistence, values, start=0.5, **more):
+    return [a for i, v in enumerate(values) for a in persistence.process(score(start + 0.5 * i, v, **more))]
+
+
+def test_a_lasting_step_raises_when_three_smoothed_scores_exceed():
+    # EWMA of a step to 2: 1 - 0.8^i exceeds 1/2 from the 4th score on, so the 6th is the third one above
+    alarms = feed(Persistence(), [0.0] * 20 + [4.0] * 10)
+    assert [(a.transition, a.t_ns) for a in alarms] == [("raised", round(13.0 * NS))]
+    alarm = alarms[0]
+    assert alarm.alarm == f"lathe|mic|anomaly|{alarm.raised_ns}"
+    assert alarm.id == f"{alarm.alarm}|0"
+    assert alarm.value == pytest.approx(4.0 * (1 - 0.8**6))
+    assert alarm.text == "lathe mic: anomaly at 148 % of its threshold, 3 of 5 scores above it; band 3 kHz up"
+
+
+def test_one_loud_window_raises_nothing():
+    assert feed(Persistence(), [0.0] * 5 + [9.0] + [0.0] * 50) == []
+
+
+def test_it_clears_after_thirty_calm_seconds_and_can_come_again():
+    alarms = feed(Persistence(), [5.0] * 12 + [0.0] * 100 + [5.0] * 12)
+    assert [(a.transition, a.ordinal) for a in alarms] == [("raised", 0), ("cleared", 1), ("raised", 0)]
+    raised, cleared, again = alarms
+    assert cleared.raised_ns == raised.t_ns
+    # EWMA falls from 2.33 below 0.8: 0.8^5 * 2.33 = 0.76, at the 5th calm score (8.5 s)
+    assert cleared.t_ns == round(38.5 * NS)
+    assert again.alarm != raised.alarm
+    assert "back to normal after" in cleared.text
+
+
+def test_between_the_dead_band_and_the_threshold_it_stays():
+    assert [a.transition for a in feed(Persistence(), [5.0] * 12 + [1.8] * 400)] == ["raised"]
+
+
+def test_a_pause_in_the_scores_starts_the_wait_again():
+    p = Persistence()
+    feed(p, [5.0] * 12 + [0.0] * 60)  # calm from 8.5 s to 36 s
+    assert feed(p, [0.0] * 50, start=100.0) == []
+    assert [a.transition for a in feed(p, [0.0] * 12, start=125.0)] == ["cleared"]
+
+
+def test_incomplete_and_old_scores_do_nothing():
+    p = Persistence(alpha=1.0, k=2, n=3)
+    feed(p, [5.0])
+    before = p.snapshot()
+    feed(p, [5.0], start=0.5)
+    feed(p, [5.0], start=0.2)
+    feed(p, [5.0], start=1.0, complete=False)
+    assert p.snapshot() == before
+    assert [a.transition for a in feed(p, [5.0], start=9.0)] == ["raised"]
+
+
+def test_new_settings_start_anew_but_an_active_alarm_stays():
+    p = Persistence(alpha=1.0, k=2, n=3)
+    assert [a.transition for a in feed(p, [5.0, 5.0])] == ["raised"]
+    assert feed(p, [5.0] * 5, start=2.0, settings="b") == []
+    q = Persistence(alpha=1.0, k=2, n=3)
+    feed(q, [5.0])
+    assert feed(q, [5.0], start=2.0, settings="b") == []
+    assert p.snapshot()["raised_ns"] == NS
+
+
+def test_thresholds_may_differ_between_states():
+    p = Persistence(alpha=1.0, k=2, n=2)
+    assert feed(p, [3.0], threshold=4.0) == []
+    assert feed(p, [3.0], start=1.0, threshold=2.0) == []
+    assert [a.transition for a in feed(p, [5.0], start=1.5, threshold=4.0)] == ["raised"]
+
+
+@given(st.lists(st.floats(0, 8), max_size=200), st.integers(0, 200), st.integers(0, 10))
+def test_a_restored_one_goes_on_to_the_bit(values, cut, overlap):
+    scores = [score(0.5 * (i + 1), v) for i, v in enumerate(values)]
+    whole = Persistence()
+    expected = [a for s in scores for a in whole.process(s)]
+    first, second = Persistence(), Persistence()
+    got = [a for s in scores[:cut] for a in first.process(s)]
+    snapshot = json.dumps(first.snapshot())
+    assert len(snapshot) < 20_000
+    second.restore(json.loads(snapshot))
+    got += [a for s in scores[max(0, min(cut, len(scores)) - overlap) :] for a in second.process(s)]
+    assert [(a.id, a.value, a.text) for a in got] == [(a.id, a.value, a.text) for a in expected]
+    assert second.snapshot() == whole.snapshot()
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"k": 6}, {"clear_ratio": 1.5}, {"clear_s": -1.0}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match="required"):
+        Persistence(**wrong)

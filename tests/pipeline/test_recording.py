@@ -1,0 +1,427 @@
+"""Recordings: what is read is what was written, in order, bounded on disk, and clear when the disk is not."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+from mcap.writer import CompressionType, Writer
+
+from pipeline.clip import Missing, window_of
+from pipeline.errors import BadInput, StateError, StethosError
+from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Image, Mark, Rate, Score, Stream
+from pipeline.recording import Recorder, RecordingError, Start
+from pipeline.recording_reader import read
+from pipeline.recording_ring import Ring
+from pipeline.results import record_of
+
+T = 1_700_000_000 * NS
+MIC = Stream("mill/1 ä", "mic", 3, "acoustic", Rate(48000), 2, "<i2", "FS", 1 / 32768)
+ACC = Stream("mill/1 ä", "acc", 0, "vibration", Rate(25600), 3, "<f4", "m/s2", 0.1)
+CAMERA = Stream("mill/1 ä", "cam", 0, "frames", Rate(5), 3, "image/png", "image")
+RNG = np.random.default_rng(5)
+
+
+def chunk(stream: Stream, k: int, seconds: float = 0.1, anchor: Anchor | None = None) -> Chunk:
+    n = round(stream.rate.hz * seconds)
+    x = RNG.integers(-(2**15), 2**15, (n, stream.channels)).astype(stream.dtype)
+    return Chunk(stream, anchor or Anchor(0, T), k * n, k, x)
+
+
+def same(a, b) -> bool:
+    if type(a) is not type(b):
+        return False
+    for name in type(a).__dataclass_fields__:
+        x, y = getattr(a, name), getattr(b, name)
+        if isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or x.shape != y.shape or x.tobytes() != y.tobytes():
+                return False
+        elif x != y:
+            return False
+    return True
+
+
+MIXED = [
+    Decision("mill/1 ä", "d1", T, "baseline", {"sha256": "ab"}),
+    chunk(MIC, 0),
+    chunk(ACC, 0),
+    Context("mill/1 ä", "spindle_rpm", T + 5, 8000.25),
+    Image(CAMERA, Anchor(0, T), 0, 2**33 + 1, b"\x89PNG"),
+    replace(chunk(MIC, 1), seq=2**32 + 7),
+    replace(chunk(MIC, 2), samples=np.empty((0, 2), "<i2")),
+    Mark(ACC, Anchor(-5, T - 99), 2560, 51200, "silent"),
+    Mark(MIC, Anchor(0, T), 9600, 9600, "end"),
+    chunk(replace(MIC, epoch=4), 0),
+    Chunk(MIC, Anchor(2**50, -5), 2**50, 1, np.zeros((1, 2), "<i2")),
+]
+
+
+def test_messages_come_back_identical_in_order_with_log_times(tmp_path):
+    start = Start(
+        {"configuration.toml": b"x = 1", "snapshot/mill": b"{}", "empty": b""}, {"packages": "none"}, MIXED[:3]
+    )
+    with Recorder(tmp_path / "a.mcap", start, T) as recorder:
+        for message in MIXED:
+            recorder.write(message, T + 1000)  # a clock that stands still
+    recording = read(tmp_path / "a.mcap")
+    found = list(recording.messages())
+    assert [e.preroll for e in found] == [True] * 3 + [False] * len(MIXED)
+    assert all(same(e.message, sent) for e, sent in zip(found, MIXED[:3] + MIXED, strict=True))
+    assert [e.log_ns for e in found] == [T, T + 1, T + 2, *range(T + 1000, T + 1000 + len(MIXED))]
+    assert recording.damage is None
+    assert recording.attachments == start.attachments
+    assert recording.snapshots == {"mill": b"{}"}
+    assert recording.facts["packages"] == "none" and recording.facts["schema_version"] == "1"
+    assert recording.fingerprint["libraries"]["numpy"] == np.__version__
+    assert [e.log_ns for e in recording.messages()] == [e.log_ns for e in found]  # a second pass
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_read_samples_are_read_only_and_share_one_stream(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for k in range(3):
+            recorder.write(chunk(MIC, k), T + k)
+    messages = [e.message for e in read(tmp_path / "a.mcap").messages()]
+    assert all(m.stream is messages[0].stream and not m.samples.flags.writeable for m in messages)
+
+
+def test_other_readers_see_times_sequence_and_json(tmp_path):
+    """The MCAP library's own reader, with the index."""
+    score = Score("mill", ("mic",), "chatter", T + 7, 0.5, 0.4, "h")
+    with Recorder(tmp_path / "a.mcap", Start({"configuration.toml": b"x"}), T) as recorder:
+        for message in MIXED:
+            recorder.write(message, T + 10)
+        recorder.write_result(record_of(score, 12))
+    with (tmp_path / "a.mcap").open("rb") as file:
+        reader = make_reader(file, validate_crcs=True)
+        rows = list(reader.iter_messages())
+        assert [a.name for a in reader.iter_attachments()] == ["configuration.toml"]
+        assert [m.name for m in reader.iter_metadata()] == ["stethos.recording"]
+    by_topic = {channel.topic: (schema, channel, message) for schema, channel, message in rows}
+    assert len(rows) == len(MIXED) + 1
+    schema, channel, message = by_topic["derived.score/mill"]
+    assert (schema.encoding, channel.message_encoding) == ("jsonschema", "json")
+    assert json.loads(schema.data)["title"] == "score"
+    assert json.loads(message.data)["abnormal"] is True and (message.publish_time, message.sequence) == (T + 7, 12)
+    _, channel, message = by_topic["raw.frames/mill%2F1%20%C3%A4/cam"]
+    assert (message.publish_time, message.sequence) == (T, 1)
+    assert channel.metadata["ce_rate"] == "5/1" and channel.metadata["channels"] == "3"
+    schema, _, message = by_topic["context/mill%2F1%20%C3%A4/spindle_rpm"]
+    assert json.loads(schema.data)["title"] == "context" and json.loads(message.data)["value"] == 8000.25
+    streams = {(c.topic, c.metadata["ce_epoch"]) for _, c, _ in rows if "ce_epoch" in c.metadata}
+    assert len(streams) == 4  # two epochs of the microphone
+
+
+def test_derived_channels_change_nothing(tmp_path):
+    for name, with_results in (("a", True), ("b", False)):
+        with Recorder(tmp_path / f"{name}.mcap", Start(), T) as recorder:
+            for k, message in enumerate(MIXED):
+                recorder.write(message, T + 10 * k)
+                if with_results:
+                    recorder.write_result(record_of(Score("m", ("s",), "d", T + k, 0.1, 0.2, "h")), T + 10 * k + 1)
+    a, b = (list(read(tmp_path / f"{name}.mcap").messages()) for name in "ab")
+    assert [(e.log_ns, e.preroll) for e in a] == [(e.log_ns, e.preroll) for e in b]
+    assert all(same(x.message, y.message) for x, y in zip(a, b, strict=True))
+
+
+def test_sync_says_what_is_on_disk(tmp_path):
+    recorder = Recorder(tmp_path / "a.mcap", Start(preroll=[MIXED[0]]), T)
+    for k in range(3):
+        recorder.write(chunk(MIC, k), T + k + 1)
+    done = recorder.sync()
+    assert done.messages == 3 and done.log_ns == T + 3
+    assert done.ends == {("mill/1 ä", "mic", 3): 3 * 4800}
+    assert done.nbytes == (tmp_path / "a.mcap.part").stat().st_size
+    recorder.write(chunk(MIC, 3), T + 9)
+    assert len([e for e in read(recorder.part).messages() if not e.preroll]) == 3  # the growing file, read meanwhile
+    recorder.close()
+
+
+def test_due_by_size_and_by_age(tmp_path):
+    recorder = Recorder(tmp_path / "a.mcap", Start(), T, rotate_bytes=60_000, rotate_s=10)
+    assert not recorder.due(T + 10 * NS - 1) and recorder.due(T + 10 * NS)
+    for k in range(4):
+        recorder.write(chunk(MIC, k), T)
+    recorder.sync()
+    assert recorder.due(T)
+    recorder.close()
+    recorder.close()
+    with pytest.raises(RecordingError, match="finished"):
+        recorder.write(chunk(MIC, 5), T)
+
+
+def test_a_message_that_is_not_what_it_says_does_not_harm_the_recording(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        recorder.write(chunk(MIC, 0), T)
+        with pytest.raises(BadInput):
+            recorder.write(replace(chunk(MIC, 1), samples=np.zeros((3, 1), "<i2")), T)
+        recorder.write(chunk(MIC, 1), T)
+    assert len(list(read(tmp_path / "a.mcap").messages())) == 2
+
+
+# what is refused -----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_a_clear_error_and_stays_one(tmp_path):
+    (tmp_path / "a.mcap.part").symlink_to("/dev/full")  # every write fails with ENOSPC
+    with pytest.raises(RecordingError, match=r"No space left on device.*free space"):
+        Recorder(tmp_path / "a.mcap", Start(), T)
+
+
+def test_a_disk_that_fills_up_stops_the_recorder_and_keeps_what_was_synced(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path / "a.mcap", Start(), T)
+    recorder.write(chunk(MIC, 0), T)
+    recorder.sync()
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder._disk, "write", full)
+    recorder.write(chunk(MIC, 1), T)
+    with pytest.raises(RecordingError, match="No space left"):
+        recorder.sync()
+    assert recorder.failed and recorder.due(T)
+    for call in (recorder.sync, recorder.close, lambda: recorder.write(chunk(MIC, 2), T)):
+        with pytest.raises(RecordingError, match="stopped before: No space left"):
+            call()
+    assert len(list(read(recorder.part).messages())) == 1
+
+
+def test_folders_that_cannot_hold_recordings_are_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="file"):
+        Recorder(tmp_path / "file" / "a.mcap", Start(), T)
+    with pytest.raises(RecordingError, match="cannot hold recordings"):
+        Ring(tmp_path / "file", Start(), T, ring_bytes=10**6)
+
+
+def write_mcap(path: Path, profile: str, metadata: dict[str, str] | None) -> Path:
+    with path.open("wb") as file:
+        writer = Writer(file, compression=CompressionType.NONE)
+        writer.start(profile)
+        if metadata is not None:
+            writer.add_metadata("stethos.recording", metadata)
+        writer.finish()
+    return path
+
+
+def test_newer_versions_strangers_and_nonsense_are_refused(tmp_path):
+    with pytest.raises(StateError, match=r"schema 99.*update stethos"):
+        read(write_mcap(tmp_path / "new.mcap", "stethos", {"schema_version": "99"}))
+    for path in (
+        write_mcap(tmp_path / "ros.mcap", "ros2", None),
+        write_mcap(tmp_path / "bare.mcap", "stethos", None),
+        write_mcap(tmp_path / "odd.mcap", "stethos", {"schema_version": "one"}),
+    ):
+        with pytest.raises(BadInput, match=path.name):
+            read(path)
+    (tmp_path / "text.mcap").write_text("not an MCAP file at all")
+    (tmp_path / "empty.mcap").write_text("")
+    for name in ("text", "empty"):
+        with pytest.raises(BadInput):
+            read(tmp_path / f"{name}.mcap")
+    with pytest.raises(StethosError, match="nowhere"):
+        read(tmp_path / "nowhere.mcap")
+
+
+@pytest.mark.parametrize("compression", [CompressionType.ZSTD, CompressionType.LZ4])
+def test_recordings_that_other_tools_compressed_are_read(tmp_path, compression):
+    with Recorder(tmp_path / "a.mcap", Start({"x": b"1"}), T) as recorder:
+        for k in range(30):
+            recorder.write(chunk(MIC, k), T + k)
+    copy_with(tmp_path / "a.mcap", tmp_path / "z.mcap", compression, order=1)
+    a, z = (list(read(tmp_path / name).messages()) for name in ("a.mcap", "z.mcap"))
+    assert len(a) == 30 and all(same(x.message, y.message) for x, y in zip(a, z, strict=True))
+    clip = window_of_file(tmp_path / "z.mcap", tmp_path / "only")
+    assert clip.missing == () and sum(len(p.samples) for p in clip.parts) == 48000
+
+
+def window_of_file(path: Path, folder: Path):
+    folder.mkdir()
+    path.rename(folder / path.name)
+    return window_of(folder, "mill/1 ä", "mic", T + NS, T + 2 * NS)
+
+
+def copy_with(source: Path, target: Path, compression: CompressionType, order: int) -> None:
+    with source.open("rb") as file, target.open("wb") as out:
+        reader, writer = make_reader(file), Writer(out, compression=compression)
+        writer.start("stethos")
+        for metadata in reader.iter_metadata():
+            writer.add_metadata(metadata.name, metadata.metadata)
+        rows = list(reader.iter_messages())[::order]
+        channels: dict[int, int] = {}
+        for _, c, m in rows:
+            if c.id not in channels:
+                channels[c.id] = writer.register_channel(c.topic, c.message_encoding, 0, c.metadata)
+            writer.add_message(channels[c.id], m.log_time, m.data, m.publish_time, m.sequence)
+        writer.finish()
+
+
+def test_files_that_other_tools_brought_out_of_order_are_refused(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for k in range(3):
+            recorder.write(chunk(MIC, k), T + k)
+    copy_with(tmp_path / "a.mcap", tmp_path / "b.mcap", CompressionType.NONE, order=-1)
+    with pytest.raises(BadInput, match="do not increase"):
+        list(read(tmp_path / "b.mcap").messages())
+
+
+# the ring ------------------------------------------------------------------------------------------------------------
+
+
+def feed(ring: Ring, stream: Stream, first: int, last: int) -> None:
+    for k in range(first, last):
+        ring.write(chunk(stream, k), T + (k + 1) * NS // 10)
+
+
+def test_the_ring_is_bounded_and_never_deletes_the_growing_file(tmp_path):
+    bound = 1_000_000
+    ring = Ring(tmp_path, Start(), T, ring_bytes=bound, rotate_bytes=200_000, preroll_s=0.3)
+    paths = [ring.path]
+    for k in range(0, 200, 5):
+        feed(ring, MIC, k, k + 5)
+        ring.sync()
+        assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= bound
+        assert ring.path.with_name(ring.path.name + ".part").exists()
+        if ring.rotate_if_due(T + (k + 5) * NS // 10, {"mill": b"%d" % k}):
+            paths.append(ring.path)
+    ring.close()
+    assert len(paths) > 8
+    left = sorted(tmp_path.iterdir())
+    assert left == paths[-len(left) :]  # the newest, whole
+    assert 2 <= len(left) < len(paths)
+    for path in left:
+        assert list(read(path).snapshots) == ["mill"]
+
+
+def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
+    standing = Decision("mill/1 ä", "d1", T, "baseline", {})
+    ring = Ring(tmp_path, Start({"configuration.toml": b"c"}, preroll=[standing]), T, ring_bytes=10**8, preroll_s=0.5)
+    rpm = [Context("mill/1 ä", "spindle_rpm", T + k, float(k)) for k in range(3)]
+    for message in rpm:
+        ring.write(message, T)
+    feed(ring, ACC, 0, 20)
+    feed(ring, MIC, 0, 30)
+    last = max(e.log_ns for e in read_part(ring))
+    finished = ring.rotate(Start({"configuration.toml": b"c2"}), T)
+    feed(ring, MIC, 30, 31)
+    ring.close()
+    assert finished != ring.path and not read(finished).damage
+    found = list(read(ring.path).messages())
+    preroll = [e.message for e in found if e.preroll]
+    assert all(same(x, y) for x, y in zip(preroll[:2], [standing, rpm[2]], strict=True))
+    assert [m.n0 for m in preroll[2:] if m.stream == MIC] == [k * 4800 for k in range(25, 30)]
+    assert [m.n0 for m in preroll[2:] if m.stream == ACC] == [k * 2560 for k in range(15, 20)]
+    assert found[0].log_ns > last
+    assert read(ring.path).attachments == {"configuration.toml": b"c2"}
+
+
+def read_part(ring: Ring):
+    ring.sync()
+    return list(read(ring.path.with_name(ring.path.name + ".part")).messages())
+
+
+def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path, monkeypatch):
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.1)
+    feed(ring, MIC, 0, 3)
+    ring.sync()
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ring._recorder._disk, "write", full)
+    feed(ring, MIC, 3, 4)
+    with pytest.raises(RecordingError):
+        ring.sync()
+    failed = ring.path
+    assert ring.rotate_if_due(T + NS, {})
+    feed(ring, MIC, 4, 6)
+    ring.close()
+    assert ring.failures == 1
+    assert [e.message.n0 // 4800 for e in read(failed.with_name(failed.name + ".part")).messages()] == [0, 1, 2]
+    again = Ring(tmp_path, Start(), T + 5 * NS, ring_bytes=10**8)
+    assert again.adopted[failed].kept == 3 and failed.exists()
+    again.close()
+
+
+def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
+    first = Ring(tmp_path, Start(), T, ring_bytes=10**8)
+    second = Ring(tmp_path, Start(), T, ring_bytes=10**8)
+    assert second.adopted == {} and second.path != first.path
+    feed(first, MIC, 0, 2)
+    first.close()
+    second.close()
+    assert len(list(read(first.path).messages())) == 2
+
+
+# clips ---------------------------------------------------------------------------------------------------------------
+
+
+def samples_of(clip) -> np.ndarray:
+    return np.concatenate([part.samples for part in clip.parts])
+
+
+def test_a_clip_across_files_has_each_sample_once(tmp_path):
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**9, rotate_s=2.0, preroll_s=1.0)
+    sent = [chunk(MIC, k) for k in range(100)]
+    for k, message in enumerate(sent):
+        ring.write(message, T + (k + 1) * NS // 10)
+        ring.write(chunk(ACC, k), T + (k + 1) * NS // 10)
+        if k % 7 == 0:
+            ring.sync()
+        ring.rotate_if_due(T + (k + 1) * NS // 10, {})
+    ring.sync()
+    assert len(list(tmp_path.iterdir())) == 5
+    whole = np.concatenate([m.samples for m in sent])
+    rng = random.Random(3)
+    for _ in range(10):
+        lo = rng.randrange(0, 300_000)
+        hi = rng.randrange(lo, 480_000)
+        # between two samples: the first one inside is the next one
+        clip = window_of(tmp_path, "mill/1 ä", "mic", time_at(lo) - 3, time_at(hi))
+        assert clip.missing == ()
+        assert np.array_equal(samples_of(clip), whole[lo:hi])
+    ring.close()
+
+
+def time_at(n: int) -> int:
+    """First nanosecond at which sample n is inside."""
+    return Anchor(0, T).at(n, MIC.rate)
+
+
+def test_a_clip_lists_what_is_missing_and_why(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for k in (0, 1, 2, 5, 6):
+            recorder.write(chunk(MIC, k), T + 10)
+        recorder.write(Mark(MIC, Anchor(0, T), 7 * 4800, 9 * 4800, "silent"), T)
+        recorder.write(chunk(MIC, 9), T)
+        restarted = replace(MIC, epoch=4)
+        recorder.write(chunk(restarted, 0, anchor=Anchor(0, T + NS + NS // 20)), T)
+    tenth = NS // 10
+    clip = window_of(tmp_path, "mill/1 ä", "mic", T - tenth, T + 12 * tenth)
+    assert clip.missing == (
+        Missing(T - tenth, T, "not_recorded"),
+        Missing(T + 3 * tenth, T + 5 * tenth, "not_recorded"),
+        Missing(T + 7 * tenth, T + 9 * tenth, "silent"),
+        Missing(T + 10 * tenth, T + 10 * tenth + NS // 20, "not_recorded"),
+        Missing(T + 11 * tenth + NS // 20, T + 12 * tenth, "not_recorded"),
+    )
+    assert [part.stream.epoch for part in clip.parts] == [3] * 6 + [4]
+    assert window_of(tmp_path, "mill/1 ä", "other", T, T + 1).missing == (Missing(T, T + 1, "not_recorded"),)
+    assert window_of(tmp_path / "none", "m", "s", 5, 9) == replace(clip, machine="m", sensor="s", t0_ns=5, t1_ns=9,
+        parts=(), missing=(Missing(5, 9, "not_recorded"),))  # fmt: skip
+
+
+def test_a_clip_of_a_camera_and_of_a_slow_clock(tmp_path):
+    """The caller's clock runs an hour behind event time or far ahead: clips go by event time."""
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for k in range(40):
+            recorder.write(Image(CAMERA, Anchor(0, T), k, k, b"png%d" % k), T + k)
+            recorder.write(chunk(MIC, k), T + k)
+            recorder.sync()
+    clip = window_of(tmp_path, "mill/1 ä", "cam", T + 6 * NS, T + 7 * NS)
+    assert [part.data for part in clip.parts] == [b"png30", b"png31", b"png32", b"png33", b"png34"]
+    assert clip.missing == ()

@@ -1,0 +1,190 @@
+"""Recovery: whatever a crash leaves of a recording, all that is whole comes back, and nothing that is not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+
+from pipeline.errors import BadInput, StethosError
+from pipeline.messages import NS, Anchor, Chunk, Context, Rate, Score, Stream
+from pipeline.recording import Recorder, Start
+from pipeline.recording_reader import read
+from pipeline.recover import adopt, recover
+from pipeline.results import record_of
+
+T = 1_700_000_000 * NS
+MIC = Stream("mill", "mic", 0, "acoustic", Rate(48000), 1, "<i2", "FS", 1 / 32768)
+N, PER_CHUNK = 60, 5
+
+
+def chunk(k: int) -> Chunk:
+    x = np.full((4800, 1), k, "<i2")
+    x[:, 0] += np.arange(4800, dtype="<i2") % 100
+    return Chunk(MIC, Anchor(0, T), k * 4800, k, x)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A finished recording of N chunks, an MCAP chunk for every five, results between them."""
+    path = tmp_path_factory.mktemp("whole") / "a.mcap"
+    with Recorder(
+        path, Start({"configuration.toml": b"x = 1"}, preroll=[Context("mill", "tool", T, "T1")]), T
+    ) as recorder:
+        for k in range(N):
+            recorder.write(chunk(k), T + k + 1)
+            if k % PER_CHUNK == PER_CHUNK - 1:
+                recorder.write_result(record_of(Score("mill", ("mic",), "d", T + k, 0.1, 0.2, "h")))
+                recorder.sync()
+    return path
+
+
+def indices(path: Path) -> list[int]:
+    """The chunks in a recording, after a check that their samples are the ones written."""
+    messages = [e.message for e in read(path).messages() if isinstance(e.message, Chunk)]
+    assert all(np.array_equal(m.samples, chunk(m.seq).samples) for m in messages)
+    return [m.seq for m in messages]
+
+
+def damaged(whole: Path, folder: Path, data: bytes) -> Path:
+    path = folder / "damaged.mcap.part"
+    path.write_bytes(data)
+    return path
+
+
+def test_an_intact_file_comes_back_whole(whole, tmp_path):
+    done = recover(whole, tmp_path / "b.mcap")
+    assert done == (N + N // PER_CHUNK + 1, None)
+    a, b = read(whole), read(tmp_path / "b.mcap")
+    assert (a.facts, a.attachments, a.fingerprint) == (b.facts, b.attachments, b.fingerprint)
+    rows = [[(e.log_ns, e.preroll) for e in recording.messages()] for recording in (a, b)]
+    assert rows[0] == rows[1]
+    with whole.open("rb") as one, (tmp_path / "b.mcap").open("rb") as other:
+        for (_, c, m), (_, d, n) in zip(
+            make_reader(one).iter_messages(), make_reader(other, validate_crcs=True).iter_messages(), strict=True
+        ):
+            assert (c.topic, c.metadata, m.sequence, m.publish_time) == (
+                d.topic,
+                d.metadata,
+                n.sequence,
+                n.publish_time,
+            )
+            assert m.data == n.data
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cut_file_gives_every_whole_chunk(whole, tmp_path, seed):
+    data = whole.read_bytes()
+    cut = random.Random(seed).randrange(3000, len(data))
+    path = damaged(whole, tmp_path, data[:cut])
+    kept, reason = recover(path, tmp_path / "b.mcap")
+    found = indices(tmp_path / "b.mcap")
+    assert found == list(range(len(found))) and len(found) % PER_CHUNK == 0
+    assert len(found) >= (cut - 3000) // 9700 - PER_CHUNK  # 9,600 bytes of samples and their frame
+    assert (reason is None) == (len(found) == N and kept == N + N // PER_CHUNK + 1)
+    # Reading the damaged file itself gives the same, and says so.
+    recording = read(path)
+    assert [e.message.seq for e in recording.messages() if isinstance(e.message, Chunk)] == found
+    assert (recording.damage is None) == (reason is None)
+    assert read(tmp_path / "b.mcap").attachments == {"configuration.toml": b"x = 1"}
+
+
+def test_an_unfinished_file_gives_what_was_synced(tmp_path):
+    recorder = Recorder(tmp_path / "a.mcap", Start(), T)
+    for k in range(12):
+        recorder.write(chunk(k), T + k)
+        if k == 9:
+            recorder.sync()
+    kept, reason = recover(recorder.part, tmp_path / "b.mcap")
+    assert kept == 10 and reason is not None and reason.startswith("EndOfFile")
+    assert indices(tmp_path / "b.mcap") == list(range(10))
+    recorder.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_bit_never_becomes_other_samples(whole, tmp_path, seed):
+    data = bytearray(whole.read_bytes())
+    rng = random.Random(seed)
+    data[rng.randrange(len(data) * 3 // 4)] ^= 1 << rng.randrange(8)
+    path = damaged(whole, tmp_path, bytes(data))
+    try:
+        recover(path, tmp_path / "b.mcap")
+    except BadInput:  # the very beginning was hit
+        return
+    found = indices(tmp_path / "b.mcap")
+    assert found == list(range(len(found)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89MCAP0\r\n", b"x" * 100_000, bytes(100)])
+def test_nothing_to_recover_is_said_and_leaves_nothing_behind(tmp_path, data):
+    path = damaged(tmp_path, tmp_path, data)
+    with pytest.raises(BadInput, match="nothing to recover"):
+        recover(path, tmp_path / "b.mcap")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_length_that_damage_has_made_huge_is_not_believed(whole, tmp_path):
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"\x06", 2000)
+    data[at + 1 : at + 9] = (2**62).to_bytes(8, "little")
+    kept, _ = recover(damaged(whole, tmp_path, bytes(data)), tmp_path / "b.mcap")
+    assert kept <= N + N // PER_CHUNK + 1
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(StethosError, match="gone"):
+        recover(tmp_path / "gone.mcap", tmp_path / "b.mcap")
+
+
+def test_adoption_repairs_what_a_dead_process_left(whole, tmp_path):
+    data = whole.read_bytes()
+    (tmp_path / "rec-1.mcap.part").write_bytes(data[: len(data) // 2])
+    (tmp_path / "rec-2.mcap.part").write_bytes(b"")
+    (tmp_path / "rec-3.mcap.repair").write_bytes(b"half a repair")
+    (tmp_path / "other-1.mcap.part").write_bytes(data[:5000])
+    done = adopt(tmp_path, "rec-")
+    assert sorted(path.name for path in done) == ["rec-1.mcap", "rec-2.mcap"]
+    assert done[tmp_path / "rec-1.mcap"].kept == len(indices(tmp_path / "rec-1.mcap")) * 6 // 5 + 1
+    assert done[tmp_path / "rec-2.mcap"].kept == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other-1.mcap.part", "rec-1.mcap"]
+
+
+CHILD = """
+import sys, pathlib, numpy as np
+from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
+from pipeline.recording import Recorder, Start
+mic = Stream("mill", "mic", 0, "acoustic", Rate(48000), 1, "<i2", "FS", 1 / 32768)
+recorder = Recorder(pathlib.Path(sys.argv[1]), Start(), 0)
+for k in range(10**6):
+    x = np.full((4800, 1), k, "<i2")
+    x[:, 0] += np.arange(4800, dtype="<i2") % 100
+    recorder.write(Chunk(mic, Anchor(0, 1_700_000_000 * NS), k * 4800, k, x), k)
+    if k % 7 == 6:
+        print(recorder.sync().messages, flush=True)
+"""
+
+
+def test_what_sync_promised_survives_a_kill(tmp_path):
+    """A process is killed while it writes: everything it had reported as on disk is there."""
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path / "a.mcap")], stdout=subprocess.PIPE, text=True,
+        cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert child.stdout is not None
+    promised = [int(child.stdout.readline()) for _ in range(5)]
+    time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    promised += [int(line) for line in child.stdout.read().splitlines()]
+    child.stdout.close()
+    child.wait()
+    kept, reason = recover(tmp_path / "a.mcap.part", tmp_path / "a.mcap")
+    assert kept >= promised[-1] >= 35
+    assert reason is not None
+    assert indices(tmp_path / "a.mcap") == list(range(kept))
