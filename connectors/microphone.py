@@ -60,7 +60,7 @@ class Microphone(Source):
         sample_type: what the device delivers, and what goes on the wire.
         modality: "acoustic" or "stethoscope".
         unit: unit of the samples times `scale`.
-        scale: what one count is worth; by default such that full scale is 1.
+        scale: what one count is worth; by default such that full scale is 1 "FS".
         chunk_s: 0.01 to 0.5 s; chunks above `LONGEST_CHUNK` samples are made shorter so that anchors can follow.
         ring_s: how much sound may wait to be polled.
         stall_s: after this long without sound the device counts as gone.
@@ -103,6 +103,8 @@ class Microphone(Source):
             raise ConfigError(f"{where}: sample_type is {sample_type!r}, but must be one of {', '.join(_WIRE)}")
         if rate_hz < 1 or channels < 1 or stall_s <= 0 or ring_s < chunk_s:
             raise ConfigError(f"{where}: rate_hz, channels and stall_s must be positive, ring_s at least chunk_s")
+        if unit != "FS" and scale is None:
+            raise ConfigError(f"{where}: unit is {unit}, but scale does not say what a count is worth")
         dtype, full_scale = _WIRE[sample_type]
         self._choice = Choice(device, host_api, port)
         self._rate = Rate(rate_hz)

@@ -27,7 +27,7 @@ class Blocks(Generic[T]):
     """
 
     def __init__(
-        self, length: int, hop: int, per_window: int, step: int, channels: int, analyse: Callable[[Float32], T]
+        self, length: int, hop: int, *, per_window: int, step: int, channels: int, analyse: Callable[[Float32], T]
     ) -> None:
         self.length = (per_window - 1) * hop + length
         self._grid = Grid(length, hop, channels)

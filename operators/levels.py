@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from operators.base import Windowed
 from operators.grid import Grid
 from operators.rewindow import end_ns, missing
-from operators.spectral import Frames, aligned, halves, hann, inner_weights, one_sided
+from operators.spectral import Frames, aligned, hann, one_sided, pack
 from pipeline.messages import Feature, Float32, Gap, Message, Segment, Stream, Window
 
 SILENT = 1e-5
@@ -25,6 +25,7 @@ FLOOR_DB = -200.0
 OCTAVES = {63: -4, 125: -3, 250: -2, 500: -1, 1000: 0, 2000: 1, 4000: 2, 8000: 3, 16000: 4}
 """Nominal mid-band frequency in hertz → k of the exact one, 1000 · 10^(0.3 k) (IEC 61260-1, base ten)."""
 _DOT = 8192  # longest scalar product: short enough that no BLAS splits it among threads
+_ONES = np.ones(_DOT, np.float32)
 
 
 class Moments(NamedTuple):
@@ -74,7 +75,8 @@ class Moments(NamedTuple):
 
 def mean_of(x: Float32) -> float:
     """Mean of a contiguous float32 array, rounded to float32."""
-    return float(np.float32(np.add.reduce(x) / np.float32(len(x))))
+    total = sum(float(np.dot(part, _ONES[: len(part)])) for part in _pieces(x))
+    return float(np.float32(total / len(x)))
 
 
 def moments(d: Float32, mean: float, square: Float32 | None = None) -> Moments:
@@ -85,15 +87,20 @@ def moments(d: Float32, mean: float, square: Float32 | None = None) -> Moments:
         mean: what was removed.
         square: room for n numbers; given, third and fourth moments and the extremes are computed too.
     """
+    m2 = _dot(d, d)
     if square is None:
-        return Moments(len(d), mean, _dot(d, d), 0.0, 0.0, mean, mean)
+        return Moments(len(d), mean, m2, 0.0, 0.0, mean, mean)
     np.multiply(d, d, out=square)
     low, high = float(d.min()) + mean, float(d.max()) + mean
-    return Moments(len(d), mean, _dot(d, d), _dot(d, square), _dot(square, square), low, high)
+    return Moments(len(d), mean, m2, _dot(d, square), _dot(square, square), low, high)
 
 
 def _dot(a: Float32, b: Float32) -> float:
-    return sum(float(np.dot(a[k : k + _DOT], b[k : k + _DOT])) for k in range(0, len(a), _DOT))
+    return sum(float(np.dot(p, q)) for p, q in zip(_pieces(a), _pieces(b), strict=True))
+
+
+def _pieces(x: Float32) -> list[Float32]:
+    return [x[k : k + _DOT] for k in range(0, len(x), _DOT)]
 
 
 def octave_bank(rate_hz: float, n_fft: int) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -199,7 +206,7 @@ class Levels(Windowed):
         self._frames = Frames(n_fft, half, (length - n_fft) // half + 1)
         self._x, self._square = aligned(length), aligned(length)
         self._names, weights = octave_bank(rate, n_fft)
-        self._weights = inner_weights(weights, n_fft)
+        self._weights = pack(weights, n_fft)
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Start of the next window."""
@@ -227,7 +234,7 @@ class Levels(Windowed):
         np.subtract(self._x, np.float32(mean), out=self._x)
         np.copyto(self._frames.x, self._x[: self._frames.samples])
         squares, _ = self._frames.powers()
-        means = halves(self._weights @ squares).mean(axis=1, dtype=np.float64)
+        means = (self._weights @ squares).mean(axis=1, dtype=np.float64)
         octaves = dict(zip(self._names, means.tolist(), strict=True))
         return scalars(moments(self._x, mean, self._square), self._scale, octaves)
 

@@ -13,7 +13,7 @@ from operators.base import Windowed
 from operators.blocks import Blocks
 from operators.levels import Moments, full_scale, mean_of, merge, moments
 from operators.mel import PAPER, FrontEnd
-from operators.melparts import Analysis, Part, analysis
+from operators.melparts import Analysis, Part, borrow, give_back
 from operators.rewindow import end_ns, missing
 from operators.spectral import mix
 from pipeline.messages import Float32, Gap, Message, Segment, Stream, Window
@@ -54,10 +54,10 @@ class LogMel(Windowed):
         self._blocks = Blocks(
             (frames - 1) * hop + front_end.n_fft,
             frames * hop,
-            front_end.frames // frames,
-            front_end.window_hop // frames,
-            stream.channels,
-            self._parts,
+            per_window=front_end.frames // frames,
+            step=front_end.window_hop // frames,
+            channels=stream.channels,
+            analyse=self._parts,
         )
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
@@ -74,20 +74,22 @@ class LogMel(Windowed):
             return [] if lost is None else [missing(message, *lost)]
         raise TypeError(f"LogMel takes Segment and Gap, not {type(message).__name__}")
 
-    def _analysis(self) -> Analysis:
-        return analysis(self.front_end, self._digest, self._levels)
-
     def _parts(self, x: Float32) -> list[Part]:
-        part = self._analysis().part
-        return [part(x)] if self._images == 1 else [part(x[:, c : c + 1]) for c in range(self._images)]
+        shared = borrow(self.front_end, self._digest, self._levels)
+        columns = [x] if self._images == 1 else [x[:, c : c + 1] for c in range(self._images)]
+        parts = [shared.part(column) for column in columns]
+        give_back(shared, self._digest)
+        return parts
 
     def _window(self, segment: Segment, n0: int, blocks: list[list[Part]]) -> Window:
-        shared, bands, sides = self._analysis(), self.front_end.bands, []
+        shared = borrow(self.front_end, self._digest, self._levels)
+        bands, sides = self.front_end.bands, []
         values = np.empty((self._images * bands, self.front_end.frames), np.float32)
         for c, parts in enumerate(zip(*blocks, strict=True)):
             stats = reduce(Moments.join, [part.moments for part in parts])
             shared.image(parts, stats, values[c * bands : (c + 1) * bands])
             sides.append(shared.side(parts, stats, self._full_scale))
+        give_back(shared, self._digest)
         n1 = n0 + self._blocks.length
         return Window(segment.stream, n0, n1, end_ns(segment.anchor, n1, segment.stream), values, side=merge(sides))
 
@@ -125,12 +127,15 @@ def clip(
     x = x.reshape(len(x), -1)
     if x.size == 0 or (e.clip_samples is None and len(x) < e.n_fft):
         raise ValueError(f"{len(x)} samples are too few for front end '{e.name}'")
-    if e.channels == "mean":
+    if e.channels == "mean" and x.shape[1] > 1:
         mono = np.empty(len(x), np.float32)
         mix(x, mono)
         x = mono[:, None]
-    shared = analysis(e, e.hash, levels)
+    shared = borrow(e, e.hash, levels)
     images = [_image(shared, _fit(x[:, c], e.clip_samples), levels, full_scale) for c in range(x.shape[1])]
+    give_back(shared, e.hash)
+    if len(images) == 1:
+        return images[0]
     return Clip(np.concatenate([image.values for image in images]), merge([image.side for image in images]))
 
 
@@ -140,7 +145,7 @@ def _image(shared: Analysis, x: Float32, levels: bool, full_scale: float) -> Cli
     stats = moments(x - np.float32(mean), mean, np.empty_like(x) if levels else None)
     frames, padded = 1 + (len(x) - e.n_fft) // e.hop, x
     if e.clip_samples:
-        frames, padded = e.frames, np.pad(x, e.n_fft // 2, mode="reflect")
+        frames, padded = e.frames, _reflect(x, e.n_fft // 2)
     block = e.block_frames * e.hop
     parts = [shared.part(padded[n : n + shared.samples, None], whole=False) for n in range(0, frames * e.hop, block)]
     values = np.empty((e.bands, frames), np.float32)
@@ -152,3 +157,7 @@ def _fit(x: Float32, samples: int | None) -> Float32:
     if samples is None or len(x) == samples:
         return np.ascontiguousarray(x)
     return np.pad(x[:samples], (0, max(0, samples - len(x))))
+
+
+def _reflect(x: Float32, width: int) -> Float32:
+    return np.concatenate([x[width:0:-1], x, x[-2 : -width - 2 : -1]])

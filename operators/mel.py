@@ -82,10 +82,15 @@ class FrontEnd:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all that a window's values depend on."""
-        settings = {k: v for k, v in asdict(self).items() if k not in _NOT_HASHED}
-        settings |= {k: float(settings[k]) for k in ("rate_hz", "f_min", "f_max")}
-        text = json.dumps(settings | {"version": _VERSION}, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self)
+
+
+@lru_cache(maxsize=64)
+def _digest(front_end: FrontEnd) -> str:
+    settings = {k: v for k, v in asdict(front_end).items() if k not in _NOT_HASHED}
+    settings |= {k: float(settings[k]) for k in ("rate_hz", "f_min", "f_max")}
+    text = json.dumps(settings | {"version": _VERSION}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _impact(name: str, f_min: float, waveform: Waveform, scaling: Scaling) -> FrontEnd:
@@ -113,7 +118,7 @@ def vibration(rate_hz: float) -> FrontEnd:
         rate_hz: samples per second.
 
     Raises:
-        ValueError: the rate is so low (under about 0.7 kHz) that a band would hold no spectral line.
+        ValueError: the rate is so low (under about 0.75 kHz) that a band would hold no spectral line.
     """
     n_fft = _fast_length(0.128 * rate_hz, 4 / 31 * rate_hz)
     front_end = FrontEnd(
@@ -182,7 +187,7 @@ def band_slice(front_end: FrontEnd, low_hz: float, high_hz: float) -> slice:
 
 
 def mel_bank(
-    rate_hz: float, n_fft: int, bands: int, f_min: float, f_max: float, norm: MelNorm = "none"
+    rate_hz: float, n_fft: int, bands: int, f_min: float, f_max: float, *, norm: MelNorm = "none"
 ) -> sparse.csr_array:
     """Weights of Mel bands over the lines of a one-sided power spectrum.
 
@@ -221,4 +226,4 @@ def mel_bank(
 def bank(front_end: FrontEnd) -> sparse.csr_array:
     """The front end's filter bank, shared; see `mel_bank`."""
     e = front_end
-    return mel_bank(e.rate_hz, e.n_fft, e.bands, e.f_min, e.f_max, e.mel_norm)
+    return mel_bank(e.rate_hz, e.n_fft, e.bands, e.f_min, e.f_max, norm=e.mel_norm)

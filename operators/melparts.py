@@ -9,17 +9,16 @@ decibels.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.levels import Moments, mean_of, moments, octave_bank, scalars
 from operators.mel import FrontEnd, bank
-from operators.spectral import Frames, aligned, halves, inner_weights, mix
+from operators.spectral import Frames, aligned, mix, pack
 from pipeline.messages import Float32
 
 _EPS = 1e-6  # of the published waveform normalisation
@@ -52,7 +51,6 @@ class Part:
 
     Attributes:
         log: gain · 10 log10 of raw Mel power, shape (bands, frames); the first rows are still without line 1.
-        peak: largest value of the rows that do not contain line 1.
         low: power of the rows that contain line 1, without it, shape (rows, frames).
         line: real and imaginary part of line 1, shape (2, frames).
         mean: what was taken off the samples before.
@@ -61,7 +59,6 @@ class Part:
     """
 
     log: Float32
-    peak: float
     low: Float32
     line: Float32
     mean: float
@@ -79,7 +76,7 @@ class Analysis:
 
     def __init__(self, front_end: FrontEnd, levels: bool) -> None:
         frames = front_end.block_frames
-        self.front_end = front_end
+        self.front_end, self.levels = front_end, levels
         self._frames = Frames(front_end.n_fft, front_end.hop, frames)
         self.samples = self._frames.samples
         self._own = frames * front_end.hop  # samples up to the next block
@@ -93,7 +90,7 @@ class Analysis:
             self.octave_names, octaves = octave_bank(front_end.rate_hz, front_end.n_fft)
             self._inside, rest = _octaves_from_bands(octaves, weights)
             weights = np.concatenate([weights, rest])
-        self._weights = inner_weights(weights, front_end.n_fft)
+        self._weights = pack(weights, front_end.n_fft)
 
     def part(self, x: Float32, whole: bool = True) -> Part:
         """Analyse one block, shape (samples, channels); channels are averaged. Not `whole`: without moments."""
@@ -104,11 +101,11 @@ class Analysis:
         buffer -= np.float32(mean)  # a large mean would cost the weak bands their precision
         stats = moments(own, mean, self._square) if whole else _NO_MOMENTS
         squares, line = self._frames.powers()
-        rows = halves(self._weights @ squares)
+        rows: Float32 = self._weights @ squares
         octaves = self._octaves(rows) if self.octave_names else np.empty(0)
         low = rows[:count].copy()
         log = self._log(rows[:bands])
-        return Part(log, float(log[count:].max()), low, line, mean, stats, octaves)
+        return Part(log, low, line, mean, stats, octaves)
 
     def _octaves(self, rows: Float32) -> NDArray[np.float64]:
         sums = rows.sum(axis=1, dtype=np.float64)
@@ -127,18 +124,15 @@ class Analysis:
         target, gain_db = self._waveform(stats)
         scale = self._scale
         np.concatenate([part.log for part in parts], axis=1, out=out)
-        peak = max(part.peak for part in parts)
         if len(self._line):
-            low = self._first_rows(parts, target)
-            out[: len(low)] = low
-            peak = max(peak, float(low.max()))
+            out[: len(self._line)] = self._first_rows(parts, target)
         amin = scale.gain * (_AMIN_DB - gain_db)  # in the scaled decibels of raw power
-        peak = max(peak, amin)
+        peak = max(float(out.max()), amin)
         floor = max(amin, peak - scale.gain * _TOP_DB) if scale.top else amin
         zero = np.float32(peak if scale.relative else -scale.gain * gain_db)
         out -= zero
         out += np.float32(scale.offset)
-        out.clip(np.float32(floor - zero + scale.offset), np.float32(np.inf), out=out)  # faster than maximum
+        out.clip(np.float32(floor - zero + scale.offset), np.float32(np.inf), out=out)  # twice as fast as np.maximum
 
     def _first_rows(self, parts: Sequence[Part], target: float) -> Float32:
         line = np.concatenate([part.line for part in parts], axis=1)
@@ -164,7 +158,7 @@ class Analysis:
 
     def side(self, parts: Sequence[Part], stats: Moments, full_scale: float) -> dict[str, float]:
         """The level that the image no longer shows."""
-        if self._square is None:
+        if not self.levels:
             return scalars(stats, full_scale, None)
         frames = sum(part.log.shape[1] for part in parts)
         means = (sum(part.octaves for part in parts) / frames).tolist()
@@ -190,20 +184,23 @@ def _octaves_from_bands(
     return inside, rest
 
 
-class _Shared(threading.local):
-    """Analyses of a thread: hundreds of streams need one set of weights and buffers, and find them in the cache."""
-
-    def __init__(self) -> None:
-        self.analyses: dict[tuple[str, int, bool], Analysis] = {}
+_Key: TypeAlias = tuple[str, int, bool]
+_pool: dict[_Key, list[Analysis]] = {}
 
 
-_shared = _Shared()
+def borrow(front_end: FrontEnd, digest: str, levels: bool) -> Analysis:
+    """An analysis that nobody uses now; `give_back` it after the call.
+
+    Hundreds of streams thus need one set of weights and buffers and find it in the processor's cache. Taking from and
+    adding to a list are atomic, so that threads never share buffers. `digest` is the front end's `hash`.
+    """
+    try:
+        return _pool[digest, front_end.block_frames, levels].pop()
+    except (KeyError, IndexError):
+        return Analysis(front_end, levels)
 
 
-def analysis(front_end: FrontEnd, digest: str, levels: bool) -> Analysis:
-    """This thread's analysis for a front end; `digest` is its `hash`, computed once by the caller."""
-    key = (digest, front_end.block_frames, levels)
-    found = _shared.analyses.get(key)
-    if found is None:
-        found = _shared.analyses[key] = Analysis(front_end, levels)
-    return found
+def give_back(analysis: Analysis, digest: str) -> None:
+    """Let others use the analysis again."""
+    key = (digest, analysis.front_end.block_frames, analysis.levels)
+    _pool.setdefault(key, []).append(analysis)

@@ -49,7 +49,6 @@ class Frames:
     def __init__(self, n_fft: int, hop: int, frames: int) -> None:
         self.n_fft, self.hop, self.frames = n_fft, hop, frames
         self.samples = (frames - 1) * hop + n_fft
-        self.inner = (n_fft - 1) // 2  # lines between zero and half the rate
         self.x = aligned(self.samples)
         self._view = np.lib.stride_tricks.sliding_window_view(self.x, n_fft)[::hop]
         self._window = aligned(n_fft)
@@ -57,19 +56,19 @@ class Frames:
         self._framed = aligned(frames, n_fft)
 
     def powers(self) -> tuple[Float32, Float32]:
-        """Squares of the transforms' real and imaginary parts, without the lines at zero and half the rate.
+        """Squared real and imaginary parts of the transforms.
 
         Returns:
-            Squares, shape (inner, 2 · frames), valid until dropped: row k − 1 holds Re² of line k for all frames, then
-            Im²; and line 1 itself, real and imaginary part, shape (2, frames). Weights over lines, times the squares,
-            give real and imaginary shares of band powers; `halves` adds them.
+            Squares, shape (n_fft, frames), in rows Re² 0, Re² 1, Im² 1, Re² 2, ... up to half the rate: times weights
+            from `pack` they are band powers. And line 1 itself, its real and imaginary part, shape (2, frames).
         """
-        np.multiply(self._view, self._window, out=self._framed)
-        # fftpack gives Re 0, Re 1, Im 1, Re 2, ... in rows, frames side by side: no complex pass, no transposition
+        np.copyto(self._framed, self._view)
+        self._framed *= self._window
+        # fftpack gives real rows with frames side by side: neither a complex pass nor a transposition is needed
         rows: Float32 = fftpack.rfft(self._framed.T, axis=0)
         line = rows[1:3].copy()
-        np.multiply(rows, rows, out=rows)
-        return rows[1 : 1 + 2 * self.inner].reshape(self.inner, 2 * self.frames), line
+        rows *= rows
+        return rows, line
 
     def spectrum(self) -> NDArray[np.complex64]:
         """Transforms of shape (bins, frames)."""
@@ -78,16 +77,10 @@ class Frames:
         return out
 
 
-def inner_weights(weights: NDArray[Any], n_fft: int) -> sparse.csr_array:
-    """Weights over the lines of a spectrum, shape (rows, bins), as CSR over the rows of `Frames.powers`, float32."""
-    return sparse.csr_array(weights[:, 1 : 1 + (n_fft - 1) // 2].astype(np.float32))
-
-
-def halves(shares: Float32) -> Float32:
-    """Real plus imaginary shares, (rows, 2 · frames) → (rows, frames)."""
-    frames = shares.shape[1] // 2
-    result: Float32 = shares[:, :frames] + shares[:, frames:]
-    return result
+def pack(weights: NDArray[Any], n_fft: int) -> sparse.csr_array:
+    """Weights over the lines of a spectrum, shape (rows, bins), as CSR over `Frames.powers`, (rows, n_fft), float32."""
+    line = (np.arange(n_fft) + 1) // 2  # of each row of the squares
+    return sparse.csr_array(weights[:, line].astype(np.float32))
 
 
 def soft_threshold(magnitude: Float32, factor: float) -> Float32:
@@ -134,7 +127,12 @@ class Stft(Windowed):
         hop, block = n_fft // 2, math.gcd(frames, window_hop)
         self._frames = Frames(n_fft, hop, block)
         self._blocks = Blocks(
-            self._frames.samples, block * hop, frames // block, window_hop // block, stream.channels, self._analyse
+            self._frames.samples,
+            block * hop,
+            per_window=frames // block,
+            step=window_hop // block,
+            channels=stream.channels,
+            analyse=self._analyse,
         )
         if self._blocks.length > self.memory_s * stream.rate.hz:
             raise ValueError(f"{frames} frames of {n_fft} samples are longer than {self.memory_s} s")
@@ -243,7 +241,8 @@ def welch(
     window = hann(n_fft)
     power = np.square(np.abs(fft.rfft(framed * window, axis=-1))).mean(axis=0)
     scale = one_sided(n_fft) / (rate_hz * np.square(window).sum())
-    return np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), np.moveaxis(power * scale, -1, 0)
+    f: NDArray[np.float64] = np.arange(n_fft // 2 + 1, dtype=np.float64) * (rate_hz / n_fft)
+    return f, np.moveaxis(power * scale, -1, 0)
 
 
 def one_sided(n_fft: int) -> NDArray[np.float64]:

@@ -3,10 +3,7 @@
 Time is a sample index. A stream's sample n lies at ``anchor.t_ns + floor((n - anchor.n) * 1e9 * den / num)`` for the
 rational rate num/den (samples per second). Intervals are half-open: [n0, n1). Arrays of samples have the shape
 (samples, channels).
-
-Inputs (`log` topics): `Chunk`, `Image`, `Mark`, `Context`, `Decision`.
-Inside a lane (`wire` topics): `Segment`, `Window`, `Gap` and whatever a window was turned into.
-Results (`out` topics): `Feature`, `Score`, `MachineState`, `Alarm`, `Health`, `Late`, `DeadLetter`.
+Inputs: `Chunk` to `Decision`. Inside a lane: `Segment`, `Gap`, `Window`. Results: `Feature` to `DeadLetter`.
 """
 
 from __future__ import annotations
@@ -55,9 +52,8 @@ class Anchor(NamedTuple):
 class Stream:
     """What does not change in one sensor's data between its start and its restart.
 
-    `epoch` numbers the restarts. `unit` is the unit of ``samples * scale`` (``"Pa"``, ``"FS"`` for full scale of an
-    uncalibrated microphone, ``"m/s2"``, ``"mg"``, ``"image"``). `dtype` is numpy's code of the samples on the wire
-    (``"<i2"``, ``"<i4"``, ``"<f4"``) or the media type of an encoded image.
+    `epoch` numbers the restarts. `unit` is that of ``samples * scale`` (``"Pa"``, ``"FS"`` for full scale, ``"m/s2"``,
+    ``"image"``); `dtype` numpy's code of the samples (``"<i2"``, ``"<i4"``, ``"<f4"``) or an image's media type.
     """
 
     machine: str
@@ -76,8 +72,29 @@ class Stream:
         return (self.sensor, self.epoch)
 
 
+class _Placed:
+    """Times of what stands at [n0, n1) of a stream."""
+
+    __slots__ = ()
+
+    stream: Stream
+    anchor: Anchor
+    n0: int
+    n1: Any
+
+    @property
+    def t0_ns(self) -> int:
+        """Event time of the first sample."""
+        return self.anchor.at(self.n0, self.stream.rate)
+
+    @property
+    def t1_ns(self) -> int:
+        """Event time of the sample after the last one."""
+        return self.anchor.at(self.n1, self.stream.rate)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
+class Chunk(_Placed):
     """A run of samples as a sensor published it; `samples` has the stream's dtype and shape (n, channels)."""
 
     stream: Stream
@@ -92,23 +109,13 @@ class Chunk:
         return self.n0 + len(self.samples)
 
     @property
-    def t0_ns(self) -> int:
-        """Event time of the first sample."""
-        return self.anchor.at(self.n0, self.stream.rate)
-
-    @property
-    def t1_ns(self) -> int:
-        """Event time of the sample after the last one."""
-        return self.anchor.at(self.n1, self.stream.rate)
-
-    @property
     def nbytes(self) -> int:
         """Size of the payload in bytes."""
         return int(self.samples.nbytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(_Placed):
     """One encoded frame of a camera; frames are counted like samples, at the camera's nominal rate."""
 
     stream: Stream
@@ -123,23 +130,13 @@ class Image:
         return self.n0 + 1
 
     @property
-    def t0_ns(self) -> int:
-        """Event time of the frame."""
-        return self.anchor.at(self.n0, self.stream.rate)
-
-    @property
-    def t1_ns(self) -> int:
-        """Event time at which the next frame is due."""
-        return self.anchor.at(self.n1, self.stream.rate)
-
-    @property
     def nbytes(self) -> int:
         """Size of the payload in bytes."""
         return len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(_Placed):
     """A statement in the stream that there is nothing in [n0, n1); ``reason="end"`` ends the stream at n1."""
 
     stream: Stream
@@ -149,16 +146,6 @@ class Mark:
     reason: MarkReason
 
     nbytes = 0
-
-    @property
-    def t0_ns(self) -> int:
-        """Event time at which the silence begins."""
-        return self.anchor.at(self.n0, self.stream.rate)
-
-    @property
-    def t1_ns(self) -> int:
-        """Event time up to which the stream is now known to be silent."""
-        return self.anchor.at(self.n1, self.stream.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +228,8 @@ class Gap:
 class Window:
     """What was computed on the samples [n0, n1) of one stream.
 
-    `values` means what its topic says (samples, a spectrum, a log-Mel image). ``complete=False`` and empty values
-    when samples are missing: one such window stands for the whole incomplete range. `side` holds scalars of the
-    window that `values` no longer shows, such as the level that a normalisation removed.
+    `values` means what its topic says (samples, a log-Mel image). ``complete=False`` and empty values when samples are
+    missing: one such window stands for the whole incomplete range. `side` holds scalars that `values` no longer shows.
     """
 
     stream: Stream
@@ -277,8 +263,8 @@ class Feature:
 class Score:
     """One detector's number for one window: high means abnormal, `threshold` is where it becomes so.
 
-    `settings` hashes that detector's effective parameters, model and baseline and nothing else. `reasons` tells a
-    person why (which bands, how far). An incomplete score has no value and moves no counter.
+    `settings` hashes the detector's effective parameters, model and baseline; `reasons` tells a person why (which
+    bands, how far). An incomplete score has no value and moves no counter.
     """
 
     machine: str
@@ -318,7 +304,7 @@ class MachineState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alarm:
-    """One transition of an alarm. `alarm` is condition|raise time, and transitions are numbered from 0 within it."""
+    """One transition of an alarm; transitions are numbered from 0 within it."""
 
     machine: str
     sensors: tuple[str, ...]
@@ -398,10 +384,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A result as the durable `out` log keeps it and sinks read it.
-
-    `seq` is its place in the log; `id` is deterministic: a record with an id already there replaces the older one.
-    """
+    """A result as the durable `out` log keeps it, at place `seq`; one with an id already there replaces the older."""
 
     seq: int
     topic: str

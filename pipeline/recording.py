@@ -78,10 +78,17 @@ class _Disk:
     """An unbuffered file that counts, so that an error belongs to the write that caused it and nothing is left over."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb", buffering=0)
         self.nbytes = 0
-        with suppress(OSError):  # some network file systems have no locks; adoption then relies on names alone
+        try:  # locked before it is emptied: another process may be writing it
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise
+        except OSError:  # some network file systems have no locks; `adopt` then must not meet a growing file
+            pass
+        if os.fstat(self._file.fileno()).st_size:
+            self._file.truncate(0)
 
     def write(self, data: bytes) -> int:
         view = memoryview(data)
@@ -137,6 +144,8 @@ class Recorder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._disk = _Disk(self.part)
+        except BlockingIOError:
+            raise RecordingError(f"{self.part}: another process is writing it; choose another name") from None
         except OSError as error:
             raise RecordingError(f"{self.part}: cannot be created: {error.strerror}") from None
         try:

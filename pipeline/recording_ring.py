@@ -96,8 +96,12 @@ class Ring:
 
     def write(self, message: Input, now_ns: int) -> None:
         """Take one input of the lanes; errors as `Recorder.write`. After a RecordingError, `rotate` begins anew."""
+        try:
+            self._recorder.write(message, now_ns)
+        except RecordingError:
+            self._remember(message)  # the next file repeats it
+            raise
         self._remember(message)
-        self._recorder.write(message, now_ns)
 
     def write_result(self, record: Record, now_ns: int = 0) -> None:
         """Add a result for viewers."""

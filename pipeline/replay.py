@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.app import Plan
+from pipeline.app import Plan, config_sha256
 from pipeline.clock import Clock
 from pipeline.messages import NS, Decision
 from pipeline.recording_reader import Logged, Recording, read
@@ -46,6 +46,7 @@ class Replay:
         self._faithful = faithful
         self.messages = 0
         self.damage: dict[Path, str] = {}
+        store.put_meta("config_sha256", config_sha256(plan.settings))
         self.shard = Shard("replay", plan.lanes, store, clock)
 
     def run(self, every: Callable[[Logged], None] | None = None) -> None:

@@ -15,6 +15,7 @@ import orjson
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from pipeline import codec
+from pipeline.errors import BadInput
 from pipeline.messages import (
     Anchor,
     Chunk,
@@ -44,7 +45,7 @@ MAX_DEAD_LETTERS = 100
 class Node:
     """A stage's operator in this lane, with the nodes that take its results."""
 
-    __slots__ = ("key", "operator", "resampler", "routes", "seen", "stage")
+    __slots__ = ("filters", "key", "operator", "routes", "seen", "stage")
 
     def __init__(self, stage: Stage, key: str, operator: Windowed | Stateful) -> None:
         self.stage = stage
@@ -52,7 +53,14 @@ class Node:
         self.operator = operator
         self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
         self.seen: dict[str, int] = {}
-        self.resampler: BlockFilter | None = None
+        self.filters: tuple[BlockFilter, ...] = ()
+        """What changes sample indices between the raw stream and this node, first one first."""
+
+    def raw(self, n: int) -> int:
+        """The raw sample that must be read again for this node to get its sample `n`."""
+        for block_filter in reversed(self.filters):
+            n = block_filter.needed_for(n)
+        return n
 
 
 class StreamGraph:
@@ -196,7 +204,8 @@ class Lane:
             if name in reader.stage.reads:
                 for kind in BY_NAME[name].carries:
                     writer.routes[kind][1].append(reader)
-                reader.resampler = writer.operator if isinstance(writer.operator, BlockFilter) else writer.resampler
+                own = (writer.operator,) if isinstance(writer.operator, BlockFilter) else ()
+                reader.filters = writer.filters + own
 
     # running -----------------------------------------------------------------------------------------------------
 
@@ -268,9 +277,11 @@ class Lane:
         tally = f"kept.{reason}.{stream.sensor if stream else ''}"
         self.counts[tally] += 1
         if self.counts[tally] <= MAX_DEAD_LETTERS:
-            headers, value = codec.encode(message)
-            topic = codec.topic_of(message)
-            out.append(DeadLetter(topic, self.machine, reason, error, tuple(headers), bytes(value)))
+            try:
+                headers, value = codec.encode(message)
+            except BadInput as unfit:  # contradicts itself so much that it has no form on the wire
+                headers, value, error = [], b"", f"{error}; {unfit}"
+            out.append(DeadLetter(codec.topic_of(message), self.machine, reason, error, tuple(headers), value))
 
     def _end(self, graph: StreamGraph, out: list[Result]) -> None:
         graph.ended = True
@@ -312,7 +323,7 @@ class Lane:
                 if not isinstance(node.operator, Windowed):
                     continue
                 for first in node.operator.needs_from().values():
-                    n = min(n, node.resampler.needed_for(first) if node.resampler else first)
+                    n = min(n, node.raw(first))
             needed[sensor] = (graph.stream, graph.anchor, max(0, min(n, shared.get(graph.stream.key, n))), False)
         return needed
 

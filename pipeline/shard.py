@@ -164,7 +164,7 @@ class Shard:
         positions = self.positions() if recorded else []
         self._store.commit(self._pending, snapshots, positions)
         self._pending = []
-        if self._tap is not None and recorded:
+        if self._tap is not None:  # also after a failure: a new file may succeed where the old one did not
             try:
                 self._tap.rotate_if_due(now, snapshots)
             except (StethosError, OSError):

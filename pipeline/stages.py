@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from config.schema import Machine, Sensor
+from config.schema import Severity as SeveritySettings
 from models.anomaly.baseline import Baseline
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import extraction
@@ -20,7 +21,7 @@ from operators.persistence import Persistence
 from operators.quality import Quality, SensorHealth
 from operators.resample import Resample
 from operators.rewindow import Rewindow, Sequence
-from operators.severity import Asset, Severity, refusal
+from operators.severity import Asset, Severity, least_length, refusal
 from operators.vibration import VibrationFeatures
 from pipeline.errors import BadInput, ConfigError
 from pipeline.messages import Decision, Message, Rate, Stream, Window
@@ -174,12 +175,14 @@ def logmel_vibration(_settings: LaneSettings, stream: Stream | None) -> LogMel |
     return LogMel(stream, front_end) if stream is not None and front_end is not None else None
 
 
-def window(_settings: LaneSettings, stream: Stream | None) -> Rewindow | None:
-    """One second, every second."""
+def window(settings: LaneSettings, stream: Stream | None) -> Rewindow | None:
+    """One second, every second; longer where a slow machine's severity needs it."""
     if stream is None:
         return None
-    length = max(1, round(stream.rate.hz))
-    return Rewindow(stream, length, length)
+    second = max(1, round(stream.rate.hz))
+    said = settings.machine.severity
+    length = second if said is None else max(second, least_length(stream.rate.hz, _asset(said).lower_hz))
+    return Rewindow(stream, length, second)
 
 
 def vibration(_settings: LaneSettings, stream: Stream | None) -> VibrationFeatures | None:
@@ -192,7 +195,7 @@ def severity(settings: LaneSettings, stream: Stream | None) -> Severity | None:
     said = settings.machine.severity
     if stream is None or said is None:
         return None
-    asset = Asset(said.group, said.support, said.power_kw, None, said.speed_rpm)
+    asset = _asset(said)
     reason = refusal(stream, asset)
     if reason is not None:
         raise BadInput("severity", f"machine '{stream.machine}', sensor '{stream.sensor}': {reason}")
@@ -236,6 +239,10 @@ def align(settings: LaneSettings, stream: Stream | None) -> AlignEstimate | None
 def alignment(settings: LaneSettings, _stream: Stream | None) -> AlignTrack | None:
     """Median delay and drift."""
     return AlignTrack() if settings.machine.align else None
+
+
+def _asset(said: SeveritySettings) -> Asset:
+    return Asset(said.group, said.support, said.power_kw, None, said.speed_rpm)
 
 
 def _at(stream: Stream, rate: Rate) -> Stream:

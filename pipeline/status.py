@@ -16,7 +16,13 @@ from pipeline.evidence import index
 from pipeline.state import Store
 
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_TYPES = {".png": "image/png", ".wav": "audio/wav", ".flac": "audio/flac", ".json": "application/json", ".jpg": "image/jpeg"}
+_TYPES = {
+    ".png": "image/png",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".json": "application/json",
+    ".jpg": "image/jpeg",
+}
 
 
 class StatusServer:

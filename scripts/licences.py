@@ -74,12 +74,11 @@ def main() -> int:
             wrong.append(f"package {name}: licence '{family or 'unknown'}': look it up and enter it, or do without it")
         lines.append(f"| {name} | {family} | {'used unchanged, as a library' if family in LINKED_ONLY else ''} |")
     lines += ["", "## Recordings in this repository", "", "| files | licence | credit | source |", "|---|---|---|---|"]
-    credits = tomllib.loads(CREDITS.read_text())["recording"] if CREDITS.is_file() else []
-    for c in credits:
-        lines.append(f"| `{c['files']}` | {c['licence']} | {c['credit']} | {c['source']} |")
+    credited = tomllib.loads(CREDITS.read_text())["recording"] if CREDITS.is_file() else []
+    lines += [f"| `{c['files']}` | {c['licence']} | {c['credit']} | {c['source']} |" for c in credited]
     carried = [p for p in (ROOT / "pipeline" / "demo").rglob("*") if p.suffix in RECORDINGS]
     for path in carried:
-        if not any(path.match(c["files"]) for c in credits):
+        if not any(path.match(c["files"]) for c in credited):
             wrong.append(f"recording {path.relative_to(ROOT)}: no credit in {CREDITS.relative_to(ROOT)}")
     text = "\n".join(lines) + "\n"
     if "--check" in sys.argv:

@@ -23,7 +23,9 @@ from pipeline.view import View
 
 
 @click.command()
-@click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]")
+@click.option(
+    "--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]"
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True)
 @click.option("--port", default=8420, show_default=True, help="Of the status page; 0 takes a free one.")
 def demo(for_s: float | None, out: Path, port: int) -> int:

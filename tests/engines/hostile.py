@@ -7,12 +7,14 @@ and builds it anew from its snapshot bytes and from the log behind its positions
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
-from pipeline.messages import Chunk, Decision, Image, Input, Mark, Record
+from pipeline.messages import Chunk, Image, Input, Mark, Record
 from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
@@ -25,7 +27,12 @@ def run_straight(settings: LaneSettings, log: Log) -> list[Record]:
     """The undisturbed run: sensors merged by event time, nothing cut."""
     lane = Lane(settings)
     records = {}
-    for message in sorted((m for messages in log.values() for m in messages), key=lambda m: m.t1_ns):
+    queues = {sensor: deque(messages) for sensor, messages in log.items() if messages}
+    while queues:
+        sensor = min(queues, key=lambda s: (s != "", queues[s][0].t1_ns))
+        message = queues[sensor].popleft()
+        if not queues[sensor]:
+            del queues[sensor]
         for result in lane.process(message):
             record = record_of(result)
             records[record.topic, record.id] = record
@@ -122,5 +129,5 @@ def _cut(held: Sequence[Chunk], rng: random.Random) -> Iterator[Chunk]:
         return
     samples = np.concatenate([chunk.samples for chunk in held])
     places = sorted({0, len(samples), *(rng.randint(0, len(samples)) for _ in range(rng.randint(0, 6)))})
-    for lo, hi in zip(places[:-1], places[1:], strict=True):
+    for lo, hi in pairwise(places):
         yield replace(held[0], n0=held[0].n0 + lo, samples=samples[lo:hi])

@@ -1,7 +1,6 @@
 """Recordings: what is read is what was written, in order, bounded on disk, and clear when the disk is not."""
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import pytest
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
-from pipeline.clip import Missing, window_of
+from pipeline.clip import window_of
 from pipeline.errors import BadInput, StateError, StethosError
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Image, Mark, Rate, Score, Stream
 from pipeline.recording import Recorder, RecordingError, Start
 from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
 from pipeline.results import record_of
 
 T = 1_700_000_000 * NS
@@ -194,8 +192,21 @@ def test_folders_that_cannot_hold_recordings_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match="file"):
         Recorder(tmp_path / "file" / "a.mcap", Start(), T)
-    with pytest.raises(RecordingError, match="cannot hold recordings"):
-        Ring(tmp_path / "file", Start(), T, ring_bytes=10**6)
+
+
+def test_a_file_that_another_recorder_writes_is_not_touched(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        recorder.write(chunk(MIC, 0), T)
+        with pytest.raises(RecordingError, match="another process"):
+            Recorder(tmp_path / "a.mcap", Start(), T)
+    assert len(list(read(tmp_path / "a.mcap").messages())) == 1
+
+
+def test_what_a_dead_recorder_left_under_the_same_name_is_replaced(tmp_path):
+    (tmp_path / "a.mcap.part").write_bytes(b"x" * 10**6)
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        recorder.write(chunk(MIC, 0), T)
+    assert read(tmp_path / "a.mcap").damage is None and (tmp_path / "a.mcap").stat().st_size < 10**5
 
 
 def write_mcap(path: Path, profile: str, metadata: dict[str, str] | None) -> Path:
@@ -267,161 +278,3 @@ def test_files_that_other_tools_brought_out_of_order_are_refused(tmp_path):
     copy_with(tmp_path / "a.mcap", tmp_path / "b.mcap", CompressionType.NONE, order=-1)
     with pytest.raises(BadInput, match="do not increase"):
         list(read(tmp_path / "b.mcap").messages())
-
-
-# the ring ------------------------------------------------------------------------------------------------------------
-
-
-def feed(ring: Ring, stream: Stream, first: int, last: int) -> None:
-    for k in range(first, last):
-        ring.write(chunk(stream, k), T + (k + 1) * NS // 10)
-
-
-def test_the_ring_is_bounded_and_never_deletes_the_growing_file(tmp_path):
-    bound = 1_000_000
-    ring = Ring(tmp_path, Start(), T, ring_bytes=bound, rotate_bytes=200_000, preroll_s=0.3)
-    paths = [ring.path]
-    for k in range(0, 200, 5):
-        feed(ring, MIC, k, k + 5)
-        ring.sync()
-        assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= bound
-        assert ring.path.with_name(ring.path.name + ".part").exists()
-        if ring.rotate_if_due(T + (k + 5) * NS // 10, {"mill": b"%d" % k}):
-            paths.append(ring.path)
-    ring.close()
-    assert len(paths) > 8
-    left = sorted(tmp_path.iterdir())
-    assert left == paths[-len(left) :]  # the newest, whole
-    assert 2 <= len(left) < len(paths)
-    for path in left:
-        assert list(read(path).snapshots) == ["mill"]
-
-
-def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
-    standing = Decision("mill/1 ä", "d1", T, "baseline", {})
-    ring = Ring(tmp_path, Start({"configuration.toml": b"c"}, preroll=[standing]), T, ring_bytes=10**8, preroll_s=0.5)
-    rpm = [Context("mill/1 ä", "spindle_rpm", T + k, float(k)) for k in range(3)]
-    for message in rpm:
-        ring.write(message, T)
-    feed(ring, ACC, 0, 20)
-    feed(ring, MIC, 0, 30)
-    last = max(e.log_ns for e in read_part(ring))
-    finished = ring.rotate(Start({"configuration.toml": b"c2"}), T)
-    feed(ring, MIC, 30, 31)
-    ring.close()
-    assert finished != ring.path and not read(finished).damage
-    found = list(read(ring.path).messages())
-    preroll = [e.message for e in found if e.preroll]
-    assert all(same(x, y) for x, y in zip(preroll[:2], [standing, rpm[2]], strict=True))
-    assert [m.n0 for m in preroll[2:] if m.stream == MIC] == [k * 4800 for k in range(25, 30)]
-    assert [m.n0 for m in preroll[2:] if m.stream == ACC] == [k * 2560 for k in range(15, 20)]
-    assert found[0].log_ns > last
-    assert read(ring.path).attachments == {"configuration.toml": b"c2"}
-
-
-def read_part(ring: Ring):
-    ring.sync()
-    return list(read(ring.path.with_name(ring.path.name + ".part")).messages())
-
-
-def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path, monkeypatch):
-    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.1)
-    feed(ring, MIC, 0, 3)
-    ring.sync()
-
-    def full(data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(ring._recorder._disk, "write", full)
-    feed(ring, MIC, 3, 4)
-    with pytest.raises(RecordingError):
-        ring.sync()
-    failed = ring.path
-    assert ring.rotate_if_due(T + NS, {})
-    feed(ring, MIC, 4, 6)
-    ring.close()
-    assert ring.failures == 1
-    assert [e.message.n0 // 4800 for e in read(failed.with_name(failed.name + ".part")).messages()] == [0, 1, 2]
-    again = Ring(tmp_path, Start(), T + 5 * NS, ring_bytes=10**8)
-    assert again.adopted[failed].kept == 3 and failed.exists()
-    again.close()
-
-
-def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
-    first = Ring(tmp_path, Start(), T, ring_bytes=10**8)
-    second = Ring(tmp_path, Start(), T, ring_bytes=10**8)
-    assert second.adopted == {} and second.path != first.path
-    feed(first, MIC, 0, 2)
-    first.close()
-    second.close()
-    assert len(list(read(first.path).messages())) == 2
-
-
-# clips ---------------------------------------------------------------------------------------------------------------
-
-
-def samples_of(clip) -> np.ndarray:
-    return np.concatenate([part.samples for part in clip.parts])
-
-
-def test_a_clip_across_files_has_each_sample_once(tmp_path):
-    ring = Ring(tmp_path, Start(), T, ring_bytes=10**9, rotate_s=2.0, preroll_s=1.0)
-    sent = [chunk(MIC, k) for k in range(100)]
-    for k, message in enumerate(sent):
-        ring.write(message, T + (k + 1) * NS // 10)
-        ring.write(chunk(ACC, k), T + (k + 1) * NS // 10)
-        if k % 7 == 0:
-            ring.sync()
-        ring.rotate_if_due(T + (k + 1) * NS // 10, {})
-    ring.sync()
-    assert len(list(tmp_path.iterdir())) == 5
-    whole = np.concatenate([m.samples for m in sent])
-    rng = random.Random(3)
-    for _ in range(10):
-        lo = rng.randrange(0, 300_000)
-        hi = rng.randrange(lo, 480_000)
-        # between two samples: the first one inside is the next one
-        clip = window_of(tmp_path, "mill/1 ä", "mic", time_at(lo) - 3, time_at(hi))
-        assert clip.missing == ()
-        assert np.array_equal(samples_of(clip), whole[lo:hi])
-    ring.close()
-
-
-def time_at(n: int) -> int:
-    """First nanosecond at which sample n is inside."""
-    return Anchor(0, T).at(n, MIC.rate)
-
-
-def test_a_clip_lists_what_is_missing_and_why(tmp_path):
-    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
-        for k in (0, 1, 2, 5, 6):
-            recorder.write(chunk(MIC, k), T + 10)
-        recorder.write(Mark(MIC, Anchor(0, T), 7 * 4800, 9 * 4800, "silent"), T)
-        recorder.write(chunk(MIC, 9), T)
-        restarted = replace(MIC, epoch=4)
-        recorder.write(chunk(restarted, 0, anchor=Anchor(0, T + NS + NS // 20)), T)
-    tenth = NS // 10
-    clip = window_of(tmp_path, "mill/1 ä", "mic", T - tenth, T + 12 * tenth)
-    assert clip.missing == (
-        Missing(T - tenth, T, "not_recorded"),
-        Missing(T + 3 * tenth, T + 5 * tenth, "not_recorded"),
-        Missing(T + 7 * tenth, T + 9 * tenth, "silent"),
-        Missing(T + 10 * tenth, T + 10 * tenth + NS // 20, "not_recorded"),
-        Missing(T + 11 * tenth + NS // 20, T + 12 * tenth, "not_recorded"),
-    )
-    assert [part.stream.epoch for part in clip.parts] == [3] * 6 + [4]
-    assert window_of(tmp_path, "mill/1 ä", "other", T, T + 1).missing == (Missing(T, T + 1, "not_recorded"),)
-    assert window_of(tmp_path / "none", "m", "s", 5, 9) == replace(clip, machine="m", sensor="s", t0_ns=5, t1_ns=9,
-        parts=(), missing=(Missing(5, 9, "not_recorded"),))  # fmt: skip
-
-
-def test_a_clip_of_a_camera_and_of_a_slow_clock(tmp_path):
-    """The caller's clock runs an hour behind event time or far ahead: clips go by event time."""
-    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
-        for k in range(40):
-            recorder.write(Image(CAMERA, Anchor(0, T), k, k, b"png%d" % k), T + k)
-            recorder.write(chunk(MIC, k), T + k)
-            recorder.sync()
-    clip = window_of(tmp_path, "mill/1 ä", "cam", T + 6 * NS, T + 7 * NS)
-    assert [part.data for part in clip.parts] == [b"png30", b"png31", b"png32", b"png33", b"png34"]
-    assert clip.missing == ()

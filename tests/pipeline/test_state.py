@@ -80,7 +80,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     """A file that is no database names itself."""
     path = tmp_path / "s.sqlite"
     path.write_bytes(b"x" * 5000)
-    with pytest.raises(StateError, match="s.sqlite"):
+    with pytest.raises(StateError, match=r"s\.sqlite"):
         Store(path)
 
 

@@ -84,7 +84,7 @@ def test_lobes_agree_with_floquet_in_a_slot() -> None:
     rpm, depth = lobes(BENCHMARK, SLOT, 2, np.linspace(923.0, 1100.0, 5000))
     order = np.argsort(rpm)
     zeroth = np.interp(10_000.0, rpm[order], depth[order])
-    assert zeroth == pytest.approx(limit(BENCHMARK, SLOT, 10_000.0).depth_m, rel=0.05)
+    assert zeroth == pytest.approx(limit(BENCHMARK, SLOT, 10_000.0).depth_m, rel=0.1)
 
 
 def test_pockets() -> None:

@@ -1,0 +1,179 @@
+"""Scenarios that every engine must answer alike: machines, what their sensors published, their baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from config.schema import Machine
+from models.anomaly.baseline import Baseline
+from models.anomaly.commission import Normal, commission
+from pipeline.messages import NS, Anchor, Chunk, Decision, Float32, Input, Mark, Modality, Rate, Segment, Stream
+from pipeline.stages import LaneSettings
+
+T0 = 1_700_000_000 * NS
+UNITS: dict[str, str] = {"acoustic": "FS", "vibration": "m/s2"}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A machine's settings and its log, by sensor; decisions stand under the name ``""``."""
+
+    settings: LaneSettings
+    log: dict[str, list[Input]]
+
+
+def stream(sensor: str, modality: Modality, rate: int, channels: int = 1, epoch: int = 0, dtype: str = "<i2") -> Stream:
+    """A sensor of machine ``m``."""
+    scale = 1 / 32768 if modality == "acoustic" else 0.001
+    return Stream(
+        "m", sensor, epoch, modality, Rate(rate), channels, dtype, UNITS[modality], scale if dtype == "<i2" else 1.0
+    )
+
+
+def machine(*streams: Stream, **more: object) -> Machine:
+    """The inventory that announces these streams."""
+    sensors = [
+        {
+            "name": s.sensor, "modality": s.modality, "rate_hz": s.rate.hz, "unit": s.unit, "channels": s.channels,
+        }
+        for s in streams
+    ]  # fmt: skip
+    return Machine.model_validate({"name": "m", "sensor": sensors, "persistence": {"clear_after_s": 2.0}, **more})
+
+
+def normal_noise(s: Stream, seconds: float, seed: int, bump: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """Noise with a few lines; between the seconds of `bump` another, loud line comes in. Counts of the stream."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * s.rate.hz)
+    t = np.arange(n)[:, None] / s.rate.hz
+    x = 0.02 * rng.standard_normal((n, s.channels))
+    for k, f in enumerate((0.013, 0.05, 0.11)):
+        x += 0.01 * np.sin(2 * np.pi * (f * s.rate.hz * t + k / 7))
+    x += (t >= bump[0]) * (t < bump[1]) * 0.15 * np.sin(2 * np.pi * 0.23 * s.rate.hz * t)
+    if s.dtype == "<f4":
+        return x.astype("<f4")
+    return np.clip(np.round(x / s.scale), -32768, 32767).astype("<i2")
+
+
+def chunks(s: Stream, x: np.ndarray, every_s: float = 0.1, n0: int = 0, anchor: Anchor | None = None) -> list[Input]:
+    """The samples as a connector would publish them."""
+    step = max(1, round(every_s * s.rate.hz))
+    at = anchor or Anchor(0, T0)
+    return [Chunk(s, at, n0 + i, i // step, x[i : i + step]) for i in range(0, len(x), step)]
+
+
+def end(s: Stream, n: int) -> Mark:
+    """The end of the stream at sample n."""
+    return Mark(s, Anchor(0, T0), n, n, "end")
+
+
+@dataclass(frozen=True)
+class _Part:
+    stream: Stream
+    x: Float32
+
+    def segments(self) -> list[Segment]:
+        """One segment."""
+        return [Segment(self.stream, Anchor(0, T0), 0, self.x)]
+
+
+@cache
+def baseline_of(s: Stream, seed: int = 0) -> Baseline:
+    """What commissioning learns from three starts of normal noise."""
+    recordings = []
+    for start in range(3):
+        x = (normal_noise(s, 8.0, 1000 * seed + start) * np.float32(s.scale)).astype(np.float32)
+        recordings.append(Normal(f"{seed}/{start}", f"start-{start}", "", (_Part(s, x),)))
+    return commission(recordings)[0]
+
+
+def with_baselines(settings: Machine, *streams: Stream) -> LaneSettings:
+    """Lane settings with a commissioned baseline per stream."""
+    made = {s.sensor: baseline_of(replace(s, epoch=0)) for s in streams}
+    return LaneSettings(settings, {k: b.settings for k, b in made.items()}, {b.settings: b for b in made.values()})
+
+
+def quiet_then_loud() -> Scenario:
+    """A microphone at another rate and an accelerometer, both of which become abnormal, then normal again."""
+    mic, acc = stream("mic", "acoustic", 32000), stream("acc", "vibration", 2000, 3)
+    log = {s.sensor: chunks(s, normal_noise(s, 16.0, 7, (5.0, 10.0))) for s in (mic, acc)}
+    log = {name: [*messages, end(messages[0].stream, messages[-1].n1)] for name, messages in log.items()}  # type: ignore[union-attr]
+    return Scenario(with_baselines(machine(mic, acc), mic, acc), log)
+
+
+def gaps_and_faults() -> Scenario:
+    """Lost, doubled, overlapping, late and empty chunks, not-a-numbers, a silence told by marks, a new anchor."""
+    acc = stream("acc", "vibration", 2000, 1, dtype="<f4")
+    x = normal_noise(acc, 14.0, 3, (8.0, 12.0))
+    x[5000:5020] = np.nan
+    messages = chunks(acc, x)
+    del messages[20:27]
+    messages.insert(40, messages[38])
+    overlap = messages[60]
+    assert isinstance(overlap, Chunk)
+    messages.insert(61, Chunk(acc, overlap.anchor, overlap.n0 - 50, 0, x[overlap.n0 - 50 : overlap.n0 + 50]))
+    messages.insert(70, Chunk(acc, Anchor(0, T0), 14000, 0, x[:0]))
+    mark = Mark(acc, Anchor(0, T0), 28000, 33000, "silent")
+    again = chunks(acc, normal_noise(acc, 4.0, 5), n0=32500, anchor=Anchor(28000, T0 + 14 * NS + 900_000))
+    return Scenario(with_baselines(machine(acc), acc), {"acc": [*messages, mark, *again]})
+
+
+def restart() -> Scenario:
+    """A sensor that restarts: a new epoch with its own sample count, and a straggler of the old one."""
+    first, second = stream("acc", "vibration", 2000, 1), stream("acc", "vibration", 2000, 1, epoch=1)
+    old = chunks(first, normal_noise(first, 5.3, 1))
+    new = chunks(second, normal_noise(second, 6.0, 2, (2.0, 5.0)), anchor=Anchor(0, T0 + 7 * NS))
+    return Scenario(with_baselines(machine(first), first), {"acc": [*old[:-1], *new[:5], old[-1], *new[5:]]})
+
+
+def three_sensors_aligned() -> Scenario:
+    """A join: the same machine heard by three sensors with known delays, one of which dies."""
+    mic, acc, aux = stream("mic", "acoustic", 16000), stream("acc", "vibration", 2000), stream("aux", "vibration", 4000)
+    rng = np.random.default_rng(5)
+    beat = np.repeat(0.2 + rng.random(1200), 10)  # amplitude per ms, changing every 10 ms
+    log: dict[str, list[Input]] = {}
+    for s, delay_ms in ((mic, 0), (acc, 12), (aux, -20)):
+        t_ms = np.arange(round(11.0 * s.rate.hz)) * 1000.0 / s.rate.hz
+        level = np.interp(t_ms - delay_ms + 500, np.arange(len(beat)), beat)
+        x = np.round(3000 * level * rng.standard_normal(len(t_ms))).astype("<i2")[:, None]
+        log[s.sensor] = chunks(s, x)
+    dies = log["aux"][: len(log["aux"]) * 7 // 10]
+    last = dies[-1]
+    assert isinstance(last, Chunk)
+    marks = [Mark(aux, last.anchor, last.n1 + i * 4000, last.n1 + (i + 1) * 4000, "silent") for i in range(3)]
+    log["aux"] = [*dies, *marks]
+    return Scenario(LaneSettings(machine(mic, acc, aux, align=True)), log)
+
+
+def new_baseline() -> Scenario:
+    """A baseline learned while running takes hold in the middle, by a decision."""
+    acc = stream("acc", "vibration", 2000)
+    settings = with_baselines(machine(acc), acc)
+    other = baseline_of(acc, 1)
+    settings.artefacts[other.settings] = other
+    body = {"sensor": "acc", "baseline": other.settings, "path": ""}
+    decision = Decision("m", "m|baseline|1", T0 + 6 * NS + 123, "baseline", body)
+    return Scenario(settings, {"": [decision], "acc": chunks(acc, normal_noise(acc, 12.0, 9, (4.0, 11.0)))})
+
+
+def strangers() -> Scenario:
+    """An unknown sensor, a wrong rate and a wrong shape beside a good sensor, which must not notice."""
+    acc, mic = stream("acc", "vibration", 2000), stream("mic", "acoustic", 16000)
+    wrong = replace(mic, rate=Rate(8000))
+    unknown = replace(acc, sensor="ghost")
+    log: dict[str, list[Input]] = {
+        "acc": chunks(acc, normal_noise(acc, 6.0, 1)),
+        "mic": chunks(wrong, normal_noise(wrong, 1.0, 1)),
+        "ghost": chunks(unknown, normal_noise(unknown, 1.0, 1)),
+    }
+    return Scenario(with_baselines(machine(acc, mic), acc), log)
+
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    made.__name__: made
+    for made in (quiet_then_loud, gaps_and_faults, restart, three_sensors_aligned, new_baseline, strangers)
+}

@@ -1,0 +1,115 @@
+"""One topology, several engines, one journal."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pipeline.clock import ManualClock
+from pipeline.embedded import Embedded
+from pipeline.journal import write_journal
+from pipeline.messages import Record
+from pipeline.shard import Shard
+from pipeline.state import Store
+from tests.engines.hostile import run_hostile, run_straight
+from tests.engines.scenarios import SCENARIOS, Scenario
+
+JOURNAL = {"score", "machine_state", "alarm", "health"}
+
+
+@cache
+def scenario(name: str) -> Scenario:
+    """Built once a session."""
+    return SCENARIOS[name]()
+
+
+def journal_hash(records: list[Record], folder: Path) -> str:
+    """SHA-256 of the canonical journal of these results."""
+    return write_journal([r for r in records if r.topic in JOURNAL], folder / "journal.jsonl", {})
+
+
+@cache
+def straight(name: str) -> tuple[Record, ...]:
+    """The undisturbed run, with decisions known from the start as on a restart."""
+    made = scenario(name)
+    log = {"": [], **made.log}
+    decisions, rest = log.pop(""), log
+    return tuple(run_straight(made.settings, {"": [*decisions], **rest}))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_scenario_says_something(name: str) -> None:
+    """A scenario without results would make any engine look right."""
+    topics = [r.topic for r in straight(name)]
+    if name == "three_sensors_aligned":
+        offsets = [r.body for r in straight(name) if r.topic == "feature" and r.body["name"] == "alignment"]
+        found = {tuple(b["sensors"]): b["values"]["offset_ms"] for b in offsets if b["complete"]}
+        assert abs(found["mic", "acc"] - 12) < 5
+        assert abs(found["mic", "aux"] + 20) < 5
+        assert any(not b["complete"] for b in offsets)
+    else:
+        assert topics.count("score") >= 5
+    if name in {"quiet_then_loud", "new_baseline", "gaps_and_faults"}:
+        alarms = [r.body["transition"] for r in straight(name) if r.topic == "alarm"]
+        assert "raised" in alarms
+    if name == "strangers":
+        reasons = {r.body["reason"] for r in straight(name) if r.topic == "dlq"}
+        assert reasons == {"wrong_rate", "unknown_sensor"}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_hostile_engine_gives_the_same_journal(name: str, seed: int, tmp_path: Path) -> None:
+    """Sensors interleaved at random, chunks cut and joined, the lane rebuilt between messages."""
+    made = scenario(name)
+    hostile = run_hostile(made.settings, made.log, seed)
+    assert journal_hash(hostile, tmp_path) == journal_hash(list(straight(name)), tmp_path)
+
+
+class LogSource:
+    """A scenario's log of one sensor as a source that gives a few messages a poll."""
+
+    rereadable = True
+
+    def __init__(self, messages: list) -> None:
+        self._left = list(messages)
+
+    def open(self, resume: object, now_ns: int) -> list:
+        """Nothing to open."""
+        return []
+
+    def poll(self, now_ns: int) -> list:
+        """The next seven."""
+        taken, self._left = self._left[:7], self._left[7:]
+        return taken
+
+    def wake_ns(self, now_ns: int) -> int:
+        """At once."""
+        return now_ns
+
+    @property
+    def exhausted(self) -> bool:
+        """When nothing is left."""
+        return not self._left
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_embedded_engine_gives_the_same_journal(name: str, shards: int, tmp_path: Path) -> None:
+    """Inline and in processes fed by pipes."""
+    made = scenario(name)
+    store = Store(tmp_path / "state.sqlite")
+    sources = [LogSource(messages) for messages in made.log.values()]
+
+    def build(shard: str, lanes: object) -> Shard:
+        return Shard(shard, list(lanes), Store(tmp_path / "state.sqlite"), ManualClock())  # type: ignore[call-overload]
+
+    engine = Embedded([made.settings], sources, store, ManualClock(), build, 10_000_000, shards)
+    engine.run()
+    got = list(store.read(0, ("score", "alarm", "health"), 100_000))
+    assert journal_hash(got, tmp_path) == journal_hash(list(straight(name)), tmp_path)
