@@ -99,7 +99,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-_PATH_KEYS = {"files", "state_dir", "folder", "baseline", "path"}
+_PATH_KEYS = {
+    "files", "state_dir", "folder", "baseline", "path", "ca_file", "cert_file", "key_file", "spool_folder",
+}  # fmt: skip
 
 
 def _resolve(value: Any, base: Path, key: str = "") -> Any:
@@ -109,10 +111,10 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
         return [_resolve(item, base, key) for item in value]
     if key in _PATH_KEYS and isinstance(value, str):
         return str(base / value)
-    if key == "token" and isinstance(value, str) and value.startswith("env:"):
+    if key in {"token", "password"} and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:
-            raise ConfigError(f"token = {value!r}: the environment has no variable {name}")
+            raise ConfigError(f"{key} = {value!r}: the environment has no variable {name}")
         return os.environ[name]
     return value
 

@@ -118,6 +118,40 @@ class Engine(Closed):
     out_retention_h: float = Field(72, gt=0, description="how long results stay in the log after all sinks read them")
 
 
+class Kafka(Closed):
+    """The engine `kafka`: how every client reaches the brokers, and what the topics are created with."""
+
+    bootstrap: str = Field("127.0.0.1:9092", min_length=3, description="HOST:PORT, several separated by commas")
+    group: Name = Field("stethos", description="consumer group of the workers")
+    prefix: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,60}$", description="put before every topic's name")
+    partitions: int = Field(24, ge=1, le=1000, description="of every topic; fixed when the topics are created")
+    replication: int = Field(1, ge=1, le=7, description="copies of every topic; 3 where there are three brokers")
+    raw_retention_h: float | None = Field(None, gt=0, description="in place of the table's, for raw.* and context")
+    tls: bool = False
+    ca_file: Path | None = Field(None, description="authority of the brokers' certificates; default: the system's")
+    cert_file: Path | None = Field(None, description="this client's certificate, where brokers ask for one")
+    key_file: Path | None = None
+    username: str | None = Field(None, description="switches SASL on")
+    password: SecretStr | None = Field(None, description='or "env:NAME" to read it from the environment')
+    mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
+    instance_id: Name | None = Field(None, description="static membership: this worker's lasting name in the group")
+    session_timeout_s: float = Field(12, ge=1, le=300, description="after so long a silent worker counts as dead")
+    rebalance_timeout_s: float = Field(20, ge=1, le=300)
+    producer_bytes: int = Field(64_000_000, ge=1_000_000, description="a connector's samples on their way to a broker")
+    spool_folder: Path = Path("var/spool")
+    spool_bytes: int = Field(4_000_000_000, ge=1_000_000, description="samples kept while the brokers are away")
+    health_host: str = "127.0.0.1"
+    health_port: int | None = Field(None, ge=0, le=65535, description="/live, /ready and /metrics of a worker")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Kafka:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: give both or neither")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
+
+
 class Recording(Closed):
     """The ring of recordings that serves replay and evidence."""
 
@@ -126,6 +160,15 @@ class Recording(Closed):
     ring_bytes: int = Field(4_000_000_000, ge=10_000_000)
     rotate_s: float = Field(900, ge=1)
     rotate_bytes: int = Field(512_000_000, ge=1_000_000)
+
+
+class Simulator(Closed):
+    """The simulated shop as a source: machines ``mill-1``, ``drill-1`` and ``motor-1``."""
+
+    seed: int = Field(0, ge=0)
+    normal_s: float = Field(60.0, ge=0, description="no event before")
+    duration_s: float | None = Field(None, gt=0, description="when the streams end; absent: never")
+    speed: float = Field(1.0, ge=0, description="real-time factor; 0 runs as fast as possible")
 
 
 class Evidence(Closed):
@@ -174,10 +217,12 @@ class Settings(Closed):
     site: Name = "site"
     machines: tuple[Machine, ...] = Field(min_length=1, alias="machine")
     engine: Engine = Engine()
+    kafka: Kafka = Kafka()
     recording: Recording = Recording()
     evidence: Evidence = Evidence()
     status: Status = Status()
     sinks: tuple[SinkConfig, ...] = Field((), alias="sink")
+    simulator: Simulator | None = None
 
     @model_validator(mode="after")
     def _machines_differ(self) -> Settings:

@@ -48,7 +48,7 @@ class LogMel(Windowed):
         if front_end.samples > self.memory_s * front_end.rate_hz:
             raise ValueError(f"windows of front end '{front_end.name}' are longer than {self.memory_s} s")
         self.stream, self.front_end, self._levels = stream, front_end, levels
-        self._digest, self._full_scale = front_end.hash, full_scale(stream)
+        self._full_scale = full_scale(stream)
         self._images = stream.channels if front_end.channels == "rows" else 1
         frames, hop = front_end.block_frames, front_end.hop
         self._blocks = Blocks(
@@ -75,21 +75,21 @@ class LogMel(Windowed):
         raise TypeError(f"LogMel takes Segment and Gap, not {type(message).__name__}")
 
     def _parts(self, x: Float32) -> list[Part]:
-        shared = borrow(self.front_end, self._digest, self._levels)
+        shared = borrow(self.front_end, self.front_end.block_frames, self._levels)
         columns = [x] if self._images == 1 else [x[:, c : c + 1] for c in range(self._images)]
         parts = [shared.part(column) for column in columns]
-        give_back(shared, self._digest)
+        give_back(shared)
         return parts
 
     def _window(self, segment: Segment, n0: int, blocks: list[list[Part]]) -> Window:
-        shared = borrow(self.front_end, self._digest, self._levels)
+        shared = borrow(self.front_end, self.front_end.block_frames, self._levels)
         bands, sides = self.front_end.bands, []
         values = np.empty((self._images * bands, self.front_end.frames), np.float32)
         for c, parts in enumerate(zip(*blocks, strict=True)):
             stats = reduce(Moments.join, [part.moments for part in parts])
             shared.image(parts, stats, values[c * bands : (c + 1) * bands])
             sides.append(shared.side(parts, stats, self._full_scale))
-        give_back(shared, self._digest)
+        give_back(shared)
         n1 = n0 + self._blocks.length
         return Window(segment.stream, n0, n1, end_ns(segment.anchor, n1, segment.stream), values, side=merge(sides))
 
@@ -124,16 +124,16 @@ def clip(
     if rate_hz != e.rate_hz:
         raise ValueError(f"the clip has {rate_hz} Hz, front end '{e.name}' needs {e.rate_hz} Hz")
     x = np.asarray(x, np.float32)
-    x = x.reshape(len(x), -1)
     if x.size == 0 or (e.clip_samples is None and len(x) < e.n_fft):
         raise ValueError(f"{len(x)} samples are too few for front end '{e.name}'")
+    x = x.reshape(len(x), -1)
     if e.channels == "mean" and x.shape[1] > 1:
         mono = np.empty(len(x), np.float32)
         mix(x, mono)
         x = mono[:, None]
-    shared = borrow(e, e.hash, levels)
+    shared = borrow(e, e.frames if e.clip_samples else e.block_frames, levels)
     images = [_image(shared, _fit(x[:, c], e.clip_samples), levels, full_scale) for c in range(x.shape[1])]
-    give_back(shared, e.hash)
+    give_back(shared)
     if len(images) == 1:
         return images[0]
     return Clip(np.concatenate([image.values for image in images]), merge([image.side for image in images]))
@@ -146,7 +146,7 @@ def _image(shared: Analysis, x: Float32, levels: bool, full_scale: float) -> Cli
     frames, padded = 1 + (len(x) - e.n_fft) // e.hop, x
     if e.clip_samples:
         frames, padded = e.frames, _reflect(x, e.n_fft // 2)
-    block = e.block_frames * e.hop
+    block = shared.frames * e.hop
     parts = [shared.part(padded[n : n + shared.samples, None], whole=False) for n in range(0, frames * e.hop, block)]
     values = np.empty((e.bands, frames), np.float32)
     shared.image(parts, stats, values)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +70,13 @@ class Analysis:
     """Blocks of samples → `Part`; parts and statistics → image. Holds weights and working memory, and no state.
 
     Args:
-        front_end: settings; blocks have its `block_frames`.
+        front_end: settings.
+        frames: frames per block.
         levels: whether third and fourth moments, extremes and octave bands are computed too.
     """
 
-    def __init__(self, front_end: FrontEnd, levels: bool) -> None:
-        frames = front_end.block_frames
-        self.front_end, self.levels = front_end, levels
+    def __init__(self, front_end: FrontEnd, frames: int, levels: bool) -> None:
+        self.front_end, self.frames, self.levels = front_end, frames, levels
         self._frames = Frames(front_end.n_fft, front_end.hop, frames)
         self.samples = self._frames.samples
         self._own = frames * front_end.hop  # samples up to the next block
@@ -184,23 +184,21 @@ def _octaves_from_bands(
     return inside, rest
 
 
-_Key: TypeAlias = tuple[str, int, bool]
-_pool: dict[_Key, list[Analysis]] = {}
+_pool: dict[tuple[str, int, bool], list[Analysis]] = {}
 
 
-def borrow(front_end: FrontEnd, digest: str, levels: bool) -> Analysis:
+def borrow(front_end: FrontEnd, frames: int, levels: bool) -> Analysis:
     """An analysis that nobody uses now; `give_back` it after the call.
 
     Hundreds of streams thus need one set of weights and buffers and find it in the processor's cache. Taking from and
-    adding to a list are atomic, so that threads never share buffers. `digest` is the front end's `hash`.
+    adding to a list are atomic, so that threads never share buffers.
     """
     try:
-        return _pool[digest, front_end.block_frames, levels].pop()
+        return _pool[front_end.hash, frames, levels].pop()
     except (KeyError, IndexError):
-        return Analysis(front_end, levels)
+        return Analysis(front_end, frames, levels)
 
 
-def give_back(analysis: Analysis, digest: str) -> None:
+def give_back(analysis: Analysis) -> None:
     """Let others use the analysis again."""
-    key = (digest, analysis.front_end.block_frames, analysis.levels)
-    _pool.setdefault(key, []).append(analysis)
+    _pool.setdefault((analysis.front_end.hash, analysis.frames, analysis.levels), []).append(analysis)

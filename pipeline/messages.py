@@ -376,11 +376,6 @@ class DeadLetter:
     headers: tuple[tuple[str, bytes], ...]
     value: bytes
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the payload in bytes."""
-        return len(self.value)
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

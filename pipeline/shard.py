@@ -21,6 +21,9 @@ from pipeline.state import Command, Position, Store
 
 RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_NS = 1_000_000_000
+AGE_STEP_NS = 5_000_000
+AGE_BUCKETS = 400
+"""Scores' ages when they became durable, against their window's end: 5 ms steps up to two seconds."""
 DERIVED = frozenset({"score", "alarm", "health"})
 """Results that a recording shows to viewers beside the raw data."""
 
@@ -73,7 +76,7 @@ class Shard:
         self.name = name
         self.lanes = {m.machine.name: Lane(m, measure) for m in machines}
         self.counts: dict[str, int] = {}
-        self.latency_ns: list[int] = []
+        self.ages = [0] * (AGE_BUCKETS + 1)
         self._store = store
         self._clock = clock
         self._tap = tap
@@ -153,6 +156,14 @@ class Shard:
 
     def _commit(self, urgent: bool = False) -> None:
         self._store.commit(self._pending, urgent=urgent)
+        self._durable()
+
+    def _durable(self) -> None:
+        """Note how old, in event time, the scores are that have just become durable."""
+        now = self._clock.now_ns()
+        for record in self._pending:
+            if record.topic == "score":
+                self.ages[min(AGE_BUCKETS, max(0, (now - record.t_ns) // AGE_STEP_NS))] += 1
         self._pending = []
 
     def checkpoint(self) -> None:
@@ -163,7 +174,7 @@ class Shard:
         snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
         positions = self.positions() if recorded else []
         self._store.commit(self._pending, snapshots, positions)
-        self._pending = []
+        self._durable()
         if self._tap is not None:  # also after a failure: a new file may succeed where the old one did not
             try:
                 self._tap.rotate_if_due(now, snapshots)
@@ -221,6 +232,7 @@ class Shard:
         """Counters of the shard and of each lane, as integers."""
         return {
             "counts": self.counts,
+            "score_ages": self.ages,
             "machines": {
                 machine: {"counts": dict(lane.counts), "event_ns": lane.event_ns, "spent_ns": dict(lane.spent_ns)}
                 for machine, lane in self.lanes.items()

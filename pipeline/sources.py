@@ -20,12 +20,18 @@ def build_sources(settings: Settings) -> list[Source]:
         PlaybackSource: _playback,
         MicrophoneSource: _microphone,
     }
-    return [
+    sources = [
         makers[type(sensor.source)](machine, sensor, sensor.source)
         for machine in settings.machines
         for sensor in machine.sensors
         if sensor.source is not None
     ]
+    if settings.simulator is not None:
+        from connectors.simulator.source import ShopSource  # numba is an extra
+
+        s = settings.simulator
+        sources.append(ShopSource(s.seed, normal_s=s.normal_s, duration_s=s.duration_s, speed=s.speed or None))
+    return sources
 
 
 def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:

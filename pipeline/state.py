@@ -185,6 +185,11 @@ class Store:
         row = self._db.execute("SELECT max(seq) FROM out").fetchone()
         return int(row[0] or 0)
 
+    def newest_ns(self, machine: str) -> int | None:
+        """Event time of a machine's newest result."""
+        row = self._db.execute("SELECT max(t_ns) FROM out WHERE machine = ?", (machine,)).fetchone()
+        return None if row[0] is None else int(row[0])
+
     def latest(self, topic: str, limit: int = 100) -> list[Record]:
         """The newest records of a topic, newest event time first."""
         rows = self._db.execute(

@@ -9,81 +9,22 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from pipeline.clips import Clip, read_clip, second_ns
+from models.anomaly.baseline import Baseline
+from pipeline.clips import read_clip, second_ns
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_groups
-from pipeline.messages import NS, Alarm, Score
+from pipeline.messages import NS
+from pipeline.validation_baseline import BaselineScorer
 from pipeline.validation_metrics import Metric, binary_metrics, class_metrics, delay_metrics
 from pipeline.validation_rates import false_alarms
 from pipeline.validation_report import render
+from pipeline.validation_scorer import Judged, Scorer, Validation
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """What a scorer says about one recording; event times count from the file's start.
-
-    Attributes:
-        scores: of its windows, complete ones only.
-        score: of the recording: the calibrated mean of its windows; high means abnormal.
-        decision: whether it is abnormal.
-        label: the class decided for; empty for detectors.
-        probabilities: class → probability per window, parallel to `scores`; empty for detectors.
-        alarms: raised and cleared, in order.
-        beside: recording scores of trivial baselines and of parts, for comparison.
-        why: the strongest reason in words.
-    """
-
-    scores: tuple[Score, ...]
-    score: float
-    decision: bool
-    label: str = ""
-    probabilities: tuple[Mapping[str, float], ...] = ()
-    alarms: tuple[Alarm, ...] = ()
-    beside: Mapping[str, float] = field(default_factory=dict)
-    why: str = ""
-
-
-class Scorer(Protocol):
-    """Anything that judges recordings: baselines, detectors, model packages."""
-
-    @property
-    def title(self) -> str:
-        """Name for the report."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Classes of a classifier; empty for a detector."""
-
-    @property
-    def used_groups(self) -> Collection[str]:
-        """Groups that it learned from."""
-
-    def judge(self, clip: Clip) -> Judged:
-        """Judge one recording.
-
-        Raises:
-            BadInput: this recording cannot be judged; says why.
-        """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Validation:
-    """The outcome: figures, figures of the trivial baselines, what was judged, and what could not be."""
-
-    title: str
-    metrics: Mapping[str, Metric]
-    comparison: Mapping[str, Mapping[str, Metric]]
-    judged: tuple[tuple[Row, Judged], ...]
-    unscored: tuple[tuple[Row, str], ...]
-    notes: tuple[str, ...]
 
 
 def validate(
@@ -130,6 +71,33 @@ def validate(
     )
     write(result, scorer.classes, out, normal)
     return result
+
+
+def validate_baselines(
+    rows: Sequence[Row],
+    baselines: Mapping[tuple[str, str], Baseline],
+    normal: Collection[str],
+    out: Path,
+    progress: Progress | None = None,
+) -> list[str]:
+    """`validate` for commissioned baselines, by (machine, sensor); returns the outcome in sentences.
+
+    Raises:
+        BadInput: no row could be scored.
+    """
+    return sentences(validate(rows, BaselineScorer(baselines), out, normal, progress))
+
+
+def sentences(result: Validation) -> list[str]:
+    """The outcome for a terminal."""
+    lines = [f"{result.title}: {len(result.judged)} recordings scored, {len(result.unscored)} could not be."]
+    lines += [
+        f"{name}: {m.value:.3f} (95 % interval {m.low:.3f} to {m.high:.3f}, n = {m.n})"
+        for name, m in sorted(result.metrics.items())
+    ]
+    lines += [f"beside it, {name}: auc {m['auc'].value:.3f}" for name, m in sorted(result.comparison.items())]
+    lines += [f"not scored: {why}" for _, why in result.unscored[:5]]
+    return [*lines, *result.notes]
 
 
 def write(result: Validation, classes: Sequence[str], out: Path, normal: Collection[str]) -> None:

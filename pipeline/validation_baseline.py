@@ -15,7 +15,7 @@ from pipeline.clips import Clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import Alarm, Float32, Score
-from pipeline.validation import Judged
+from pipeline.validation_scorer import Judged
 
 
 class BaselineScorer:
@@ -95,11 +95,6 @@ class BaselineScorer:
             },
             why=f"{worst}: {strongest.reasons.get('text', 'within normal')}",
         )
-
-
-def commissioned(rows: Sequence[Row], baselines: Mapping[tuple[str, str], Baseline]) -> list[str]:
-    """Sensors of the manifest that have no baseline."""
-    return sorted({f"{r.machine}/{r.sensor}" for r in rows if (r.machine, r.sensor) not in baselines})
 
 
 def _scores(clip: Clip, scorer: AnomalyScore) -> tuple[list[Score], dict[str, list[Float32]]]:

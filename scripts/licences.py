@@ -77,9 +77,11 @@ def main() -> int:
     credited = tomllib.loads(CREDITS.read_text())["recording"] if CREDITS.is_file() else []
     lines += [f"| `{c['files']}` | {c['licence']} | {c['credit']} | {c['source']} |" for c in credited]
     carried = [p for p in (ROOT / "pipeline" / "demo").rglob("*") if p.suffix in RECORDINGS]
-    for path in carried:
-        if not any(path.match(c["files"]) for c in credited):
-            wrong.append(f"recording {path.relative_to(ROOT)}: no credit in {CREDITS.relative_to(ROOT)}")
+    wrong += [
+        f"recording {path.relative_to(ROOT)}: no credit in {CREDITS.relative_to(ROOT)}"
+        for path in carried
+        if not any(path.match(c["files"]) for c in credited)
+    ]
     text = "\n".join(lines) + "\n"
     if "--check" in sys.argv:
         if not OUT.is_file() or OUT.read_text() != text:

@@ -11,7 +11,7 @@ import numpy as np
 from connectors.simulator.bearing import SKF_6205, BearingFault, Geometry, Motor, decibels, vibration
 from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
 from connectors.simulator.rotation import Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Float64
 
 RATE_HZ = 25_600
@@ -68,7 +68,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
             more["fault_hz"] = round(motor.per_revolution(fault) * motor.rotation.f_hz, 3)
             more["snr_db"] = round(snr_db, 2)
         at = uniform(rng, 0.0, 1000.0)
-        x = vibration(motor, faults, t0_s=at, length=length, rate_hz=RATE_HZ, seed=seed + i)[:length]
+        x = vibration(motor, faults, t0_s=at, length=length, rate_hz=RATE_HZ, seed=derived(seed, i))[:length]
         group = f"motor-{machine + 1}-bearing-{specimen:03d}"
         yield Recording(
             path=f"{group}/{i:04d}.npz",

@@ -17,13 +17,14 @@ from connectors.simulator.machining import Job, Label, Motion, draw_tool, move, 
 from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
 from connectors.simulator.microphone_model import Microphone, Pickup, machine_sound
 from connectors.simulator.rotation import Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Float64, Given
 
 RATE_HZ = 48_000
 _MACHINES = 3
 _PER_START: tuple[Label, ...] = ("stable", "chatter", "stable", "transition", "chatter", "stable")
-_TRIES = 40
+_TRIES = 60
+_TAKEN_BACK = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Mill:
         fresh = generator(seed, "mill", machine, "start", start)
         pickup = replace(
             pickup,
-            level_dbfs=uniform(fresh, -32.0, -20.0),
+            level_dbfs=uniform(fresh, -34.0, -22.0),
             coolant_db=uniform(fresh, -12.0, 6.0) if fresh.random() < 0.6 else None,
             snr_db=pickup.snr_db + uniform(fresh, -4.0, 4.0),
             agc=bool(fresh.random() < 0.2),
@@ -107,7 +108,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
 
 
 def perform(mill: Mill, label: Label, length: int, seed: int, index: int) -> Done:
-    """A job of the given label whose simulated motion bears it out: chatter is seen, a stable cut repeats itself.
+    """A job of the given label whose motion bears it out: chatter is seen and lasts, a stable cut repeats itself.
 
     The nonlinear motion can stay periodic beyond the linear limit, and runout can disturb it below; such jobs are
     neither, and another one is drawn.
@@ -116,21 +117,24 @@ def perform(mill: Mill, label: Label, length: int, seed: int, index: int) -> Don
         rng = generator(seed, "job", index, attempt)
         job = Job.draw(rng, mill.tool, mill.rpm)
         job = job.with_depth(passes(rng, job, label, length / RATE_HZ))
-        motion = move(job, length=length, rate_hz=RATE_HZ, seed=seed + index)
-        late = motion.seen_s is None or job.onset_s is None or motion.seen_s > job.onset_s + 1.0
-        if label == "transition" or (label == "stable" and motion.seen_s is None) or (label == "chatter" and not late):
+        motion = move(job, length=length, rate_hz=RATE_HZ, seed=derived(seed, index))
+        if label == "transition" or (label == "stable" and motion.seen_s is None):
             return Done(job, motion)
+        if label == "chatter" and motion.seen_s is not None and motion.lasting > 0.8:
+            assert job.onset_s is not None
+            if motion.seen_s < job.onset_s + 1.0:
+                return Done(job, motion)
     raise AssertionError(f"no {label} job in {_TRIES} tries for {mill.tool}")
 
 
 def listen(mill: Mill, done: Done, length: int, seed: int, index: int) -> NDArray[np.int16]:
-    """The recording of a job: half of what chatter is louder than a usual cut is taken back by distance and gain."""
+    """The recording of a job: most of what chatter is louder than a usual cut is taken back by distance and gain."""
     name = f"{mill.name}/{index}"
     rng = generator(seed, "listen", index)
     dry = mill.pickup.modes.apply(done.motion.acceleration, RATE_HZ)
     cutting = done.job.cut.depth.at(np.arange(length) / RATE_HZ) > 0.0
     own, usual = float(np.std(dry[cutting])), usual_level(mill, seed)
-    work = Given(dry / np.sqrt(own * usual), RATE_HZ)
+    work = Given(dry / (own**_TAKEN_BACK * usual ** (1.0 - _TAKEN_BACK)), RATE_HZ)
     rotation = Rotation(done.job.cut.rpm, 0.002, seed, name)
     hall = 10.0 ** (-(mill.pickup.snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
     others = ((ambience(RATE_HZ, seed, name), hall, 0),)

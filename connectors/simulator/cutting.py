@@ -71,12 +71,17 @@ class Engagement(NamedTuple):
         """Up-milling with radial immersion `width`."""
         return cls(0.0, acos(1.0 - 2.0 * width))
 
-    def gate(self, phi: Float64) -> Float64:
-        """1 where a tooth at angle `phi` (rad, any revolution) cuts, else 0."""
+    def gate(self, phi: Float64, width: float) -> Float64:
+        """Share of the angles within `width` about `phi` (rad, any revolution) at which a tooth cuts, 0 to 1."""
         turned = np.mod(phi, 2.0 * pi)
-        return ((turned >= self.start) & (turned <= self.exit)).astype(np.float64)
+        covered = np.zeros_like(turned)
+        for shift in (0.0, -2.0 * pi):  # a cell about 0 reaches into the turn before
+            low = np.maximum(turned + shift - 0.5 * width, self.start)
+            covered += np.maximum(np.minimum(turned + shift + 0.5 * width, self.exit) - low, 0.0)
+        share: Float64 = covered / width
+        return share
 
 
-def directional(tool: Tool, engagement: Engagement, phi: Float64) -> Float64:
-    """Force in feed direction per depth and per feed-wise displacement of one tooth at `phi`, in N/m²."""
-    return engagement.gate(phi) * (tool.kt * np.cos(phi) + tool.kn * np.sin(phi)) * np.sin(phi)
+def directional(tool: Tool, engagement: Engagement, phi: Float64, width: float) -> Float64:
+    """Force in feed direction per depth and feed-wise displacement of a tooth within `width` about `phi`, in N/m²."""
+    return engagement.gate(phi, width) * (tool.kt * np.cos(phi) + tool.kn * np.sin(phi)) * np.sin(phi)

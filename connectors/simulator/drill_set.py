@@ -13,7 +13,7 @@ from connectors.simulator.drilling import Bit, Damage, Hole, drill, worn
 from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
 from connectors.simulator.microphone_model import Microphone, Pickup, machine_sound
 from connectors.simulator.rotation import Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Given
 
 RATE_HZ = 96_000
@@ -76,7 +76,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         bit = worn(press.bit, wear)
         hole = Hole.draw(rng, length_s, bit)
         damage = Damage.draw(rng, "fracture", hole) if label == "drill_break" else None
-        work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=seed + i) / press.bit.level
+        work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=derived(seed, i)) / press.bit.level
         name = f"{press.name}/{i}"
         hall = 10.0 ** (-(press.pickup.snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
         microphone = Microphone(

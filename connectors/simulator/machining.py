@@ -80,10 +80,12 @@ class Motion:
         acceleration: m/s², shape (n,), float64, with entry and chip transients.
         seen_s: first time at which the motion did not repeat from turn to turn for eight turns (ratio > 0.3) after
             the tool was fully in, or None.
+        lasting: share of the time in the cut after `seen_s` in which it did not.
     """
 
     acceleration: Float64
     seen_s: float | None
+    lasting: float
 
 
 def draw_tool(rng: np.random.Generator, like: Tool = BENCHMARK) -> Tool:
@@ -142,7 +144,10 @@ def move(job: Job, *, length: int, rate_hz: float, seed: int) -> Motion:
     steady = (job.cut.depth.at(times) > 0.0) & (times > settled)
     late = np.flatnonzero(steady & (ratio > _OPR))
     acceleration = acceleration + _transients(job, acceleration, rate_hz, generator(seed, "machining", "transients"))
-    return Motion(acceleration, float(times[late[0]]) if len(late) else None)
+    if not len(late):
+        return Motion(acceleration, None, 0.0)
+    after = steady & (times >= times[late[0]])
+    return Motion(acceleration, float(times[late[0]]), float(np.mean(ratio[after] > _OPR)))
 
 
 def _engagement(rng: np.random.Generator) -> Engagement:

@@ -120,7 +120,7 @@ class Milling:
         self.broken = False
         phi = 2.0 * pi * np.arange(self.revolution) / self.revolution
         self._sines = np.sin(phi)
-        gate = run.engagement.gate(phi)
+        gate = run.engagement.gate(phi, 2.0 * pi / self.revolution)
         self._forces = gate * (tool.kt * np.cos(phi) + tool.kn * np.sin(phi))
         self._runout = np.array(run.runout_m or (0.0,) * tool.teeth)
         if len(self._runout) != tool.teeth:

@@ -26,3 +26,8 @@ def uniform(rng: np.random.Generator, low: float, high: float) -> float:
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """One number between `low` and `high`, uniform in its logarithm."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def derived(seed: int, *path: str | int) -> int:
+    """A seed of its own for one named part, so that neighbouring seeds share nothing."""
+    return int(generator(seed, "derived", *path).integers(2**62))

@@ -10,7 +10,7 @@ import numpy as np
 from connectors.simulator.drilling import Bit, Damage, Fault, Hole, drill, worn
 from connectors.simulator.microphone_model import Pickup
 from connectors.simulator.rotation import Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.shop_parts import Fact, Truth
 from connectors.simulator.tracks import Cycles, Float64
 
@@ -105,5 +105,5 @@ class ShopDrill:
         if self._fault(cycle) is None:
             return np.zeros(length)
         bit, hole = self._hole(cycle)
-        damage, seed = self._damage(cycle), self._seed + 5000 + cycle
+        damage, seed = self._damage(cycle), derived(self._seed, NAME, cycle)
         return drill(bit, hole, damage, rate_hz=SOUND_HZ, length=length, seed=seed) / self.bit.level

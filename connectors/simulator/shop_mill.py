@@ -15,7 +15,7 @@ from connectors.simulator.milling import Depth
 from connectors.simulator.modes import Modes
 from connectors.simulator.noise import shaped, tilt
 from connectors.simulator.rotation import Harmonics, Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.shop_parts import Fact, Truth
 from connectors.simulator.tracks import Cycles, Float64, Mix, Recent, Track
 
@@ -99,7 +99,7 @@ class ShopMill:
 
     def _move(self, cycle: int) -> Motion:
         length = round((CYCLE_S + 0.5 * _TAIL_S) * SOUND_HZ)
-        return move(self._part(cycle), length=length, rate_hz=SOUND_HZ, seed=self._seed + 1000 + cycle)
+        return move(self._part(cycle), length=length, rate_hz=SOUND_HZ, seed=derived(self._seed, NAME, cycle))
 
     def _level(self) -> float:
         dry = self.pickup.modes.apply(self._motion(0).acceleration, SOUND_HZ)
@@ -125,8 +125,11 @@ class ShopMill:
 
 
 def _job(rng: np.random.Generator) -> Job:
-    """A job whose chatter is of the Hopf kind and whose limit is neither tiny nor deep."""
+    """A job whose chatter is of the Hopf kind and whose limit is neither tiny nor deep, and that does chatter."""
     while True:
         job = Job.draw(rng, draw_tool(rng, BENCHMARK), (6000.0, 16_000.0))
-        if 0.2e-3 < job.limit.depth_m < 2e-3:
+        if not 0.2e-3 < job.limit.depth_m < 2e-3:
+            continue
+        deep = job.with_depth(Depth((0.0, 0.1), (0.0, 1.35 * job.limit.depth_m)))
+        if move(deep, length=2 * SOUND_HZ, rate_hz=SOUND_HZ, seed=0).lasting > 0.8:
             return job

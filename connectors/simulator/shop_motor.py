@@ -9,7 +9,7 @@ import numpy as np
 
 from connectors.simulator.bearing import SKF_6205, BearingFault, Motor, growing, vibration
 from connectors.simulator.microphone_model import Pickup
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.shop_parts import Fact, Truth
 from connectors.simulator.tracks import Cycles, Float64
 
@@ -64,7 +64,7 @@ class ShopMotor:
             t0_s=cycle * CYCLE_S,
             length=round(CYCLE_S * rate_hz),
             rate_hz=rate_hz,
-            seed=self._seed + 9000 + cycle,
+            seed=derived(self._seed, NAME, cycle),
         )
 
     def _shake(self, cycle: int) -> Float64:

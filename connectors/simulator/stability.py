@@ -113,7 +113,7 @@ def lobes(tool: Tool, engagement: Engagement, lobe: int, frequencies_hz: Float64
         Spindle speeds in rpm and limiting depths in m, of the frequencies at which a positive depth exists.
     """
     phi: Float64 = 2.0 * pi * (np.arange(4096) + 0.5) / 4096
-    mean = tool.teeth * float(np.mean(directional(tool, engagement, phi)))
+    mean = tool.teeth * float(np.mean(directional(tool, engagement, phi, 2.0 * pi / 4096)))
     w: Float64 = 2.0 * pi * frequencies_hz
     dynamic: NDArray[np.complex128] = tool.omega**2 - w**2 + 2j * tool.zeta * tool.omega * w
     flexibility = 1.0 / (tool.mass_kg * dynamic)
@@ -133,9 +133,10 @@ def pocket_distance(tool: Tool, rpm: float) -> float:
 def _stepwise(tool: Tool, engagement: Engagement, steps: int) -> Float64:
     """Mean cutting coefficient of all teeth over each step, in N/m², shape (steps,)."""
     fine = (np.arange(steps * _QUADRATURE) + 0.5) / (steps * _QUADRATURE)
+    width = 2.0 * pi / (tool.teeth * steps * _QUADRATURE)
     total = np.zeros(steps * _QUADRATURE)
     for j in range(tool.teeth):
-        total += directional(tool, engagement, 2.0 * pi * (fine + j) / tool.teeth)
+        total += directional(tool, engagement, 2.0 * pi * (fine + j) / tool.teeth, width)
     mean: Float64 = total.reshape(steps, _QUADRATURE).mean(axis=1)
     return mean
 

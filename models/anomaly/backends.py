@@ -1,7 +1,8 @@
 """How far a vector lies from a bank of normal ones: five distances, all in standardised units.
 
 Every back-end compares one vector at a time against arrays of fixed shape with numpy's own loops (einsum, not BLAS),
-so that a score depends neither on batching nor on the number of threads.
+so that a score depends neither on batching nor on the number of threads. The Euclidean distances to the bank, which
+several of them and the explanation need, are computed once, by `Bank`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,29 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import StateError
 from pipeline.messages import Float32
 
-Arrays = Mapping[str, Float32]
 _TINY = np.float32(1e-12)
+
+
+class Bank:
+    """Normal vectors in standardised units, shape (n, d), float32."""
+
+    def __init__(self, vectors: Float32) -> None:
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        self._squares: Float32 = np.einsum("ij,ij->i", self.vectors, self.vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def distances(self, x: Float32) -> Float32:
+        """Euclidean distance of x (d,) to each of them, (n,)."""
+        square = np.einsum("i,i->", x, x)
+        product: Float32 = np.einsum("ij,j->i", self.vectors, x)
+        squared = self._squares + square - np.float32(2.0) * product
+        return np.sqrt(np.maximum(squared, np.float32(0.0)))
 
 
 class BackEnd(ABC):
@@ -29,16 +46,16 @@ class BackEnd(ABC):
     def __init__(self, **arrays: Float32) -> None:
         if set(arrays) != set(self.fields):
             raise StateError(f"back-end {self.name} needs the arrays {self.fields}, not {tuple(sorted(arrays))}")
-        self.arrays: Arrays = {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
+        self.arrays: Mapping[str, Float32] = {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
 
     @classmethod
     @abstractmethod
-    def fit(cls, bank: Float32) -> BackEnd:
-        """Learn from standardised normal vectors (n, d)."""
+    def fit(cls, bank: Bank, everything: Float32) -> BackEnd:
+        """Learn from the bank, or from all standardised normal vectors (n, d) that it was thinned from."""
 
     @abstractmethod
-    def score(self, x: Float32) -> float:
-        """Distance of one standardised vector (d,)."""
+    def score(self, x: Float32, apart: Float32) -> float:
+        """Distance of one standardised vector (d,), whose distances to the bank are `apart` (n,)."""
 
 
 class KnnCos(BackEnd):
@@ -48,14 +65,14 @@ class KnnCos(BackEnd):
     fields = ("unit",)
 
     @classmethod
-    def fit(cls, bank: Float32) -> KnnCos:
+    def fit(cls, bank: Bank, everything: Float32) -> KnnCos:  # noqa: ARG003
         """Keep the directions of the bank."""
-        return cls(unit=_unit(bank))
+        return cls(unit=_unit(bank.vectors))
 
-    def score(self, x: Float32) -> float:
+    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """Between 0 (same direction) and 2."""
         unit = self.arrays["unit"]
-        cos = np.einsum("ij,j->i", unit, _unit(x[None, :])[0])
+        cos: Float32 = np.einsum("ij,j->i", unit, _unit(x[None, :])[0])
         return _nearest_mean(np.float32(1.0) - cos, _k(len(unit)))
 
 
@@ -63,17 +80,16 @@ class KnnL2(BackEnd):
     """Mean Euclidean distance to the k nearest bank vectors; k as for `KnnCos`."""
 
     name = "knn_l2"
-    fields = ("bank",)
+    fields = ()
 
     @classmethod
-    def fit(cls, bank: Float32) -> KnnL2:
-        """Keep the bank."""
-        return cls(bank=bank)
+    def fit(cls, bank: Bank, everything: Float32) -> KnnL2:  # noqa: ARG003
+        """Nothing but the bank is needed."""
+        return cls()
 
-    def score(self, x: Float32) -> float:
+    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """In standardised units."""
-        bank = self.arrays["bank"]
-        return _nearest_mean(distances(bank, x), _k(len(bank)))
+        return _nearest_mean(apart, _k(len(apart)))
 
 
 class Maha(BackEnd):
@@ -88,19 +104,18 @@ class Maha(BackEnd):
     shrinkage: ClassVar[float] = 0.3
 
     @classmethod
-    def fit(cls, bank: Float32) -> Maha:
-        """Whitening matrix W with W·W' = S⁻¹ from the eigenvectors of S."""
-        x = bank.astype(np.float64)
+    def fit(cls, bank: Bank, everything: Float32) -> Maha:  # noqa: ARG003
+        """Whitening matrix W with W'·W = S⁻¹ from the eigenvectors of S."""
+        x = everything.astype(np.float64)
         mean = x.mean(axis=0)
         centred = x - mean
         cov = centred.T @ centred / max(len(x) - 1, 1)
         d = len(cov)
         shrunk = (1.0 - cls.shrinkage) * cov + cls.shrinkage * max(float(np.trace(cov)) / d, 1e-6) * np.eye(d)
         values, vectors = np.linalg.eigh(shrunk)
-        whiten = (vectors / np.sqrt(values)).T
-        return cls(mean=mean.astype(np.float32), whiten=whiten.astype(np.float32))
+        return cls(mean=mean.astype(np.float32), whiten=(vectors / np.sqrt(values)).T.astype(np.float32))
 
-    def score(self, x: Float32) -> float:
+    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """In standard deviations of the shrunk normal distribution."""
         y = np.einsum("ij,j->i", self.arrays["whiten"], x - self.arrays["mean"])
         return float(np.sqrt(np.einsum("i,i->", y, y)))
@@ -117,17 +132,20 @@ class PcaRes(BackEnd):
     kept: ClassVar[float] = 0.95
 
     @classmethod
-    def fit(cls, bank: Float32) -> PcaRes:
-        """Principal components by singular value decomposition."""
-        x = bank.astype(np.float64)
+    def fit(cls, bank: Bank, everything: Float32) -> PcaRes:  # noqa: ARG003
+        """Principal components from the eigenvectors of the covariance."""
+        x = everything.astype(np.float64)
         mean = x.mean(axis=0)
-        _, s, vt = np.linalg.svd(x - mean, full_matrices=False)
-        share = np.cumsum(s**2) / max(float(np.sum(s**2)), 1e-12)
+        centred = x - mean
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        variance = np.maximum(values[::-1], 0.0)
+        share = np.cumsum(variance) / max(float(variance.sum()), 1e-12)
         most = max(1, min(len(x) // 2, x.shape[1] - 1))
         count = min(int(np.searchsorted(share, cls.kept)) + 1, most)
-        return cls(mean=mean.astype(np.float32), components=vt[:count].astype(np.float32))
+        components = np.ascontiguousarray(vectors[:, ::-1].T[:count])
+        return cls(mean=mean.astype(np.float32), components=components.astype(np.float32))
 
-    def score(self, x: Float32) -> float:
+    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """In standardised units."""
         centred = x - self.arrays["mean"]
         components = self.arrays["components"]
@@ -143,34 +161,27 @@ class Ldn(BackEnd):
     """
 
     name = "ldn"
-    fields = ("bank", "density")
+    fields = ("density",)
     neighbours: ClassVar[int] = 4
 
     @classmethod
-    def fit(cls, bank: Float32) -> Ldn:
-        """Distances within the bank."""
+    def fit(cls, bank: Bank, everything: Float32) -> Ldn:  # noqa: ARG003
+        """Mean distance to the nearest others within the bank."""
         k = min(cls.neighbours, len(bank) - 1)
         density = np.ones(len(bank), np.float32)
-        for i, y in enumerate(bank):
-            d = distances(bank, y)
-            d[i] = np.inf
+        for i, y in enumerate(bank.vectors):
+            apart = bank.distances(y)
+            apart[i] = np.inf
             if k > 0:
-                density[i] = np.partition(d, k - 1)[:k].mean()
-        return cls(bank=bank, density=np.maximum(density, np.float32(1e-3)))
+                density[i] = np.partition(apart, k - 1)[:k].mean()
+        return cls(density=np.maximum(density, np.float32(1e-3)))
 
-    def score(self, x: Float32) -> float:
+    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """About 1 inside the bank."""
-        return float((distances(self.arrays["bank"], x) / self.arrays["density"]).min())
+        return float((apart / self.arrays["density"]).min())
 
 
 BACK_ENDS: Mapping[str, type[BackEnd]] = {b.name: b for b in (KnnCos, KnnL2, Maha, PcaRes, Ldn)}
-
-
-def distances(bank: Float32, x: Float32) -> Float32:
-    """Euclidean distance of x (d,) to every row of bank (n, d)."""
-    difference = bank - x
-    squared: Float32 = np.einsum("ij,ij->i", difference, difference)
-    return np.sqrt(squared)
 
 
 def _unit(x: Float32) -> Float32:
@@ -182,5 +193,5 @@ def _k(n: int) -> int:
     return 1 if n < 200 else 3
 
 
-def _nearest_mean(d: NDArray[np.float32], k: int) -> float:
+def _nearest_mean(d: Float32, k: int) -> float:
     return float(d.min()) if k == 1 else float(np.sort(np.partition(d, k - 1)[:k]).mean())

@@ -68,7 +68,8 @@ class Baseline:
         channels: of the sensor's own stream.
         unit: of the samples.
         front_end: hash of what turns samples into vectors; scores of another front-end mean nothing.
-        cells: operating state (empty for a machine with one) → detector → cell.
+        states: operating state (empty for a machine with one) → number of its cells; states with few starts share.
+        cells: by number, detector → cell.
         starts: groups that were learned from; validation leaves them out.
         hours: of normal running.
         provisional: learned from one start only: the next start may look abnormal.
@@ -83,7 +84,8 @@ class Baseline:
     channels: int
     unit: str
     front_end: str
-    cells: Mapping[str, Mapping[str, Cell]]
+    states: Mapping[str, int]
+    cells: tuple[Mapping[str, Cell], ...]
     starts: tuple[str, ...]
     hours: float
     provisional: bool
@@ -110,9 +112,8 @@ class Baseline:
 
         A baseline of a machine without states judges every state by its one cell.
         """
-        if set(self.cells) == {""}:
-            state = ""
-        return self.cells.get(state or "", {}).get(detector)
+        number = self.states.get("" if set(self.states) == {""} else state or "")
+        return None if number is None else self.cells[number].get(detector)
 
     def check(self, stream: Stream) -> None:
         """Refuse a sensor that this baseline was not made for.
@@ -135,10 +136,10 @@ class Baseline:
                 )
 
     def arrays(self) -> dict[str, Float32]:
-        """All arrays under the names ``cell number/detector/part``, cells numbered in the order of their states."""
+        """All arrays under the names ``cell number/detector/part``."""
         return {
             f"{number}/{detector}/{part}": array
-            for number, (_, cells) in enumerate(sorted(self.cells.items()))
+            for number, cells in enumerate(self.cells)
             for detector, cell in cells.items()
             for part, array in _parts(cell)
         }
@@ -159,10 +160,8 @@ class Baseline:
             "provisional": self.provisional,
             "notes": list(self.notes),
             "versions": dict(self.versions),
-            "states": [
-                {"state": state, "detectors": {name: _cell_document(cell) for name, cell in cells.items()}}
-                for state, cells in sorted(self.cells.items())
-            ],
+            "states": dict(self.states),
+            "cells": [{name: _cell_document(cell) for name, cell in cells.items()} for cells in self.cells],
         }
 
     def sentences(self) -> list[str]:
@@ -173,8 +172,9 @@ class Baseline:
         ]
         if self.provisional:
             lines.append("Provisional: one start only, so the next start may look abnormal; add another, better five.")
-        for state, cells in sorted(self.cells.items()):
-            where = f" in state {state}" if state else ""
+        for number, cells in enumerate(self.cells):
+            states = [state for state, cell in self.states.items() if cell == number and state]
+            where = f" in {', '.join(states)}" if states else ""
             lines += [
                 f"{name}{where}: {cell.windows} windows of {cell.starts} starts, threshold {cell.threshold:.2f}; "
                 f"{cell.false_alarms.count} alarms in {cell.false_alarms.hours:.2f} h of left-out normal running, "
@@ -187,7 +187,7 @@ class Baseline:
 def _parts(cell: Cell) -> Iterator[tuple[str, Float32]]:
     yield "median", cell.fusion.scale.median
     yield "spread", cell.fusion.scale.spread
-    yield "bank", cell.fusion.bank
+    yield "bank", cell.fusion.bank.vectors
     for member in cell.fusion.members:
         for name, array in member.back_end.arrays.items():
             yield f"{member.back_end.name}/{name}", array

@@ -20,11 +20,16 @@ from operators.persistence import Persistence
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Alarm, Float32, Score, Segment, Stream
 
-BACK_ENDS: Mapping[str, tuple[str, ...]] = {ANOMALY: ("knn_cos", "maha", "pca_res"), LEVEL: ("knn_l2", "maha")}
-"""Detector → back-ends whose minimum is taken; a level has no direction, so that cosines say nothing there."""
+BACK_ENDS: Mapping[str, tuple[str, ...]] = {ANOMALY: ("knn_l2", "maha", "pca_res"), LEVEL: ("knn_l2",)}
+"""Detector → back-ends whose minimum is taken, with `ldn` from three starts on.
+
+No cosines: standardised vectors lie around zero, where the direction of a normal one is noise. Levels of a machine
+with several operations come in clusters, so that nothing is assumed of their joint distribution.
+"""
 LDN_STARTS = 3
 FEWEST_WINDOWS = 5
 RECOMMENDED_STARTS = 5
+"""Fewer starts say little about the next one; a state that has fewer is judged by all states together."""
 _LIBRARIES = ("numpy", "scipy")
 
 Notice = Callable[[str], None]
@@ -139,19 +144,12 @@ class _Sensor:
             last_ns = window.t_end_ns
 
     def baseline(self) -> Baseline:
-        notes: list[str] = []
-        cells: dict[str, dict[str, Cell]] = {}
-        for state, by_detector in sorted(self.vectors.items()):
-            count = len(by_detector[LEVEL].x)
-            if count < FEWEST_WINDOWS:
-                notes.append(f"State {state!r} has {count} windows only and was left out; record at least a minute.")
-                continue
-            cells[state] = {detector: _learn(detector, v, self.extraction) for detector, v in by_detector.items()}
+        states, cells, notes = self._cells()
         where = f"{self.stream.machine}/{self.stream.sensor}"
         if not cells:
             raise BadInput(
                 "short",
-                f"{where}: no operating state has {FEWEST_WINDOWS} windows of about a second that are not silent; "
+                f"{where}: there are not {FEWEST_WINDOWS} windows of about a second that are not silent; "
                 "record normal running for minutes, better an hour",
             )
         if self.silent:
@@ -166,18 +164,50 @@ class _Sensor:
             channels=self.stream.channels,
             unit=self.stream.unit,
             front_end=self.extraction.hash,
-            cells=cells,
+            states=states,
+            cells=tuple(cells),
             starts=tuple(self.starts),
             hours=self.seconds / 3600.0,
-            provisional=any(cell.starts == 1 for by_name in cells.values() for cell in by_name.values()),
+            provisional=any(cell.starts == 1 for by_name in cells for cell in by_name.values()),
             notes=tuple(notes),
             versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
         )
 
+    def _cells(self) -> tuple[dict[str, int], list[dict[str, Cell]], list[str]]:
+        """A cell for each state that has enough starts to be judged alone, one of all states for the others."""
+        states: dict[str, int] = {}
+        cells: list[dict[str, Cell]] = []
+        sharing = [s for s, v in self.vectors.items() if len(set(v[LEVEL].start)) < RECOMMENDED_STARTS]
+        for state, by_detector in self.vectors.items():
+            if state not in sharing:
+                states[state] = len(cells)
+                cells.append({d: _learn(d, v, self.extraction) for d, v in by_detector.items()})
+        notes: list[str] = []
+        if sharing:
+            pooled = {d: _pooled([v[d] for v in self.vectors.values()]) for d in self.extraction.dimensions}
+            if len(pooled[LEVEL].x) < FEWEST_WINDOWS:
+                notes.append(f"Too little was recorded of {', '.join(sharing)}; record at least a minute.")
+                return states, cells, notes
+            states |= dict.fromkeys(sharing, len(cells))
+            cells.append({d: _learn(d, v, self.extraction) for d, v in pooled.items()})
+        if sharing and len(self.vectors) > 1:
+            notes.append(
+                f"States with fewer than {RECOMMENDED_STARTS} starts are judged by all states together: "
+                f"{', '.join(sharing)}."
+            )
+        return states, cells, notes
+
+
+def _pooled(parts: Sequence[_Vectors]) -> _Vectors:
+    """All states together, in the order of their recordings."""
+    whole = _Vectors(*([item for part in parts for item in getattr(part, name)] for name in _Vectors.__slots__))
+    order = sorted(range(len(whole.x)), key=lambda i: (whole.recording[i], whole.t_ns[i]))
+    return _Vectors(*([getattr(whole, name)[i] for i in order] for name in _Vectors.__slots__))
+
 
 def _learn(detector: str, vectors: _Vectors, extraction: Extraction) -> Cell:
     starts = len(set(vectors.start))
-    names = BACK_ENDS[detector] + (("ldn",) if starts >= LDN_STARTS and detector == ANOMALY else ())
+    names = BACK_ENDS[detector] + (("ldn",) if starts >= LDN_STARTS else ())
     fusion, scores = fit(np.stack(vectors.x), vectors.start, names, extraction.floor(detector))
     recordings = list(_by_recording(vectors, scores))
     maxima = [block_maxima(r.scores, r.t_ns) for r in recordings]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from models.anomaly.backends import distances
 from models.anomaly.fusion import Fused, Fusion
 from models.anomaly.vectors import Dimension
 from pipeline.messages import Float32
@@ -30,15 +29,14 @@ def reasons(x: Float32, fusion: Fusion, fused: Fused, dimensions: Sequence[Dimen
         against the nearest normal window), ``distance`` to it in standardised units, and ``text``.
     """
     standard = fusion.scale(x)
-    apart = distances(fusion.bank, standard)
-    nearest = int(np.argmin(apart))
-    sigma = standard - fusion.bank[nearest]
-    db = x - fusion.scale.undo(fusion.bank[nearest])
+    nearest = int(np.argmin(fused.apart))
+    normal = fusion.bank.vectors[nearest]
+    sigma, db = standard - normal, x - fusion.scale.undo(normal)
     bands = [_band(run, sigma, db, dimensions) for run in _runs(sigma, dimensions)]
     text = ", ".join(_words(band) for band in bands)
     return {
         "bands": bands,
-        "distance": float(apart[nearest]),
+        "distance": float(fused.apart[nearest]),
         "text": f"{text} against the nearest normal ({fused.decided_by})",
     }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.anomaly.backends import BACK_ENDS, BackEnd
+from models.anomaly.backends import BACK_ENDS, BackEnd, Bank
 from models.anomaly.scale import Scale, fit_scale
 from pipeline.messages import Float32
 
@@ -30,18 +30,19 @@ class Member:
     mean: float
     std: float
 
-    def z(self, x: Float32) -> float:
-        """Calibrated score of a standardised vector."""
-        return (self.back_end.score(x) - self.mean) / self.std
+    def z(self, x: Float32, apart: Float32) -> float:
+        """Calibrated score of a standardised vector and its distances to the bank."""
+        return (self.back_end.score(x, apart) - self.mean) / self.std
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fused:
-    """A fused score, the z of every back-end, and which of them decided."""
+    """A fused score, the z of every back-end, which of them decided, and how far each bank vector is (n,)."""
 
     value: float
     z: dict[str, float]
     decided_by: str
+    apart: Float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,15 +50,16 @@ class Fusion:
     """The scale and the calibrated back-ends of one view in one operating state."""
 
     scale: Scale
-    bank: Float32
+    bank: Bank
     members: tuple[Member, ...]
 
     def score(self, x: Float32) -> Fused:
         """Fused score of one vector (d,) in its own unit."""
         standard = self.scale(x)
-        z = {m.back_end.name: m.z(standard) for m in self.members}
+        apart = self.bank.distances(standard)
+        z = {m.back_end.name: m.z(standard, apart) for m in self.members}
         decided_by = min(z, key=lambda name: z[name])
-        return Fused(z[decided_by], z, decided_by)
+        return Fused(z[decided_by], z, decided_by, apart)
 
 
 def fit(x: Float32, starts: Sequence[str], names: Sequence[str], floor: Float32) -> tuple[Fusion, NDArray[np.float64]]:
@@ -75,14 +77,16 @@ def fit(x: Float32, starts: Sequence[str], names: Sequence[str], floor: Float32)
     raw = {name: np.empty(len(x)) for name in names}
     for train, test in folds(starts):
         assert not {starts[i] for i in train} & {starts[i] for i in test} or len(set(starts)) == 1
-        scale, back_ends = _learn(x[train], [starts[i] for i in train], names, floor)
-        held = scale(x[test])
-        for name, back_end in back_ends.items():
-            raw[name][test] = [back_end.score(v) for v in held]
-    scale, back_ends = _learn(x, starts, names, floor)
+        scale, bank, back_ends = _learn(x[train], [starts[i] for i in train], names, floor)
+        for i in test:
+            held = scale(x[i])
+            apart = bank.distances(held)
+            for name, back_end in back_ends.items():
+                raw[name][i] = back_end.score(held, apart)
+    scale, bank, back_ends = _learn(x, starts, names, floor)
     members = tuple(Member(back_ends[n], float(raw[n].mean()), max(float(raw[n].std()), 1e-9)) for n in names)
     fused = np.min([(raw[m.back_end.name] - m.mean) / m.std for m in members], axis=0)
-    return Fusion(scale, scale(x[keep(starts)]), members), fused
+    return Fusion(scale, bank, members), fused
 
 
 def folds(starts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -120,9 +124,8 @@ def keep(starts: Sequence[str]) -> NDArray[np.intp]:
 
 def _learn(
     x: Float32, starts: Sequence[str], names: Sequence[str], floor: Float32
-) -> tuple[Scale, dict[str, BackEnd]]:
+) -> tuple[Scale, Bank, dict[str, BackEnd]]:
     scale = fit_scale(x, floor)
     standard = scale(x)
-    bank = standard[keep(starts)]
-    whole = {"maha", "pca_res"}  # these summarise: nothing is gained by thinning the data first
-    return scale, {name: BACK_ENDS[name].fit(standard if name in whole else bank) for name in names}
+    bank = Bank(standard[keep(starts)])
+    return scale, bank, {name: BACK_ENDS[name].fit(bank, standard) for name in names}

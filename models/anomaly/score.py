@@ -78,7 +78,14 @@ class AnomalyScore(Windowed):
         return fused.value, why
 
     def _message(
-        self, window: Window, detector: str, value: float, threshold: float, why: dict[str, Any], *, complete: bool = True
+        self,
+        window: Window,
+        detector: str,
+        value: float,
+        threshold: float,
+        why: dict[str, Any],
+        *,
+        complete: bool = True,
     ) -> Score:
         stream = window.stream
         return Score(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from models.anomaly.backends import BACK_ENDS
+from models.anomaly.backends import BACK_ENDS, Bank
 from models.anomaly.baseline import SCHEMA, Baseline, Cell, FalseAlarms
 from models.anomaly.fusion import Fusion, Member
 from models.anomaly.scale import Scale
@@ -123,13 +123,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _baseline(document: Mapping[str, Any], arrays: Mapping[str, Float32]) -> Baseline:
-    cells = {
-        entry["state"]: {
+    cells = tuple(
+        {
             name: _cell(cell, {k.split("/", 2)[2]: v for k, v in arrays.items() if k.startswith(f"{i}/{name}/")})
-            for name, cell in entry["detectors"].items()
+            for name, cell in detectors.items()
         }
-        for i, entry in enumerate(document["states"])
-    }
+        for i, detectors in enumerate(document["cells"])
+    )
     return Baseline(
         machine=document["machine"],
         sensor=document["sensor"],
@@ -138,6 +138,7 @@ def _baseline(document: Mapping[str, Any], arrays: Mapping[str, Float32]) -> Bas
         channels=document["channels"],
         unit=document["unit"],
         front_end=document["front_end"],
+        states=document["states"],
         cells=cells,
         starts=tuple(document["starts"]),
         hours=document["hours"],
@@ -160,7 +161,7 @@ def _cell(document: Mapping[str, Any], parts: Mapping[str, Float32]) -> Cell:
     )
     rates = document["false_alarms"]
     return Cell(
-        fusion=Fusion(Scale(parts["median"], parts["spread"]), parts["bank"], members),
+        fusion=Fusion(Scale(parts["median"], parts["spread"]), Bank(parts["bank"]), members),
         threshold=document["threshold"],
         recording_threshold=document["recording_threshold"],
         minute_mean=document["minute_mean"],

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import click
-from rich.progress import Progress
 
 from models.anomaly.store import load_all, save_all
+from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import ConfigError
 from pipeline.manifest import NORMAL_LABELS, read_manifest
@@ -45,7 +45,7 @@ def commission(
         return _live(config_file, machine, minutes, out)
     if manifest is None or out is None:
         raise click.UsageError("name --manifest M.csv and --out DIR, or --live")
-    with Progress(transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("commissioning", total=None)
 
         def progress(done: int, total: int, name: str) -> None:
@@ -67,7 +67,7 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
     chosen = [m for m in settings.machines if machine in {None, m.name}]
     if not chosen:
         raise ConfigError(f"{config_file}: no machine '{machine}'")
-    with Progress(transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("listening", total=minutes * 60)
         end = time.monotonic() + minutes * 60
         while (left := end - time.monotonic()) > 0:
@@ -87,7 +87,7 @@ def validate(manifest: Path, baseline: Path, normal: frozenset[str], out: Path) 
     """Score the test recordings of a manifest and write figures with confidence intervals."""
     from pipeline.validation import validate_baselines
 
-    with Progress(transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("scoring", total=None)
 
         def progress(done: int, total: int, name: str) -> None:

@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 import config as configuration
 from pipeline import app
+from pipeline.cli.progress import progress_bar
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
@@ -89,9 +90,8 @@ def play(
             plan = app.plan(configuration.load(config_file))
         store = Store(state)
         player = Replay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
-        columns = (TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:,} messages"), TimeElapsedColumn())
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task("", total=None)
+        with progress_bar(TextColumn("{task.completed:,} messages")) as bar:
+            task = bar.add_task("replaying", total=None)
 
             def step(_logged: Logged) -> None:
                 if player.messages % 500 == 0:

@@ -140,7 +140,7 @@ def test_the_compiled_loops_are_the_written_ones() -> None:
         state, surface = np.array([1e-5, 0.0]), np.zeros(grid)
         x, a = np.zeros(500), np.zeros(500)
         noise = np.random.default_rng(1).normal(0, 0.1, 500)
-        forces = HALF.gate(phi) * (6e8 * np.cos(phi) + 2e8 * np.sin(phi))
+        forces = HALF.gate(phi, 2 * np.pi / grid) * (6e8 * np.cos(phi) + 2e8 * np.sin(phi))
         constants = np.array([25.0, 127.0, 3.3e7, 1.3e-5])
         function(
             state, surface, np.sin(phi), forces, np.array(RUNOUT), 7, np.full(500, 2e-3), noise, 1e-4, 0.0, False,

@@ -91,3 +91,13 @@ def test_pockets() -> None:
     assert pocket_distance(BENCHMARK, 13_830.0) < 1e-6
     assert pocket_distance(BENCHMARK, 9_220.0) < 1e-6
     assert pocket_distance(BENCHMARK, 11_000.0) > 0.1
+
+
+def test_engagement_is_cut_off_within_a_step() -> None:
+    width = 2 * np.pi / 37
+    phi = width * np.arange(37)
+    for engagement in (SLOT, HALF_DOWN, HALF_UP, LOW_DOWN):
+        assert np.sum(engagement.gate(phi, width)) * width == pytest.approx(
+            engagement.exit - engagement.start, rel=1e-12
+        )
+        np.testing.assert_allclose(engagement.gate(phi + 4 * np.pi, width), engagement.gate(phi, width), atol=1e-12)

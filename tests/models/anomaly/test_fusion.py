@@ -35,7 +35,7 @@ def test_one_back_end_alone_ranks_as_it_would_unfused():
     fusion, _ = fit(x, starts, ("maha",), FLOOR)
     plain = fusion.members[0].back_end
     fused = [fusion.score(p).value for p in probe]
-    alone = [plain.score(fusion.scale(p)) for p in probe]
+    alone = [plain.score(fusion.scale(p), probe[:0]) for p in probe]
     assert np.argsort(fused).tolist() == np.argsort(alone).tolist()
 
 

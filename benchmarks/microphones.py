@@ -1,0 +1,198 @@
+"""Many microphones through the whole embedded path, in real time, on this machine.
+
+A generator (its cost reported apart) publishes 100 ms chunks of distinct signals; shards decode, put in sequence, take
+log-Mel images and levels, score against a commissioned baseline each, and make the results durable. Counted: loss by
+sample index, the age of each score when it is durable, memory and its growth, processor time by process.
+
+    python -m benchmarks.microphones --sensors 500 --seconds 60 [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from config.schema import Machine
+from connectors.base import Resume
+from models.anomaly.baseline import Baseline
+from models.anomaly.commission import Normal, commission
+from pipeline.clock import HostClock
+from pipeline.embedded import Embedded
+from pipeline.messages import NS, Anchor, Chunk, Rate, Segment, Stream
+from pipeline.shard import AGE_BUCKETS, AGE_STEP_NS, Shard
+from pipeline.stages import LaneSettings
+from pipeline.state import Store
+
+RATE = 48_000
+CHUNK = 4_800
+LOOP_S = 2
+
+
+class Microphones:
+    """A rack of microphones: one source, a stream per machine, int16, a signal of its own each."""
+
+    rereadable = True
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(0)
+        noise = rng.standard_normal(LOOP_S * RATE * 2).astype(np.float32) * 600
+        t = np.arange(LOOP_S * RATE) / RATE
+        self._streams = [
+            Stream(f"m{i:03d}", "mic", 0, "acoustic", Rate(RATE), 1, "<i2", "FS", 1 / 32768) for i in range(count)
+        ]
+        self._loops = []
+        for i in range(count):
+            start = (i * 7919) % (LOOP_S * RATE)
+            x = noise[start : start + LOOP_S * RATE] + 900 * np.sin(2 * np.pi * (200 + 3 * i) * t).astype(np.float32)
+            self._loops.append(np.ascontiguousarray(x.astype("<i2")[:, None]))
+        self._anchor = Anchor(0, 0)
+        self._next = [0] * count
+        self._phase = [i * CHUNK // count for i in range(count)]  # real microphones do not start at the same sample
+        self.stopped = False
+        self.cpu_s = 0.0
+
+    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+        """All begin now."""
+        self._anchor = Anchor(0, now_ns)
+        return self._streams
+
+    def poll(self, now_ns: int) -> list[Chunk]:
+        """Every chunk whose last sample has been taken by now."""
+        began = time.thread_time()
+        due: list[Chunk] = []
+        taken = (now_ns - self._anchor.t_ns) * RATE // NS
+        for i, stream in enumerate(self._streams):
+            while not self.stopped and self._next[i] + CHUNK + self._phase[i] <= taken:
+                n0 = self._next[i]
+                at = n0 % (LOOP_S * RATE)
+                due.append(Chunk(stream, self._anchor, n0, n0 // CHUNK, self._loops[i][at : at + CHUNK]))
+                self._next[i] = n0 + CHUNK
+        self.cpu_s += time.thread_time() - began
+        return due
+
+    def wake_ns(self, now_ns: int) -> int:
+        """Every 5 ms."""
+        return now_ns + 5_000_000
+
+    @property
+    def exhausted(self) -> bool:
+        """When told."""
+        return self.stopped
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class _Part:
+    def __init__(self, stream: Stream, x: np.ndarray) -> None:
+        self.stream, self._x = stream, x
+
+    def segments(self) -> list[Segment]:
+        return [Segment(self.stream, Anchor(0, 0), 0, self._x)]
+
+
+def normal_of(rack: Microphones) -> Baseline:
+    """A baseline of five minutes of normal running in three starts."""
+    stream, loop = rack._streams[0], rack._loops[0]
+    x = np.tile(loop, (50, 1)).astype(np.float32) / 32768
+    rng = np.random.default_rng(1)
+    starts = [x + rng.standard_normal(x.shape).astype(np.float32) * 0.01 for _ in range(3)]
+    return commission([Normal(str(i), str(i), "", (_Part(stream, s),)) for i, s in enumerate(starts)])[0]
+
+
+def run(sensors: int, seconds: float, shards: int) -> dict[str, Any]:
+    """One measurement."""
+    rack = Microphones(sensors)
+    base = normal_of(rack)
+    lanes = []
+    for stream in rack._streams:
+        sensor = {"name": "mic", "modality": "acoustic", "rate_hz": RATE, "unit": "FS"}
+        own = copy.deepcopy(base)  # arrays of its own: microphones share no cache lines
+        machine = Machine.model_validate({"name": stream.machine, "sensor": [sensor]})
+        lanes.append(LaneSettings(machine, {"mic": own.settings}, {own.settings: own}))
+    clock = HostClock()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.sqlite"
+        store = Store(path)
+        engine = Embedded(
+            lanes, [rack], store, clock, lambda name, mine: Shard(name, mine, Store(path), clock), 64_000_000, shards
+        )
+        pids = {f"shard-{i}": pid for i, pid in enumerate(engine.pids)} | {"parent": psutil.Process().pid}
+        processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        memory: list[tuple[float, int]] = []
+        began, cpu = time.monotonic(), {}
+
+        def second() -> None:
+            memory.append((time.monotonic() - began, sum(p.memory_full_info().pss for p in processes.values())))
+            for name, p in processes.items():
+                cpu[name] = p.cpu_times().user + p.cpu_times().system
+            if time.monotonic() - began >= seconds:
+                rack.stopped = True
+
+        engine.run(seconds + 30, second)
+        wall = time.monotonic() - began
+        metrics = store.metrics()
+        return _figures(rack, metrics, memory, cpu, wall, sensors, store)
+
+
+def _figures(
+    rack: Microphones, metrics: Mapping[str, Any], memory: list[tuple[float, int]], cpu: Mapping[str, float],
+    wall: float, sensors: int, store: Store,
+) -> dict[str, Any]:  # fmt: skip
+    ages = np.zeros(AGE_BUCKETS + 1, np.int64)
+    lost = late = 0
+    for body in metrics.values():
+        ages += np.array(body.get("score_ages", [0] * (AGE_BUCKETS + 1)))
+        for lane in body.get("machines", {}).values():
+            late += sum(v for k, v in lane["counts"].items() if k.startswith(("late", "dead")))
+    positions = store.positions()
+    for i, stream in enumerate(rack._streams):
+        p = positions.get((stream.machine, "mic"))
+        lost += rack._next[i] - p.n > RATE * 2 if p else 1
+    share = np.cumsum(ages) / max(1, ages.sum())
+    settled = [m for m in memory if m[0] > 15]
+    growth = np.polyfit([t / 60 for t, _ in settled], [b / 1e6 for _, b in settled], 1)[0] if len(settled) > 5 else None
+    expected = 2 * 2 * sensors * wall
+    return {
+        "sensors": sensors,
+        "wall_s": round(wall, 1),
+        "scores": int(ages.sum()),
+        "scores_expected_about": round(expected),
+        "streams_behind": int(lost),
+        "late_or_dead": int(late),
+        "age_ms_p50": float(np.searchsorted(share, 0.5) + 1) * AGE_STEP_NS / 1e6,
+        "age_ms_p99": float(np.searchsorted(share, 0.99) + 1) * AGE_STEP_NS / 1e6,
+        "memory_mb": round(max(b for _, b in memory) / 1e6),
+        "memory_growth_mb_per_min": None if growth is None else round(float(growth), 2),
+        "cores_used": {name: round(s / wall, 3) for name, s in cpu.items()},
+        "generator_cores": round(rack.cpu_s / wall, 3),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sensors", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    figures = run(args.sensors, args.seconds, args.shards)
+    if args.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:<28}{value}")
+
+
+if __name__ == "__main__":
+    main()

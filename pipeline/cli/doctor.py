@@ -1,0 +1,137 @@
+"""`stethos doctor`: what this machine can do, and what stands in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+import config as configuration
+from pipeline import app
+from pipeline.errors import StethosError
+from pipeline.fingerprint import platform_fingerprint
+
+LEAST_FREE_BYTES = 1_000_000_000
+_EXTRAS = {
+    "influxdb": "influxdb_client", "kafka": "faust", "microphone": "pyaudio", "models": "onnxruntime",
+    "simulate": "numba",
+}  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """One check: `state` is ok, note or bad."""
+
+    name: str
+    state: str
+    text: str
+
+
+@click.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Check this configuration too.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(config_file: Path | None, as_json: bool) -> int:
+    """Check this machine, the optional parts, and a configuration. Exit code 1 if something stands in the way."""
+    findings = [*_machine(), *_extras(), *_devices()]
+    if config_file is not None:
+        findings += _configuration(config_file)
+    if as_json:
+        click.echo(json.dumps([f._asdict() for f in findings], indent=2))
+    else:
+        signs = {"ok": "ok  ", "note": "note", "bad": "BAD "}
+        for f in findings:
+            click.echo(f"{signs[f.state]}  {f.name:<22}{f.text}")
+    return 1 if any(f.state == "bad" for f in findings) else 0
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "bad", version)
+    platform = platform_fingerprint()
+    yield Finding("platform", "ok", ", ".join(f"{k} {v}" for k, v in platform.items() if isinstance(v, str))[:200])
+    yield Finding("cores", "ok", str(os.cpu_count()))
+    free = shutil.disk_usage(".").free
+    yield Finding("free disk", "ok" if free > LEAST_FREE_BYTES else "bad", f"{free / 1e9:.1f} GB here")
+    year = time.gmtime().tm_year
+    yield Finding("clock", "ok" if year >= 2025 else "bad", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, module in _EXTRAS.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            yield Finding(f"extra {extra}", "note", f"not installed ({error}): pip install 'stethos[{extra}]'")
+        else:
+            yield Finding(f"extra {extra}", "ok", "installed")
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        from connectors.portaudio import devices
+
+        with _quiet_libraries():
+            found = devices()
+    except (ImportError, StethosError, OSError):
+        return
+    for device in found:
+        yield Finding("sound device", "ok", str(device))
+    if not found:
+        yield Finding("sound device", "note", "none found")
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep what ALSA and JACK write on stderr while they look for devices off the terminal."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _configuration(path: Path) -> Iterator[Finding]:
+    try:
+        settings = configuration.load(path)
+        plan = app.plan(settings)
+    except StethosError as error:
+        yield Finding("configuration", "bad", str(error))
+        return
+    yield Finding("configuration", "ok", f"{len(settings.machines)} machines, {plan.sensors} sensors")
+    checks: list[tuple[str, Callable[[], None]]] = [
+        ("state folder", lambda: _writable(settings.engine.state_dir)),
+        ("recording folder", lambda: _writable(settings.recording.folder)),
+        ("status port", lambda: _free_port(settings.status.host, settings.status.port)),
+    ]
+    for name, check in checks:
+        try:
+            check()
+        except OSError as error:
+            yield Finding(name, "bad", str(error))
+        else:
+            yield Finding(name, "ok", "usable")
+
+
+def _writable(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".stethos-doctor"
+    probe.write_bytes(b"x")
+    probe.unlink()
+
+
+def _free_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))

@@ -1,0 +1,45 @@
+"""`stethos simulate chatter|drill|bearing|shop`: seeded machines with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.progress import progress_bar
+
+_SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+_MINUTES = click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True, help="In all."
+)
+_OUT = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for files and truth.")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["chatter", "drill", "bearing", "shop"]))
+@_SEED
+@_MINUTES
+@_OUT
+@click.option("--normal-s", default=60.0, show_default=True, help="Shop only: seconds before the first event.")
+def simulate(kind: str, seed: int, minutes: float, out: Path, normal_s: float) -> int:
+    """Simulate machines: labelled recordings with a manifest, or (shop) one MCAP with its configuration inside."""
+    with progress_bar() as bar:
+        task = bar.add_task(f"simulating {kind}", total=None)
+        if kind == "shop":
+            from pipeline.shop import record_shop
+
+            bar.update(task, total=minutes * 60)
+            recording, truth = record_shop(
+                seed, minutes, normal_s, out, lambda seconds: bar.update(task, completed=seconds)
+            )
+            made = [recording, truth]
+        else:
+            from connectors.simulator.files import simulate as write_set
+
+            def progress(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            made = [write_set(kind, seed, minutes, out, progress)]  # type: ignore[arg-type]
+    for path in made:
+        click.echo(str(path))
+    return 0

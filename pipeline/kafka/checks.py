@@ -1,0 +1,66 @@
+"""What must be true of the libraries and the brokers before a worker starts; each check says how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import ConfigError
+from pipeline.kafka.client import Client
+from pipeline.kafka.topics import wanted
+
+
+def libraries() -> None:
+    """Refuse builds that lose messages or stall.
+
+    Raises:
+        ConfigError: Faust without its compiled iterator acknowledges what it skipped after a rebalance; a checksum in
+            pure Python reads 9 MB/s.
+    """
+    import aiokafka.record.util as checksum
+    import faust.streams
+
+    if getattr(faust.streams, "_CStreamIterator", None) is None:
+        raise ConfigError(
+            "faust runs without its compiled stream iterator and would lose messages at a rebalance: "
+            "install the binary wheel of faust-streaming, and do not set NO_CYTHON"
+        )
+    if checksum.calc_crc32c is checksum.calc_crc32c_py:
+        raise ConfigError(
+            "aiokafka runs without its compiled checksum: install its binary wheel, and do not set AIOKAFKA_NO_EXTENSIONS"
+        )
+
+
+def assignor(app: Any) -> None:
+    """Refuse an assignment that could put one machine's sensors on different workers.
+
+    Raises:
+        ConfigError: Faust's co-partitioning assignor is not in use.
+    """
+    used = app.consumer._thread._assignor
+    if used is not app.assignor:
+        raise ConfigError(
+            f"faust uses {type(used).__name__}, which scatters a machine's topics: keep table_standby_replicas at 1"
+        )
+
+
+def topics(client: Client, found: Mapping[str, int]) -> None:
+    """Compare the partitions that the brokers have with those that are wanted.
+
+    Args:
+        client: names and wishes.
+        found: partitions by topic on the brokers.
+
+    Raises:
+        ConfigError: a topic is missing or has another number of partitions.
+    """
+    wrong = [
+        f"{row.name}: {found[row.name]} partitions, not {row.partitions}" if row.name in found else f"{row.name}: missing"
+        for row in wanted(client.kafka)
+        if found.get(row.name) != row.partitions
+    ]
+    if wrong:
+        raise ConfigError(
+            "the topics on Kafka are not as configured; `stethos topics create` makes missing ones, and partitions "
+            "cannot be changed later (use another kafka.prefix): " + "; ".join(wrong)
+        )

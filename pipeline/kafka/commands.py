@@ -1,0 +1,56 @@
+"""Commands become decisions: checked, durable and known to be ours to make, before they take hold."""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline import codec
+from pipeline.errors import StethosError
+from pipeline.kafka.client import Client
+from pipeline.kafka.intake import Wish
+from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.ownership import Found, Ownership
+from pipeline.kafka.part import Part
+from pipeline.kafka.records import OWNER, Claim, Out, command_headers, command_value
+from pipeline.kafka.topics import COMMAND, DECISION
+from pipeline.messages import DeadLetter, Decision, Result
+
+log = logging.getLogger(__name__)
+
+
+class Commands:
+    """Obeys commands for the lanes of a worker.
+
+    Args:
+        client: names of topics.
+        outbox: to write decisions with.
+        ownership: tells whether a decision of ours counts.
+    """
+
+    def __init__(self, client: Client, outbox: Outbox, ownership: Ownership) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._ownership = ownership
+
+    async def obey(self, part: Part, wish: Wish, claim: Claim, found: Found) -> list[Result]:
+        """Turn a command into a decision, once; returns what follows."""
+        lane = part.lanes[wish.machine]
+        ident = f"{wish.machine}|{wish.kind}|{wish.ident}"
+        if any(known.id == ident for known in found.decisions):
+            return []
+        try:
+            body = lane.settings.verify(wish.kind, wish.body)
+        except (StethosError, KeyError, TypeError) as error:
+            headers = command_headers(wish.machine, wish.ident)
+            value = command_value(wish.kind, wish.body)
+            return [DeadLetter(COMMAND, wish.machine, "command", str(error), tuple(headers), value)]
+        decision = Decision(wish.machine, ident, lane.event_ns, wish.kind, body)
+        headers, value = codec.encode(decision)
+        key, topic = codec.key_of(decision), self._client.topic(DECISION)
+        await self._outbox.write(
+            [Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])]
+        )
+        if not await self._ownership.holds(claim, found):
+            log.warning("partition %d has another owner, its decision is void", part.number)
+            return []
+        return lane.process(decision)

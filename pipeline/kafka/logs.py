@@ -1,0 +1,85 @@
+"""Reads partitions of `decision` and `state` from a place to their present end, beside the group's consumer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from pipeline.kafka.client import Client
+
+
+class LogReader:
+    """Reads without belonging to the group. Not for several tasks at once.
+
+    Args:
+        client: how to reach the brokers.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._client.settings(), group_id=self._client.kafka.group, enable_auto_commit=False,
+                auto_offset_reset="earliest", fetch_max_wait_ms=50, max_partition_fetch_bytes=4_000_000,
+                isolation_level="read_uncommitted",
+            )  # fmt: skip
+            try:
+                await consumer.start()
+            except BaseException:
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def committed(self, topics: Sequence[str], partition: int) -> dict[str, int]:
+        """Where the group goes on in one partition of several topics; topics without a committed offset are left out."""
+        consumer = await self._started()
+        found = {}
+        for topic in topics:
+            offset = await consumer.committed(TopicPartition(topic, partition))
+            if offset is not None:
+                found[topic] = int(offset)
+        return found
+
+    async def beginning(self, topic: str, partition: int) -> int:
+        """The oldest offset that is still there."""
+        consumer = await self._started()
+        tp = TopicPartition(topic, partition)
+        return int((await consumer.beginning_offsets([tp]))[tp])
+
+    async def read(self, topic: str, start: Mapping[int, int]) -> AsyncIterator[Any]:
+        """Records of a topic's partitions, each from its start to what is its end now; each partition in order."""
+        consumer = await self._started()
+        tps = {TopicPartition(topic, number): offset for number, offset in start.items()}
+        ends = await consumer.end_offsets(list(tps))
+        begins = await consumer.beginning_offsets(list(tps))
+        at = {tp: max(offset, begins[tp]) for tp, offset in tps.items()}
+        at = {tp: offset for tp, offset in at.items() if offset < ends[tp]}
+        if not at:
+            return
+        consumer.assign(list(at))
+        for tp, offset in at.items():
+            consumer.seek(tp, offset)
+        while at:
+            batch = await consumer.getmany(*at, timeout_ms=500)
+            for records in batch.values():
+                for record in records:
+                    yield record
+            for tp in list(at):
+                if await consumer.position(tp) >= ends[tp]:
+                    del at[tp]
+
+    async def close(self) -> None:
+        """Let the brokers go."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(KafkaError, OSError):
+                await consumer.stop()

@@ -1,0 +1,146 @@
+"""What a worker writes: an idempotent producer that does not give up, and the results that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from pipeline import codec
+from pipeline.errors import BadInput
+from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
+from pipeline.kafka.part import Part
+from pipeline.kafka.records import OWNER, Out
+from pipeline.messages import Alarm, Result
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class Waiting(NamedTuple):
+    """A result with the partition that it came from."""
+
+    part: Part
+    result: Result
+
+
+class Outbox:
+    """Sends records and waits until all in-sync copies have them; sends again until they do.
+
+    Args:
+        client: how to reach the brokers.
+        stopping: whether the worker gives up waiting for brokers.
+    """
+
+    def __init__(self, client: Client, stopping: Callable[[], bool]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.urgent = False
+        self.oldest_ns = 0
+        self._client = client
+        self._stopping = stopping
+        self._producer: AIOKafkaProducer | None = None
+        self._results: list[Waiting] = []
+        self._lock = asyncio.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Results that are not durable yet."""
+        return len(self._results)
+
+    def add(self, part: Part, results: Sequence[Result], now_ns: int) -> None:
+        """Take results of a partition's lane; alarms make it urgent."""
+        if results and not self._results:
+            self.oldest_ns = now_ns
+        for result in results:
+            self._results.append(Waiting(part, result))
+            self.urgent = self.urgent or isinstance(result, Alarm)
+
+    def drop(self, part: Part) -> None:
+        """Forget the results of a partition that another worker has now: it computes them again."""
+        kept = [waiting for waiting in self._results if waiting.part is not part]
+        self.counts["dropped"] += len(self._results) - len(kept)
+        self._results = kept
+
+    async def flush(self) -> None:
+        """Make all results durable that were added before the call."""
+        async with self._lock:
+            self.urgent = False
+            taken, self._results = self._results, []
+            if taken:
+                await self._send([out for waiting in taken if (out := self._out(waiting)) is not None])
+
+    def _out(self, waiting: Waiting) -> Out | None:
+        part, result = waiting
+        try:
+            headers, value = codec.encode(result)
+        except BadInput as error:
+            self.counts["refused." + error.reason] += 1
+            log.error("a result cannot be sent: %s", error)
+            return None
+        topic = self._client.topic(codec.topic_of(result))
+        return Out(topic, part.number, codec.key_of(result), value, [*headers, (OWNER, b"%d" % part.epoch)])
+
+    async def write(self, outs: Sequence[Out]) -> list[int]:
+        """Write records in order behind all others; returns their offsets.
+
+        Raises:
+            asyncio.CancelledError: the worker stops and no broker answers.
+        """
+        async with self._lock:
+            return await self._send(outs)
+
+    async def _send(self, outs: Sequence[Out]) -> list[int]:
+        while True:
+            try:
+                producer = await self._started()
+                futures = [await self._put(producer, out) for out in outs]
+                done = await asyncio.gather(*futures)
+            except (KafkaError, OSError) as error:
+                self.counts["retried"] += 1
+                log.warning("%d records could not be written, sending them again: %r", len(outs), error)
+                await self._discard()
+                if self._stopping():
+                    raise asyncio.CancelledError from error
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.counts["written"] += len(outs)
+                return [record.offset for record in done]
+
+    @staticmethod
+    async def _put(producer: AIOKafkaProducer, out: Out) -> Any:
+        return await producer.send(
+            out.topic, out.value, key=out.key, partition=out.partition, headers=[(k, v) for k, v in out.headers]
+        )
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self._client.settings(), acks="all", enable_idempotence=True, linger_ms=2,
+                max_batch_size=262_144, max_request_size=MAX_REQUEST_BYTES, request_timeout_ms=10_000,
+            )  # fmt: skip
+            try:
+                await producer.start()
+            except BaseException:
+                with contextlib.suppress(KafkaError, OSError):
+                    await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _discard(self) -> None:
+        """A producer that failed may have lost its place in the sequence: the next one begins a new one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(producer.stop(), 5)
+
+    async def close(self) -> None:
+        """Let the brokers go."""
+        await self._discard()

@@ -1,0 +1,44 @@
+"""Back-pressure between topics: what is furthest ahead in event time waits for what is furthest behind.
+
+A lane that joins sensors keeps the samples of those that are ahead. While a backlog is read, topics with few large
+messages would run away from those with many small ones; a topic of a partition that is `AHEAD_NS` ahead of another
+one with unread messages is paused until that one has come up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.kafka.part import Part
+from pipeline.messages import NS
+
+AHEAD_NS = 10 * NS
+
+
+class Pacing:
+    """Pauses and resumes partitions of a worker's consumer."""
+
+    def __init__(self) -> None:
+        self.paused: set[TP] = set()
+
+    def pace(self, consumer: Any, parts: Iterable[Part], name: Callable[[str], str]) -> None:
+        """Look at every partition's topics once."""
+        wanted: set[TP] = set()
+        for part in parts:
+            behind = [
+                t_ns
+                for row, t_ns in part.newest_ns.items()
+                if part.expect.get(row, 0) < (consumer.highwater(TP(name(row), part.number)) or 0)
+            ]
+            if behind:
+                limit = min(behind) + AHEAD_NS
+                wanted |= {TP(name(row), part.number) for row, t_ns in part.newest_ns.items() if t_ns > limit}
+        held = {tp for tp in self.paused if tp in consumer.assignment()}
+        if wanted - held:
+            consumer.pause_partitions(wanted - held)
+        if held - wanted:
+            consumer.resume_partitions(held - wanted)
+        self.paused = wanted

@@ -1,0 +1,105 @@
+"""One partition of all input topics in the hands of this worker: its lanes, and what of its log is still needed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pipeline.messages import Anchor, Chunk, DeadLetter, Image, Input, Mark, Result, Stream
+from pipeline.runner import Lane
+
+Needs = Mapping[str, tuple[Stream, Anchor, int, bool]]
+"""What `Lane.needs_from` says: per sensor its stream, anchor, first sample still needed, whether the stream ended."""
+
+UNUSABLE = frozenset({"too_large", "wrong_shape", "stream_changed"})
+"""Dead letters whose message no operator has seen."""
+
+
+class Held(NamedTuple):
+    """A message of the log that is not acknowledged yet.
+
+    `sensor` is empty where nothing but the next snapshot waits for it.
+    """
+
+    event: Any
+    serial: int
+    machine: str
+    sensor: str
+    epoch: int
+    n1: int
+
+
+class Part:
+    """The state of one partition under one owner epoch.
+
+    Args:
+        number: of the partition.
+        generation: of the group under which it was assigned.
+        epoch: the owner epoch, the offset of the claim.
+        lanes: of the machines whose keys fall here.
+    """
+
+    def __init__(self, number: int, generation: int, epoch: int, lanes: dict[str, Lane]) -> None:
+        self.number = number
+        self.generation = generation
+        self.epoch = epoch
+        self.lanes = lanes
+        self.next: dict[str, int] = {}
+        """By topic: the offset that the lanes have not seen yet."""
+        self.expect: dict[str, int] = {}
+        """By topic: the offset that the consumer delivers next, if it leaves nothing out."""
+        self.newest_ns: dict[str, int] = {}
+        self.held: dict[str, deque[Held]] = {}
+        self.saved: dict[str, bytes] = {}
+        """By machine: the newest durable snapshot."""
+
+    def renew(self, generation: int, epoch: int) -> None:
+        """Go on under a new generation: nobody else had the partition meanwhile, the lanes stay as they are."""
+        self.generation, self.epoch = generation, epoch
+        self.held.clear()
+        self.expect.clear()
+        self.saved.clear()
+
+    def hold(self, topic: str, event: Any, serial: int, message: Input | None, machine: str) -> None:
+        """Keep an event until nothing needs it any more; `message` is None where it could not be decoded."""
+        sensor, epoch, n1 = "", 0, 0
+        if isinstance(message, Chunk | Image | Mark):
+            sensor, epoch, n1 = message.stream.sensor, message.stream.epoch, message.n1
+        self.held.setdefault(topic, deque()).append(Held(event, serial, machine, sensor, epoch, n1))
+
+    def forget_samples(self, topic: str, results: list[Result]) -> None:
+        """If the newest held message became a dead letter unseen, no window will ever need it."""
+        if any(isinstance(r, DeadLetter) and r.reason in UNUSABLE for r in results) and self.held.get(topic):
+            last = self.held[topic].pop()
+            self.held[topic].append(last._replace(sensor=""))
+
+    def release(self, needs: Mapping[str, Needs], upto: int, done: Callable[[Any], object]) -> int:
+        """Acknowledge, in each topic, the contiguous prefix that neither a window nor a snapshot needs.
+
+        Args:
+            needs: per machine, taken at the moment `upto` of the now durable snapshots.
+            upto: newest serial that the snapshots include.
+            done: acknowledges one event.
+
+        Returns:
+            How many events it acknowledged.
+        """
+        count = 0
+        for queue in self.held.values():
+            while queue and queue[0].serial <= upto and not _needed(queue[0], needs):
+                done(queue.popleft().event)
+                count += 1
+        return count
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not acknowledged."""
+        return sum(map(len, self.held.values()))
+
+
+def _needed(held: Held, needs: Mapping[str, Needs]) -> bool:
+    if not held.sensor or held.machine not in needs or held.sensor not in needs[held.machine]:
+        return False
+    stream, _anchor, n, ended = needs[held.machine][held.sensor]
+    return stream.epoch == held.epoch and not ended and held.n1 > n

@@ -1,0 +1,345 @@
+"""A worker: a Faust app whose one agent feeds the lanes of the partitions that the group gave it.
+
+What the agent may rely on, and what it must not do, stands in docs/decisions/0010-kafka-engine.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import faust
+from aiokafka.partitioner import murmur2
+from faust.types import TP
+
+from pipeline.clock import Clock
+from pipeline.kafka import checks
+from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
+from pipeline.kafka.commands import Commands
+from pipeline.kafka.intake import Taken, take_in
+from pipeline.kafka.logs import LogReader
+from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.ownership import Found, Ownership
+from pipeline.kafka.pacing import Pacing
+from pipeline.kafka.part import Part
+from pipeline.kafka.records import Claim, snapshot_out
+from pipeline.kafka.topics import INPUTS, STATE
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
+
+log = logging.getLogger(__name__)
+
+RESULTS_EVERY_NS = 50_000_000
+CHECKPOINT_EVERY_S = 1.0
+TICK_S = 0.01
+BUFFER = 64
+
+
+class Worker:
+    """One process of the engine.
+
+    Args:
+        machines: all lanes' settings; which of them run here is the group's choice.
+        client: how to reach the brokers.
+        clock: the host's, for the rhythm of writing.
+        name: of this worker, for logs, metrics and claims.
+    """
+
+    def __init__(self, machines: Sequence[LaneSettings], client: Client, clock: Clock, name: str) -> None:
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self.parts: dict[int, Part] = {}
+        self.checkpoint_ns = 0
+        self._client = client
+        self._clock = clock
+        self._machines: dict[int, list[LaneSettings]] = {}
+        for lane in machines:
+            number = (murmur2(lane.machine.name.encode()) & 0x7FFFFFFF) % client.kafka.partitions
+            self._machines.setdefault(number, []).append(lane)
+        self._rows = {client.topic(name): name for name in INPUTS}
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._serial = 0
+        self._claims: dict[int, tuple[Claim, Found]] = {}
+        self._owning: asyncio.Task[None] | None = None
+        self._checkpointing = asyncio.Lock()
+        self.outbox = Outbox(client, self._stop.is_set)
+        self._reader = LogReader(client)
+        self._ownership = Ownership(client, self._reader, self.outbox, name)
+        self._commands = Commands(client, self.outbox, self._ownership)
+        self._pacing = Pacing()
+        self.app = self._make_app()
+
+    # faust -------------------------------------------------------------------------------------------------------
+
+    def _make_app(self) -> Any:
+        kafka = self._client.kafka
+        app = faust.App(
+            kafka.group, **self._client.faust(), broker_client_id=self.name,
+            stream_wait_empty=False, stream_buffer_maxsize=BUFFER, broker_max_poll_records=BUFFER // 5,
+            consumer_max_fetch_size=2 * 1024 * 1024, consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=kafka.instance_id, producer_acks=-1, producer_request_timeout=30.0,
+            producer_max_request_size=MAX_REQUEST_BYTES, broker_session_timeout=kafka.session_timeout_s,
+            broker_rebalance_timeout=kafka.rebalance_timeout_s,
+            broker_heartbeat_interval=kafka.session_timeout_s / 4,
+            broker_request_timeout=max(30.0, kafka.session_timeout_s), broker_commit_interval=5.0,
+            broker_commit_every=1_000_000, processing_guarantee="at_least_once", table_standby_replicas=1,
+            topic_partitions=kafka.partitions, topic_allow_declare=False, topic_disable_leader=True,
+            key_serializer="raw", value_serializer="raw", store="memory://", web_enabled=False,
+            stream_publish_on_commit=False, datadir="/nonexistent",
+        )  # fmt: skip
+        topic = app.topic(*self._rows, key_serializer="raw", value_serializer="raw")
+
+        @app.agent(topic, name="lanes", concurrency=1)
+        async def lanes(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._event(event)
+
+        @app.on_partitions_assigned.connect
+        async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
+            self._assigned(assigned)
+
+        @app.on_partitions_revoked.connect
+        async def revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
+            self.counts["rebalances"] += 1
+
+        self._agents = (lanes, assigned, revoked)  # Faust keeps its signal handlers by weak reference
+        return app
+
+    @property
+    def generation(self) -> int:
+        """Of the group, as this worker knows it."""
+        return int(self.app.consumer_generation_id)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition assigned to this worker is in its hands."""
+        return bool(self.parts) and self._owning is not None and self._owning.done()
+
+    def stop(self) -> None:
+        """Ask the worker to end gracefully."""
+        self._stop.set()
+        self._changed.set()
+
+    async def run(self, for_s: float | None = None) -> int:
+        """Work until `stop` is called or the time is up; returns the exit code, 3 when Faust gave up."""
+        checks.libraries()
+        self.app.finalize()
+        await self.app.start()
+        checks.assignor(self.app)
+        ticking = asyncio.create_task(self._ticks(), name="ticks")
+        until = time.monotonic() + for_s if for_s is not None else None
+        try:
+            while not self._stop.is_set() and not self._failed(ticking):
+                if until is not None and time.monotonic() >= until:
+                    break
+                await asyncio.sleep(0.1)
+            code = 3 if self._failed(ticking) else 0
+        finally:
+            await self._close(ticking)
+        return code
+
+    def _failed(self, ticking: asyncio.Task[None]) -> bool:
+        if ticking.done() and not ticking.cancelled() and (error := ticking.exception()) is not None:
+            log.error("the worker cannot go on: %r", error, exc_info=error)
+            return True
+        return bool(self.app.crashed or self.app.should_stop)
+
+    async def _close(self, ticking: asyncio.Task[None]) -> None:
+        """A last checkpoint, so that the next owner begins close to here; then leave the group."""
+        self._stop.set()
+        ticking.cancel()
+        if self._owning is not None:
+            self._owning.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+        if not self.app.crashed:
+            try:
+                await asyncio.wait_for(self.checkpoint(), 10)
+            except (TimeoutError, asyncio.CancelledError):
+                log.warning("no last checkpoint: the brokers do not answer")
+        try:
+            await asyncio.wait_for(self.app.stop(), 20)
+        except TimeoutError:
+            log.warning("faust did not stop in time")
+        await self.outbox.close()
+        await self._reader.close()
+
+    # partitions --------------------------------------------------------------------------------------------------
+
+    def _assigned(self, assigned: set[TP]) -> None:
+        generation = self.generation
+        sets = {row: {tp.partition for tp in assigned if self._rows.get(tp.topic) == row} for row in INPUTS}
+        numbers = set().union(*sets.values())
+        if any(part != numbers for part in sets.values()):
+            log.error("the group scattered machines over workers, nothing is done: %s", sets)
+            numbers = set()
+        for number in list(self.parts):
+            if number not in numbers:
+                self.outbox.drop(self.parts.pop(number))
+        for part in self.parts.values():
+            part.held.clear()
+        if self._owning is not None:
+            self._owning.cancel()
+        self._owning = asyncio.create_task(self._own(generation, sorted(numbers)), name=f"own-{generation}")
+
+    async def _own(self, generation: int, numbers: list[int]) -> None:
+        began = time.monotonic()
+        try:
+            taken = await self._ownership.take(generation, numbers, lambda: self.generation == generation)
+            await self.outbox.flush()
+            for number, (claim, found) in taken.items():
+                part = await self._take_over(number, generation, claim, found)
+                if self.generation != generation:
+                    return
+                self.parts[number] = part
+                self._claims[number] = (claim, found)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("partitions could not be taken over; the worker ends so that another one may")
+            self.stop()
+            return
+        finally:
+            self._changed.set()
+        self.counts["owned"] = len(self.parts)
+        log.info("generation %d: %d partitions in %.2f s", generation, len(taken), time.monotonic() - began)
+
+    async def _take_over(self, number: int, generation: int, claim: Claim, found: Found) -> Part:
+        part, before = self.parts.get(number), found.previous
+        if part is not None and before is not None and before.worker == self.name and before.epoch == part.epoch:
+            part.renew(generation, claim.epoch)
+            self.counts["kept"] += 1
+        else:
+            if part is not None:
+                self.outbox.drop(part)
+            part = Part(number, generation, claim.epoch, self._lanes(number, found))
+            self.counts["rebuilt"] += 1
+        topics = list(self._rows)
+        for topic, offset in (await self._reader.committed(topics, number)).items():
+            part.expect[self._rows[topic]] = offset
+        part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}
+        await self._ownership.announce(claim, part.saved, found.outdated)
+        return part
+
+    def _lanes(self, number: int, found: Found) -> dict[str, Lane]:
+        lanes = {}
+        for settings in self._machines.get(number, ()):
+            name = settings.machine.name
+            lane = lanes[name] = Lane(settings)
+            if name in found.snapshots:
+                lane.restore(found.snapshots[name])
+            for decision in found.decisions:
+                if decision.machine in {name, "*"}:
+                    lane.process(decision)
+        return lanes
+
+    # events ------------------------------------------------------------------------------------------------------
+
+    async def _event(self, event: Any) -> None:
+        """One message. Nothing leaves this method: an exception would acknowledge the message."""
+        try:
+            part = await self._part_of(event.message)
+            if part is not None and await self._in_order(part, event.message):
+                await self._process(part, event)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self.counts["failed"] += 1
+            log.exception("a message could not be handled; the worker ends and the message comes again")
+            self.stop()
+
+    async def _part_of(self, message: Any) -> Part | None:
+        """The partition, once it is ours under the message's generation; None when it has moved."""
+        while not self._stop.is_set():
+            if message.generation_id != self.generation:
+                self.counts["stale"] += 1
+                return None
+            part = self.parts.get(message.partition)
+            if part is not None and part.generation == message.generation_id:
+                return part
+            self._changed.clear()
+            await self._changed.wait()
+        return None
+
+    async def _in_order(self, part: Part, message: Any) -> bool:
+        """Whether this is the message that the partition's log has next; seeks back to it if one was left out."""
+        row = self._rows[message.topic]
+        expected = part.expect.get(row)
+        if expected is not None and message.offset > expected:
+            first = await self._reader.beginning(message.topic, message.partition)
+            if first <= expected:
+                self.counts["sought"] += 1
+                await self.app.consumer.seek(TP(message.topic, message.partition), expected)
+                return False
+            self.counts["lost.retention"] += min(first, message.offset) - expected
+            log.error("%s/%d: offsets %d to %d are no longer there", message.topic, part.number, expected, first)
+        if expected is not None and message.offset < expected:
+            return False
+        part.expect[row] = message.offset + 1
+        return True
+
+    async def _process(self, part: Part, event: Any) -> None:
+        message = event.message
+        row = self._rows[message.topic]
+        taken: Taken = take_in(row, message, part)
+        self._serial += 1
+        part.hold(row, event, self._serial, taken.message, taken.machine)
+        if message.offset < part.next.get(row, 0):
+            return  # delivered again after a rebalance; these lanes know it
+        part.next[row] = message.offset + 1
+        results = taken.results
+        if taken.command is not None:
+            results = await self._commands.obey(part, taken.command, *self._claims[part.number])
+        elif taken.message is not None:
+            results = part.lanes[taken.machine].process(taken.message)
+            part.newest_ns[row] = max(part.newest_ns.get(row, 0), taken.message.t1_ns)
+        part.forget_samples(row, results)
+        self.counts["taken"] += 1
+        self.outbox.add(part, results, self._clock.now_ns())
+
+    # durability --------------------------------------------------------------------------------------------------
+
+    async def _ticks(self) -> None:
+        due = time.monotonic() + CHECKPOINT_EVERY_S
+        while True:
+            await asyncio.sleep(TICK_S)
+            if time.monotonic() >= due:
+                due = time.monotonic() + CHECKPOINT_EVERY_S
+                await self.checkpoint()
+                self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
+            elif self.outbox.urgent or self._waited():
+                await self.outbox.flush()
+
+    def _waited(self) -> bool:
+        return self.outbox.waiting > 0 and self._clock.now_ns() - self.outbox.oldest_ns >= RESULTS_EVERY_NS
+
+    async def checkpoint(self) -> None:
+        """Results, then snapshots, then offsets."""
+        async with self._checkpointing:
+            generation, serial = self.generation, self._serial
+            parts = [part for part in self.parts.values() if part.generation == generation]
+            needs = {p.number: {m: lane.needs_from() for m, lane in p.lanes.items()} for p in parts}
+            states = {p.number: {m: lane.snapshot() for m, lane in p.lanes.items()} for p in parts}
+            await self.outbox.flush()
+            await self.outbox.write([out for part in parts for out in self._new_states(part, states[part.number])])
+            released = 0
+            for part in parts:
+                if self.generation == generation == part.generation:
+                    part.saved.update(states[part.number])
+                    released += part.release(needs[part.number], serial, lambda event: event.ack())
+            if released:
+                await self.app.consumer.commit()
+            self.counts["acknowledged"] += released
+            self.checkpoint_ns = self._clock.now_ns()
+
+    def _new_states(self, part: Part, states: dict[str, bytes]) -> list[Any]:
+        topic = self._client.topic(STATE)
+        return [
+            snapshot_out(topic, part.number, machine, part.epoch, body)
+            for machine, body in states.items()
+            if part.saved.get(machine) != body
+        ]

@@ -1,0 +1,106 @@
+"""Commissioning from the running stream: learn what the engine has just recorded, put it in force by a decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.schema import Machine, Settings
+from models.anomaly.baseline import Baseline
+from models.anomaly.commission import Normal, commission
+from models.anomaly.store import save
+from operators.rewindow import Sequence as Sequencer
+from pipeline.app import STATE_FILE
+from pipeline.clip import window_of
+from pipeline.errors import BadInput, StateError
+from pipeline.messages import NS, Chunk, Segment, Stream
+from pipeline.state import Store
+
+ANSWER_S = 15.0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive chunks of one stream."""
+
+    stream: Stream
+    chunks: tuple[Chunk, ...]
+
+    def segments(self) -> Iterator[Segment]:
+        """The samples, as the lane's first stage passes them on."""
+        sequence = Sequencer(self.stream)
+        for chunk in self.chunks:
+            yield from (m for m in sequence.process(chunk) if isinstance(m, Segment))
+
+
+def recorded(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) -> list[Normal]:
+    """What a sensor recorded in [t0_ns, t1_ns), one recording per uninterrupted stretch, one start per epoch."""
+    clip = window_of(folder, machine, sensor, t0_ns, t1_ns)
+    stretches: list[list[Chunk]] = []
+    for part in clip.parts:
+        if not isinstance(part, Chunk):
+            continue
+        last = stretches[-1][-1] if stretches else None
+        if last is not None and last.stream == part.stream and last.n1 == part.n0:
+            stretches[-1].append(part)
+        else:
+            stretches.append([part])
+    return [
+        Normal(f"{machine}/{sensor} #{i}", f"epoch {s[0].stream.epoch}", "", (Stretch(s[0].stream, tuple(s)),))
+        for i, s in enumerate(stretches)
+    ]
+
+
+def commission_live(settings: Settings, machines: Sequence[Machine], seconds: float, out: Path) -> list[str]:
+    """Learn the last `seconds` of every sensor of the machines and ask the running engine to judge by it.
+
+    Returns:
+        Sentences for the person who commissions.
+
+    Raises:
+        BadInput: a sensor recorded nothing to learn from.
+        StateError: no engine runs on this state directory, or it refused.
+    """
+    state = settings.engine.state_dir / STATE_FILE
+    if not state.is_file():
+        raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
+    store = Store(state)
+    said: list[str] = []
+    for machine in machines:
+        for sensor in machine.sensors:
+            if sensor.modality == "frames":
+                continue
+            newest = store.newest_ns(machine.name) or time.time_ns()
+            recordings = recorded(
+                settings.recording.folder, machine.name, sensor.name, newest - int(seconds * NS), newest
+            )
+            if not recordings:
+                raise BadInput("commissioning", f"{machine.name}/{sensor.name}: nothing recorded in that time")
+            for baseline in commission(recordings):
+                folder = save(baseline, out)
+                said += [*baseline.sentences(), f"  → {folder}", put_in_force(store, baseline, folder)]
+    return said
+
+
+def put_in_force(store: Store, baseline: Baseline, folder: Path, wait_s: float = ANSWER_S) -> str:
+    """Ask the running engine for a decision and wait until it is durable.
+
+    Raises:
+        StateError: nobody answered, or the engine refused.
+    """
+    body = {"sensor": baseline.sensor, "baseline": baseline.settings, "path": str(folder.resolve())}
+    number = store.ask(baseline.machine, "baseline", body)
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        decision, error = store.command_state(number)
+        if error is not None:
+            raise StateError(f"{baseline.machine}/{baseline.sensor}: the engine refused the baseline: {error}")
+        if decision is not None:
+            return f"  in force by decision {decision}"
+        time.sleep(0.1)
+    raise StateError(
+        f"{baseline.machine}/{baseline.sensor}: no engine answered within {wait_s:g} s; the baseline is kept in "
+        f"{folder} and the command stays open for the next start"
+    )
