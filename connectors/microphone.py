@@ -179,8 +179,6 @@ class Microphone(Source):
         capture = self._capture
         active = capture.active
         blocks = capture.take(self._rate.num)
-        if blocks:
-            capture.compare_clocks()
         for block in blocks:
             self._hear(capture, block, out)
         if not capture.waiting and (not active or now_ns - capture.last_ns > self._stall_ns):

@@ -26,7 +26,7 @@ LOCK = threading.RLock()
 _FORMATS = {"<i2": "paInt16", "<i4": "paInt32", "<f4": "paFloat32"}
 _SAMPLE_BYTES = {"<i2": 2, "<i4": 4, "<f4": 4}
 _SANE_LATENCY_S = 10.0
-_QUICK_NS = 1_000_000
+_COMPARISONS = 10
 
 
 def library() -> Any:
@@ -140,14 +140,15 @@ def _port(name: str, sysfs: Path) -> str:
 class Block(NamedTuple):
     """A buffer as the device delivered it; `n` counts the frames since it was opened, dropped ones too.
 
-    `adc_s` is when its first frame was sampled, by PortAudio's clock (None when the driver does not tell), and
-    `host_ns` when it was handed over, by the host's.
+    It was handed over at `now_s` of PortAudio's clock and `host_ns` of the host's; `latency_s` is how much earlier its
+    first frame was sampled by the ADC, None when the driver does not tell.
     """
 
     n: int
     frames: int
     data: bytes
-    adc_s: float | None
+    now_s: float
+    latency_s: float | None
     host_ns: int
     overflow: bool
 
@@ -190,7 +191,7 @@ class Capture:
         self._queue: deque[Block] = deque()
         self._lock = threading.Lock()
         self._waiting, self._n, self._overflowed = 0, 0, False
-        self._offset_ns: int | None = None  # host's clock less PortAudio's
+        self._offsets: deque[int] = deque(maxlen=_COMPARISONS)  # host's clock less PortAudio's
         with LOCK:
             self._audio = start(pyaudio)
             try:
@@ -224,10 +225,10 @@ class Capture:
     def _arrived(self, data: bytes, frames: int, times: dict[str, float], status: int) -> tuple[None, int]:
         """Runs in PortAudio's thread, so it only files what came."""
         self.last_ns = self._clock()
-        adc, now = times["input_buffer_adc_time"], times["current_time"]
-        told = adc > 0 and abs(now - adc) < _SANE_LATENCY_S  # several drivers leave it at zero
+        adc_s, now_s = times["input_buffer_adc_time"], times["current_time"]
+        told = adc_s > 0 and abs(now_s - adc_s) < _SANE_LATENCY_S  # several drivers leave it at zero
         overflow = bool(status & self._overflow) or self._overflowed
-        block = Block(self._n, frames, data, adc if told else None, self.last_ns, overflow)
+        block = Block(self._n, frames, data, now_s, now_s - adc_s if told else None, self.last_ns, overflow)
         self._n += frames
         with self._lock:
             room = self._waiting + len(data) <= self._ring_bytes
@@ -256,21 +257,15 @@ class Capture:
         return bool(self._queue)
 
     def sampled_ns(self, block: Block, rate_hz: int) -> int:
-        """When the first frame of a block was sampled, by the host's clock."""
-        if block.adc_s is None or self._offset_ns is None:
-            return block.host_ns - block.frames * NS // rate_hz
-        return round(block.adc_s * NS) + self._offset_ns
+        """When the first frame of a block was sampled, by the host's clock; call it once per block, in order.
 
-    def compare_clocks(self) -> None:
-        """Measure the host's clock against PortAudio's; a reading that was interrupted is not used."""
-        before = self._clock()
-        try:
-            now_s = self._stream.get_time()
-        except OSError:
-            return
-        after = self._clock()
-        if now_s > 0 and (after - before < _QUICK_NS or self._offset_ns is None):
-            self._offset_ns = (before + after) // 2 - round(now_s * NS)
+        The two clocks are compared where a buffer is handed over: PortAudio notes its own time, then calls, and the
+        shortest such way of late counts. (Asking PortAudio for its time can wait for as long as a driver hangs.)
+        """
+        if block.latency_s is None:
+            return block.host_ns - block.frames * NS // rate_hz
+        self._offsets.append(block.host_ns - round(block.now_s * NS))
+        return round((block.now_s - block.latency_s) * NS) + min(self._offsets)
 
     @property
     def active(self) -> bool:

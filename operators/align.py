@@ -15,10 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal.windows import hann
 
 from operators.base import Stateful, Windowed
 from operators.envelope import CELL_NS, CellTrack, power
+from operators.spectral import hann
 from pipeline.messages import NS, Feature, Gap, Message, Segment, Span
 
 Float64 = NDArray[np.float64]
@@ -111,7 +111,7 @@ class AlignEstimate(Windowed):
         self.machine = machine
         self.sensors = tuple(sensors)
         self._window, self._hop, self._max_lag = window_ms, hop_ms, max_lag_ms
-        taper = hann(smooth_ms + 2)[1:-1]
+        taper = hann(smooth_ms + 1)[1:]
         self._smooth: Float64 = taper / taper.sum()
         self._centre = {sensor: int((centre_ms or {}).get(sensor, 0)) for sensor in sensors}
         self._tracks = {sensor: CellTrack() for sensor in sensors}

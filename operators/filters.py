@@ -17,7 +17,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.signal import butter, firwin, kaiserord, sosfilt
 
 from operators.base import Windowed
 from operators.blockfilter import BlockFilter
@@ -53,6 +52,8 @@ def fir_taps(rate_hz: float, low_hz: float | None, high_hz: float | None, transi
     if not 0 < transition_hz <= room:
         raise ValueError(f"a transition of {transition_hz:g} Hz does not fit around {edges} Hz at {rate_hz:g} Hz")
     level = attenuation_db + 6 * (len(edges) - 1)  # the ripples of two edges add up
+    from scipy.signal import firwin, kaiserord  # half a second to import, and the lanes do not need it
+
     length, beta = kaiserord(level, transition_hz / (rate_hz / 2))
     taps: Float64 = firwin(length | 1, edges, window=("kaiser", beta), pass_zero=low_hz is None, fs=rate_hz)
     return taps
@@ -74,6 +75,8 @@ def butterworth(rate_hz: float, low_hz: float | None, high_hz: float | None, ord
     if not 1 <= order <= 12:
         raise ValueError(f"the order must be 1 to 12, not {order}")
     kind = "bandpass" if len(edges) == 2 else "lowpass" if low_hz is None else "highpass"
+    from scipy.signal import butter
+
     sos: Float64 = butter(order, edges if len(edges) == 2 else edges[0], kind, fs=rate_hz, output="sos")
     return sos
 
@@ -108,6 +111,8 @@ def warm_up(sos: Float64) -> int:
     length = 64 if radius == 0 else ceil(4 * np.log(SETTLED) / np.log(radius)) + 64  # poles of near radii add up
     impulse = np.zeros(length)
     impulse[0] = 1
+    from scipy.signal import sosfilt
+
     rest = np.cumsum(np.abs(sosfilt(sos, impulse))[::-1])[::-1]  # magnitude from each sample on
     return int(np.flatnonzero(rest > SETTLED * rest[0])[-1]) + 1
 
@@ -166,6 +171,8 @@ class Sos(BlockFilter):
 
     def apply(self, x: Float32, n0: int, m0: int, m1: int) -> Float32:  # noqa: ARG002  blocks are all alike
         """One block, in double precision from zero state."""
+        from scipy.signal import sosfilt
+
         y: Float32 = sosfilt(self._sos, x.astype(np.float64), axis=0)[self.before :].astype(np.float32)
         return y
 

@@ -75,14 +75,14 @@ class LogMel(Windowed):
         raise TypeError(f"LogMel takes Segment and Gap, not {type(message).__name__}")
 
     def _parts(self, x: Float32) -> list[Part]:
-        shared = borrow(self.front_end, self.front_end.block_frames, self._levels)
+        shared = borrow(self.front_end, self._levels)
         columns = [x] if self._images == 1 else [x[:, c : c + 1] for c in range(self._images)]
         parts = [shared.part(column) for column in columns]
         give_back(shared)
         return parts
 
     def _window(self, segment: Segment, n0: int, blocks: list[list[Part]]) -> Window:
-        shared = borrow(self.front_end, self.front_end.block_frames, self._levels)
+        shared = borrow(self.front_end, self._levels)
         bands, sides = self.front_end.bands, []
         values = np.empty((self._images * bands, self.front_end.frames), np.float32)
         for c, parts in enumerate(zip(*blocks, strict=True)):
@@ -131,23 +131,25 @@ def clip(
         mono = np.empty(len(x), np.float32)
         mix(x, mono)
         x = mono[:, None]
-    shared = borrow(e, e.frames if e.clip_samples else e.block_frames, levels)
-    images = [_image(shared, _fit(x[:, c], e.clip_samples), levels, full_scale) for c in range(x.shape[1])]
+    shared = borrow(e, levels)
+    images = [_image(shared, _fit(x[:, c], e.clip_samples), full_scale) for c in range(x.shape[1])]
     give_back(shared)
     if len(images) == 1:
         return images[0]
     return Clip(np.concatenate([image.values for image in images]), merge([image.side for image in images]))
 
 
-def _image(shared: Analysis, x: Float32, levels: bool, full_scale: float) -> Clip:
-    e = shared.front_end
-    mean = mean_of(x)
-    stats = moments(x - np.float32(mean), mean, np.empty_like(x) if levels else None)
-    frames, padded = 1 + (len(x) - e.n_fft) // e.hop, x
-    if e.clip_samples:
-        frames, padded = e.frames, _reflect(x, e.n_fft // 2)
-    block = shared.frames * e.hop
-    parts = [shared.part(padded[n : n + shared.samples, None], whole=False) for n in range(0, frames * e.hop, block)]
+def _image(shared: Analysis, x: Float32, full_scale: float) -> Clip:
+    e, mean = shared.front_end, mean_of(x)
+    pad = e.n_fft // 2 if e.clip_samples else 0
+    padded = np.concatenate([x[pad:0:-1], x, x[-2 : -pad - 2 : -1]])
+    padded -= np.float32(mean)
+    stats = moments(padded[pad : pad + len(x)], mean, np.empty_like(x) if shared.levels else None)
+    frames = e.frames if e.clip_samples else 1 + (len(x) - e.n_fft) // e.hop
+    starts = range(0, frames * e.hop, e.block_frames * e.hop)
+    parts = [shared.part(padded[n : n + shared.samples, None], whole=False) for n in starts]
+    for part in parts:
+        part.mean += mean
     values = np.empty((e.bands, frames), np.float32)
     shared.image(parts, stats, values)
     return Clip(values, shared.side(parts, stats, full_scale))
@@ -157,7 +159,3 @@ def _fit(x: Float32, samples: int | None) -> Float32:
     if samples is None or len(x) == samples:
         return np.ascontiguousarray(x)
     return np.pad(x[:samples], (0, max(0, samples - len(x))))
-
-
-def _reflect(x: Float32, width: int) -> Float32:
-    return np.concatenate([x[width:0:-1], x, x[-2 : -width - 2 : -1]])

@@ -70,13 +70,13 @@ class Analysis:
     """Blocks of samples → `Part`; parts and statistics → image. Holds weights and working memory, and no state.
 
     Args:
-        front_end: settings.
-        frames: frames per block.
+        front_end: settings; blocks have its `block_frames`.
         levels: whether third and fourth moments, extremes and octave bands are computed too.
     """
 
-    def __init__(self, front_end: FrontEnd, frames: int, levels: bool) -> None:
-        self.front_end, self.frames, self.levels = front_end, frames, levels
+    def __init__(self, front_end: FrontEnd, levels: bool) -> None:
+        frames = front_end.block_frames
+        self.front_end, self.levels = front_end, levels
         self._frames = Frames(front_end.n_fft, front_end.hop, frames)
         self.samples = self._frames.samples
         self._own = frames * front_end.hop  # samples up to the next block
@@ -187,18 +187,19 @@ def _octaves_from_bands(
 _pool: dict[tuple[str, int, bool], list[Analysis]] = {}
 
 
-def borrow(front_end: FrontEnd, frames: int, levels: bool) -> Analysis:
+def borrow(front_end: FrontEnd, levels: bool) -> Analysis:
     """An analysis that nobody uses now; `give_back` it after the call.
 
     Hundreds of streams thus need one set of weights and buffers and find it in the processor's cache. Taking from and
     adding to a list are atomic, so that threads never share buffers.
     """
     try:
-        return _pool[front_end.hash, frames, levels].pop()
+        return _pool[front_end.hash, front_end.block_frames, levels].pop()
     except (KeyError, IndexError):
-        return Analysis(front_end, frames, levels)
+        return Analysis(front_end, levels)
 
 
 def give_back(analysis: Analysis) -> None:
     """Let others use the analysis again."""
-    _pool.setdefault((analysis.front_end.hash, analysis.frames, analysis.levels), []).append(analysis)
+    key = (analysis.front_end.hash, analysis.front_end.block_frames, analysis.levels)
+    _pool.setdefault(key, []).append(analysis)

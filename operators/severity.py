@@ -15,9 +15,9 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal.windows import hann
 
 from operators.base import Windowed
+from operators.spectral import hann
 from operators.vibration import axis_names
 from pipeline.messages import Feature, Float32, Message, Stream, Window
 
@@ -181,7 +181,7 @@ def velocity_rms(x: NDArray[np.floating], rate_hz: float, lower_hz: float = 10.0
     if upper_hz > rate_hz / 2:
         raise ValueError(f"the band ends at {upper_hz:g} Hz, above half the rate of {rate_hz:g} Hz")
     wide = x.astype(np.float64)
-    taper = hann(n, sym=False)
+    taper = hann(n)
     spectrum = np.abs(np.fft.rfft((wide - wide.mean(axis=0)) * taper[:, None], axis=0)) ** 2
     line = np.arange(len(spectrum))
     first, last = int(np.ceil(lower_hz * n / rate_hz)), int(np.floor(upper_hz * n / rate_hz))

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal.windows import hann
 
 from operators.base import Windowed
 from operators.filters import rms
+from operators.spectral import hann
 from pipeline.messages import Feature, Float32, Message, Window
 
 Float64 = NDArray[np.float64]
@@ -69,7 +69,7 @@ def spectral_kurtosis(x: NDArray[np.floating]) -> Float64:
     """
     length = segment_length(len(x))
     frames = sliding_window_view(x.astype(np.float64), length, axis=0)[:: length // 2]
-    power = np.abs(np.fft.rfft(frames * hann(length, sym=False), axis=-1)[..., 1:-1]) ** 2  # (M, channels, lines)
+    power = np.abs(np.fft.rfft(frames * hann(length), axis=-1)[..., 1:-1]) ** 2  # (M, channels, lines)
     total, squares, m = power.sum(axis=0), (power**2).sum(axis=0), len(power)
     heard = total > _FLOOR * total.max(axis=-1, keepdims=True)
     ratio = np.divide(squares, total**2, out=np.full_like(total, 2 / (m + 1)), where=heard)

@@ -1,8 +1,8 @@
 """Recordings named by a manifest, read as what a live sensor would have sent: segments of one stream.
 
-WAV and FLAC are read a block at a time, so that an eight-hour shift needs no memory of its own. NPZ holds the array `x`,
-shape (n, channels) or (windows, n, channels), and perhaps the scalar `fs`; pickles are never loaded. CSV holds one column
-per channel, with or without a header.
+WAV and FLAC are read a block at a time, so that an eight-hour shift needs no memory of its own. NPZ holds the array
+`x`, shape (n, channels) or (windows, n, channels), and perhaps the scalar `fs`; pickles are never loaded. CSV holds one
+column per channel, with or without a header.
 
 Windows of live streams lie on a grid from the stream's start. So do those of a clip, from its first sample; a mirrored
 margin on both sides gives filters their memory there and lets a clip of one second hold its one window.

@@ -26,7 +26,7 @@ def normal_rows(rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, ma
         machines = ", ".join(sorted({r.machine for r in rows}))
         raise BadInput(
             "manifest",
-            f"no row to learn from is labelled {', '.join(sorted(normal))}: the labels there are {labels}, the machines "
+            f"no row to learn from is labelled {', '.join(sorted(normal))}; the labels are {labels}, the machines "
             f"{machines}; name the normal ones with --normal",
         )
     return chosen

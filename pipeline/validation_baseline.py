@@ -1,4 +1,4 @@
-"""Baselines as a scorer: each recording is judged by the baseline of its sensor, with the operators of the live lane."""
+"""Baselines as a scorer: each recording is judged by the baseline of its sensor, with the live lane's operators."""
 
 from __future__ import annotations
 

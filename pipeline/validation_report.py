@@ -34,10 +34,11 @@ _MEANING = {
 
 def render(result: Validation, normal: Collection[str]) -> str:
     """The whole page."""
+    groups = len({row.group for row, _ in result.judged})
+    counts = f"{len(result.judged)} recordings in {groups} groups were scored; {len(result.unscored)} could not be."
     parts = [
         f"<h1>Validation: {escape(result.title)}</h1>",
-        f"<p>{len(result.judged)} recordings in {len({row.group for row, _ in result.judged})} groups were scored; "
-        f"{len(result.unscored)} could not be.</p>",
+        f"<p>{counts}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
         "<h2>Figures</h2>",
         _figures(result.metrics),

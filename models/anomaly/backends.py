@@ -34,7 +34,8 @@ class Bank:
         square = np.einsum("i,i->", x, x)
         product: Float32 = np.einsum("ij,j->i", self.vectors, x)
         squared = self._squares + square - np.float32(2.0) * product
-        return np.sqrt(np.maximum(squared, np.float32(0.0)))
+        root: Float32 = np.sqrt(np.maximum(squared, np.float32(0.0)))
+        return root
 
 
 class BackEnd(ABC):
@@ -186,7 +187,8 @@ BACK_ENDS: Mapping[str, type[BackEnd]] = {b.name: b for b in (KnnCos, KnnL2, Mah
 
 def _unit(x: Float32) -> Float32:
     norm = np.sqrt(np.einsum("ij,ij->i", x, x))
-    return (x / np.maximum(norm, _TINY)[:, None]).astype(np.float32)
+    unit: Float32 = (x / np.maximum(norm, _TINY)[:, None]).astype(np.float32)
+    return unit
 
 
 def _k(n: int) -> int:

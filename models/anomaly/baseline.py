@@ -166,10 +166,9 @@ class Baseline:
 
     def sentences(self) -> list[str]:
         """What a person should know about it."""
-        lines = [
-            f"{self.machine}/{self.sensor}: learned from {self.hours:.2f} h of normal running in {len(self.starts)} "
-            f"start{'s' if len(self.starts) != 1 else ''}, baseline {self.settings}."
-        ]
+        starts = f"{len(self.starts)} start{'s' if len(self.starts) != 1 else ''}"
+        where = f"{self.machine}/{self.sensor}"
+        lines = [f"{where}: learned from {self.hours:.2f} h of normal running in {starts}, baseline {self.settings}."]
         if self.provisional:
             lines.append("Provisional: one start only, so the next start may look abnormal; add another, better five.")
         for number, cells in enumerate(self.cells):

@@ -9,7 +9,7 @@ from operators.base import Windowed
 from operators.logmel import LogMel
 from operators.resample import Resample
 from operators.rewindow import Rewindow
-from pipeline.messages import Gap, Segment, Stream, Window
+from pipeline.messages import Gap, Message, Segment, Stream, Window
 
 
 def operators(stream: Stream, extraction: Extraction) -> list[Windowed]:
@@ -27,7 +27,7 @@ def windows(stream: Stream, extraction: Extraction, segments: Iterable[Segment |
     """The windows of an uninterrupted stretch of samples."""
     chain = operators(stream, extraction)
     for segment in segments:
-        messages = [segment]
+        messages: list[Message] = [segment]
         for operator in chain:
-            messages = [out for m in messages for out in operator.process(m)]  # type: ignore[misc]
+            messages = [out for m in messages for out in operator.process(m)]
         yield from (m for m in messages if isinstance(m, Window))

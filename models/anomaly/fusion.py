@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def folds(starts: Sequence[str]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.
         n = len(starts)
         edges = np.linspace(0, n, min(_BLOCKS_OF_ONE_START, n) + 1).astype(int)
         at = np.arange(n)
-        for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+        for lo, hi in pairwise(edges):
             yield np.flatnonzero((at < lo - 1) | (at > hi)), np.flatnonzero((at >= lo) & (at < hi))
         return
     count = min(len(order), MAX_FOLDS)

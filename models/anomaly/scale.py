@@ -23,11 +23,13 @@ class Scale:
     def __call__(self, x: Float32) -> Float32:
         """Standardise (..., d) and clip at ±10, so that one broken band cannot outshout all others."""
         z = np.subtract(x, self.median, dtype=np.float32) / self.spread
-        return np.clip(z, -CLIP, CLIP)
+        clipped: Float32 = np.clip(z, -CLIP, CLIP)
+        return clipped
 
     def undo(self, z: Float32) -> Float32:
         """Back to the unit of each dimension; exact where nothing was clipped."""
-        return np.add(z * self.spread, self.median, dtype=np.float32)
+        x: Float32 = np.add(z * self.spread, self.median, dtype=np.float32)
+        return x
 
 
 def fit_scale(x: Float32, floor: Float32) -> Scale:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from pipeline.messages import NS
 
@@ -49,14 +49,14 @@ def threshold(scores: Floats) -> float:
 
 def poisson_upper(count: int, exposure: float, confidence: float = 0.95) -> float:
     """One-sided upper limit of a Poisson rate after `count` events in `exposure` (Garwood 1936): χ²(2k+2)/2."""
-    return float(chi2.ppf(confidence, 2 * count + 2) / 2.0 / exposure)
+    return float(gammaincinv(count + 1, confidence) / exposure)
 
 
 def poisson_interval(count: int, exposure: float, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided exact limits of a Poisson rate (Garwood 1936)."""
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else float(chi2.ppf(tail, 2 * count) / 2.0 / exposure)
-    return low, float(chi2.ppf(1.0 - tail, 2 * count + 2) / 2.0 / exposure)
+    low = 0.0 if count == 0 else float(gammaincinv(count, tail) / exposure)
+    return low, float(gammaincinv(count + 1, 1.0 - tail) / exposure)
 
 
 def conformal_p(score: float, calibration: Sequence[float] | Floats) -> float:

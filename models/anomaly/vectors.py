@@ -1,8 +1,8 @@
 """What is compared: one vector per window and detector, in decibels, band by band.
 
-``anomaly`` looks at the shape of the spectrum: the mean over time of the log-Mel image with its frequency rows kept, per
-channel, less its own mean over the bands, so that neither gain nor the jitter of the window's loudest cell reads as a
-fault. ``level`` looks at what that takes away: RMS, crest factor, kurtosis and octave levels, per channel. Sensors too
+``anomaly`` looks at the shape of the spectrum: the mean over time of the log-Mel image with its frequency rows kept,
+per channel, less its own mean over the bands, so that neither gain nor the jitter of the window's loudest cell reads as
+a fault. ``level`` looks at what that takes away: RMS, crest factor, kurtosis and octave levels, per channel. Sensors too
 slow for a log-Mel (accelerometers below 700 Hz) have the second one alone, from RMS, peak, crest factor, spectral
 kurtosis and Teager-Kaiser energy of one-second windows.
 """
@@ -31,7 +31,7 @@ LOWEST_LOGMEL_HZ = 700.0
 """An accelerometer below this rate has Mel bands without a spectral line of their own."""
 _VERSION = 1  # of these definitions; a change makes older baselines unusable, and says so
 _FLOOR_DB = 0.5
-"""Believed repeatability of a level: what remounting a sensor or another day moves it by (IEC 61672 class 1: ±0.7 dB)."""
+"""Repeatability of a level between two mountings or days that is believed at best, in decibels."""
 _TINY = 1e-12
 _SLOW = ("rms", "peak", "crest", "spectral_kurtosis", "tkeo")
 _DB_PER_DECADE = {"rms": 20.0, "peak": 20.0, "crest": 20.0, "kurtosis": 10.0, "tkeo": 10.0}

@@ -23,13 +23,23 @@ _FOR = click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True
 
 @click.command()
 @_CONFIG
-@click.option("--engine", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option("--engine", type=click.Choice(["embedded", "kafka"]), default="embedded", show_default=True)
+@click.option(
+    "--role", type=click.Choice(["all", "worker", "feed", "sinks"]), default="all", show_default=True,
+    help="Of this process, with --engine kafka.",
+)
+@click.option("--name", help="Of this process, with --engine kafka; a worker that comes back keeps its name.")
 @_FOR
 @click.option("--journal", type=click.Path(path_type=Path), help="Write the canonical journal at the end.")
 @click.option("--quiet", is_flag=True, help="No live view.")
-def run(config_file: Path, engine: str, for_s: float | None, journal: Path | None, quiet: bool) -> int:
+def run(
+    config_file: Path, engine: str, role: str, name: str | None, for_s: float | None, journal: Path | None, quiet: bool
+) -> int:
     """Watch the machines of a configuration until their sources end, SECONDS are over, or Ctrl-C."""
-    del engine
+    if engine == "kafka":
+        from pipeline.cli.kafka import run_kafka  # Faust is an extra
+
+        return run_kafka(config_file, role, name, for_s)
     plan = app.plan(configuration.load(config_file))
     live = Live(plan, HostClock())
     live.start()

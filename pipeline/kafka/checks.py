@@ -55,7 +55,7 @@ def topics(client: Client, found: Mapping[str, int]) -> None:
         ConfigError: a topic is missing or has another number of partitions.
     """
     wrong = [
-        f"{row.name}: {found[row.name]} partitions, not {row.partitions}" if row.name in found else f"{row.name}: missing"
+        f"{row.name}: {found.get(row.name, 'no')} partitions, not {row.partitions}"
         for row in wanted(client.kafka)
         if found.get(row.name) != row.partitions
     ]

@@ -40,7 +40,7 @@ class LogReader:
         return self._consumer
 
     async def committed(self, topics: Sequence[str], partition: int) -> dict[str, int]:
-        """Where the group goes on in one partition of several topics; topics without a committed offset are left out."""
+        """Where the group goes on in one partition of several topics, where it has a committed offset."""
         consumer = await self._started()
         found = {}
         for topic in topics:

@@ -53,7 +53,7 @@ class Worker:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.parts: dict[int, Part] = {}
-        self.checkpoint_ns = 0
+        self.beat_s = self.checkpoint_s = time.monotonic()
         self._client = client
         self._clock = clock
         self._machines: dict[int, list[LaneSettings]] = {}
@@ -100,11 +100,11 @@ class Worker:
                 await self._event(event)
 
         @app.on_partitions_assigned.connect
-        async def assigned(_app: Any, assigned: set[TP], **_: Any) -> None:
-            self._assigned(assigned)
+        async def assigned(*args: Any, **_: Any) -> None:
+            self._assigned(args[-1])
 
         @app.on_partitions_revoked.connect
-        async def revoked(_app: Any, revoked: set[TP], **_: Any) -> None:
+        async def revoked(*_: Any, **__: Any) -> None:
             self.counts["rebalances"] += 1
 
         self._agents = (lanes, assigned, revoked)  # Faust keeps its signal handlers by weak reference
@@ -289,7 +289,8 @@ class Worker:
         self._serial += 1
         part.hold(row, event, self._serial, taken.message, taken.machine)
         if message.offset < part.next.get(row, 0):
-            return  # delivered again after a rebalance; these lanes know it
+            self.counts["redelivered"] += 1
+            return  # these lanes know it from before the rebalance
         part.next[row] = message.offset + 1
         results = taken.results
         if taken.command is not None:
@@ -301,12 +302,25 @@ class Worker:
         self.counts["taken"] += 1
         self.outbox.add(part, results, self._clock.now_ns())
 
+    def progress(self) -> dict[str, tuple[int, float | None]]:
+        """By topic: records not taken in yet, and host time less the newest event time in seconds."""
+        found: dict[str, tuple[int, float | None]] = {}
+        for topic, row in self._rows.items():
+            behind, newest = 0, 0
+            for part in list(self.parts.values()):
+                high = self.app.consumer.highwater(TP(topic, part.number)) or 0
+                behind += max(0, high - part.expect.get(row, high))
+                newest = max(newest, part.newest_ns.get(row, 0))
+            found[row] = (behind, (self._clock.now_ns() - newest) / 1e9 if newest else None)
+        return found
+
     # durability --------------------------------------------------------------------------------------------------
 
     async def _ticks(self) -> None:
         due = time.monotonic() + CHECKPOINT_EVERY_S
         while True:
             await asyncio.sleep(TICK_S)
+            self.beat_s = time.monotonic()
             if time.monotonic() >= due:
                 due = time.monotonic() + CHECKPOINT_EVERY_S
                 await self.checkpoint()
@@ -334,7 +348,7 @@ class Worker:
             if released:
                 await self.app.consumer.commit()
             self.counts["acknowledged"] += released
-            self.checkpoint_ns = self._clock.now_ns()
+            self.checkpoint_s = time.monotonic()
 
     def _new_states(self, part: Part, states: dict[str, bytes]) -> list[Any]:
         topic = self._client.topic(STATE)

@@ -6,9 +6,12 @@ by hand, and can be taken out of the system's list, so that real PortAudio sees 
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import shutil
 import tempfile
+import termios
 import threading
 import time
 from pathlib import Path
@@ -73,12 +76,18 @@ class PacedMicrophone:
     def unmute(self) -> None:
         self._run.set()
 
+    def _waiting(self) -> int:
+        count = array.array("i", [0])
+        fcntl.ioctl(self._fd, termios.FIONREAD, count)
+        return count[0]
+
     def _write(self) -> None:
         n = 0
         due = time.monotonic()
         while not self._stop.is_set():
-            os.write(self._fd, (np.arange(n, n + self.block) % 32768).astype("<i2").tobytes())
-            n += self.block
+            if self._waiting() == 0:  # nobody reads: a device would write over it
+                os.write(self._fd, (np.arange(n, n + self.block) % 32768).astype("<i2").tobytes())
+                n += self.block
             due += self.block / self.rate_hz
             self._stop.wait(max(due - time.monotonic(), 0))
             if not self._run.is_set():

@@ -27,7 +27,9 @@ class SoundCard:
         self.start_ns = start_ns
         self.ppm = ppm
         self.tells_adc = True
+        self.quiet = False
         self.jitter: Callable[[], int] = lambda: 0
+        self.delay: Callable[[], int] = lambda: 0
         self.streams: list[CardStream] = []
         self.opened = self.terminated = 0
         self.refuses: str | None = None
@@ -104,20 +106,20 @@ class CardStream:
         first_ns = self._at(self.taken)
         self.taken += frames
         card.monotonic_ns = max(card.monotonic_ns, self._at(self.taken))
-        channels = self.settings["channels"]
-        column = ((self.pcm + np.arange(frames)) % 32768).astype("<i2")
-        data = np.repeat(column[:, None], channels, axis=1).tobytes()
+        data = b"\0\0" * frames if card.quiet else self._numbered(frames)
         self.pcm += frames
         adc_s = (first_ns + card.jitter()) / NS if card.tells_adc else 0.0
         times = {"input_buffer_adc_time": adc_s, "current_time": card.monotonic_ns / NS, "output_buffer_dac_time": 0.0}
+        card.monotonic_ns += card.delay()  # the callback's way through a busy process
         flag, self._lost, self._flag = self._flag, 0, 0
         self.settings["stream_callback"](data, frames, times, flag)
 
+    def _numbered(self, frames: int) -> bytes:
+        column = ((self.pcm + np.arange(frames)) % 32768).astype("<i2")
+        return np.repeat(column[:, None], self.settings["channels"], axis=1).tobytes()
+
     def _at(self, frame: int) -> int:
         return self._opened_ns + round(frame * NS / (self.settings["rate"] * (1 + self._card.ppm * 1e-6)))
-
-    def get_time(self) -> float:
-        return self._card.monotonic_ns / NS
 
     def is_active(self) -> bool:
         return not self.dead

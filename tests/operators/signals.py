@@ -10,7 +10,8 @@ Float64 = NDArray[np.float64]
 
 def sine(n: int, rate_hz: float, f_hz: float, amplitude: float = 1.0, phase: float = 0.0) -> Float64:
     """amplitude · sin(2π f t + phase)."""
-    return amplitude * np.sin(2.0 * np.pi * f_hz * np.arange(n) / rate_hz + phase)
+    x: Float64 = amplitude * np.sin(2.0 * np.pi * f_hz * np.arange(n, dtype=np.float64) / rate_hz + phase)
+    return x
 
 
 def square(n: int, period: int, amplitude: float = 1.0) -> Float64:

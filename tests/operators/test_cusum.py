@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+
 from operators.cusum import MINUTE_NS, Cusum, step
 from pipeline.messages import NS, Score
-from scipy.stats import norm
 
 K, H = 0.5, 8.0
 

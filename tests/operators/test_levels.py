@@ -22,7 +22,7 @@ from operators.levels import (
     octave_bank,
 )
 from operators.logmel import LogMel
-from pipeline.messages import Feature, Rate, Stream, Window
+from pipeline.messages import Feature, Message, Rate, Stream, Window
 from tests.operators import signals
 from tests.operators.pieces import ANCHOR, column, cuts, gap, run, segments, stream, tail
 
@@ -132,8 +132,8 @@ def test_channels_are_named_and_joined() -> None:
 def test_cuts_change_no_bit(where: list[int], first: int, hop: int) -> None:
     source, x = stream(1000), column(signals.noise(3000))
 
-    def features(pieces: list[object]) -> list[tuple[object, ...]]:
-        out = run(Levels(source, 512, hop, 64), pieces)  # type: ignore[arg-type]
+    def features(pieces: list[Message]) -> list[tuple[object, ...]]:
+        out = run(Levels(source, 512, hop, 64), pieces)
         return [(f.t_end_ns, f.lineage, f.values) for f in out if isinstance(f, Feature)]
 
     whole = features([*segments(source, x, n0=first)])
@@ -143,7 +143,11 @@ def test_cuts_change_no_bit(where: list[int], first: int, hop: int) -> None:
 
 def test_gap_and_rebuild() -> None:
     source, x = stream(1000), column(signals.noise(3000))
-    messages = [*segments(source, x[:900], [400, 700]), gap(source, 900, 950), *segments(source, x[950:], n0=950)]
+    messages: list[Message] = [
+        *segments(source, x[:900], [400, 700]),
+        gap(source, 900, 950),
+        *segments(source, x[950:], n0=950),
+    ]
     whole = [f for f in run(Levels(source, 500, 250, 64), messages) if isinstance(f, Feature)]
     lost = [f for f in whole if not f.complete]
     assert [(f.lineage[0].n0, f.lineage[0].n1, dict(f.values)) for f in lost] == [(500, 1250, {})]

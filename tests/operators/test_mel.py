@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import librosa
 import numpy as np
@@ -97,7 +98,7 @@ def test_hash_is_that_of_the_values() -> None:
     assert int(PAPER.hash, 16) >= 0
     assert replace(PAPER, name="other", window_hop=128).hash == PAPER.hash
     assert replace(PAPER, rate_hz=48_000.0, f_min=0.0).hash == PAPER.hash
-    other = {
+    other: dict[str, Any] = {
         "rate_hz": 44_100, "n_fft": 1024, "hop": 375, "bands": 64, "f_min": 128, "f_max": 23_000, "frames": 64,
         "waveform": "none", "scaling": "db", "mel_norm": "bandwidth", "channels": "rows", "clip_samples": None,
     }  # fmt: skip

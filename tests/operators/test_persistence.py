@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from operators.persistence import Persistence
 from pipeline.messages import NS, Score
 

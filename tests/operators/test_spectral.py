@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from operators.spectral import Frames, Stft, band_power, mix, pack, soft_threshold, stft_clip, welch
-from pipeline.messages import Float32, Window
+from pipeline.messages import Float32, Message, Window
 from tests.operators import signals
 from tests.operators.pieces import ANCHOR, column, cuts, gap, run, segments, stream, tail
 
@@ -24,11 +24,13 @@ def magnitude(x: NDArray[np.floating], n_fft: int, centred: bool) -> NDArray[np.
         x.astype(float), window="hann", nperseg=n_fft, noverlap=n_fft // 2,
         boundary="even" if centred else None, padded=False,
     )[2]  # fmt: skip
-    return np.abs(z)
+    result: NDArray[np.float64] = np.abs(z)
+    return result
 
 
 def decibels(m: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 20.0 * np.log10(m + 1e-6)
+    result: NDArray[np.float64] = 20.0 * np.log10(m + 1e-6)
+    return result
 
 
 @pytest.mark.parametrize("n_fft", [64, 63, 2048, 1999])
@@ -80,7 +82,7 @@ def test_threshold_is_median_plus_three_scaled_deviations() -> None:
 def test_threshold_keeps_what_stands_out_and_drops_the_steady() -> None:
     x = signals.sine(32_000, RATE, 1000, 0.5) + signals.noise(32_000, 1e-3)
     x[16_000:16_200] += signals.sine(200, RATE, 3000, 0.5)
-    values = stft_clip(x)
+    values = stft_clip(column(x))
     assert values[128].max() < -60  # the steady tone
     assert values[384, 14:17].max() > -40  # the burst
 
@@ -90,8 +92,8 @@ def test_threshold_keeps_what_stands_out_and_drops_the_steady() -> None:
 def test_cuts_change_no_bit(where: list[int], channels: int, first: int) -> None:
     source, x = stream(1000, channels=channels), signals.noise(2000, channels=channels).astype(np.float32)
 
-    def bits(messages: list[object]) -> list[tuple[int, int, bytes]]:
-        out = run(Stft(source, 64, 9, 6), messages)  # type: ignore[arg-type]
+    def bits(messages: list[Message]) -> list[tuple[int, int, bytes]]:
+        out = run(Stft(source, 64, 9, 6), messages)
         return [(w.n0, w.t_end_ns, w.values.tobytes()) for w in out if isinstance(w, Window)]
 
     whole = bits([*segments(source, x, n0=first)])
@@ -101,7 +103,11 @@ def test_cuts_change_no_bit(where: list[int], channels: int, first: int) -> None
 
 def test_gap_and_rebuild() -> None:
     source, x = stream(1000), column(signals.noise(3000))
-    messages = [*segments(source, x[:900], [400, 700]), gap(source, 900, 950), *segments(source, x[950:], n0=950)]
+    messages: list[Message] = [
+        *segments(source, x[:900], [400, 700]),
+        gap(source, 900, 950),
+        *segments(source, x[950:], n0=950),
+    ]
     whole = [w for w in run(Stft(source, 64, 9, 6), messages) if isinstance(w, Window)]
     assert [(w.n0, w.n1) for w in whole if not w.complete] == [
         (4 * 192, 4 * 192 + 320)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from models.anomaly.backends import BACK_ENDS, Bank, KnnCos, KnnL2, Ldn, Maha, PcaRes
-from pipeline.errors import StateError
 from scipy.spatial.distance import cdist, mahalanobis
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
+
+from models.anomaly.backends import BACK_ENDS, Bank, KnnCos, KnnL2, Ldn, Maha, PcaRes
+from pipeline.errors import StateError
 
 D = 24
 

@@ -1,9 +1,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import median_abs_deviation
+
 from models.anomaly.fusion import BANK_SIZE, fit, folds, keep
 from models.anomaly.scale import fit_scale
-from scipy.stats import median_abs_deviation
 
 FLOOR = np.full(16, 0.05, np.float32)
 

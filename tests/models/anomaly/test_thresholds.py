@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.stats import kstest, poisson
+
 from models.anomaly.thresholds import (
     LOWEST,
     block_maxima,
@@ -9,7 +11,6 @@ from models.anomaly.thresholds import (
     threshold,
 )
 from pipeline.messages import NS
-from scipy.stats import kstest, poisson
 
 
 def test_with_many_scores_it_is_the_quantile():

@@ -1,0 +1,161 @@
+"""Records on disk while their receiver is away: a ring of MCAP files that keeps order and says what it dropped."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from mcap.exceptions import McapError
+from mcap.records import Channel, Message
+from mcap.stream_reader import StreamReader
+from mcap.writer import CompressionType, Writer
+
+_SIZE: Final = struct.Struct("<I")
+_MARK: Final = ".mcap"
+
+
+class Kept(NamedTuple):
+    """A record as a producer sends it. `seq` is its place in the order of publishing."""
+
+    seq: int
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp_ms: int
+
+    @property
+    def nbytes(self) -> int:
+        """About its size in memory and on disk."""
+        return len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers) + 100
+
+
+class Spool:
+    """A folder of segments, the oldest first. Not for several threads at once.
+
+    Args:
+        folder: where the segments lie; those of an earlier process are sent first.
+        limit_bytes: size from which the oldest segment is dropped and counted.
+        segment_bytes: size of one file.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, segment_bytes: int = 8_000_000) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.dropped = 0
+        self._folder = folder
+        self._limit = limit_bytes
+        self._segment = segment_bytes
+        self._file: BinaryIO | None = None
+        self._path = folder
+        self._writer: Writer | None = None
+        self._channels: dict[str, int] = {}
+        self._bytes = 0
+        self._count = 0
+
+    def segments(self) -> list[Path]:
+        """All files, oldest first."""
+        return sorted(self._folder.glob("*" + _MARK))
+
+    @property
+    def next_seq(self) -> int:
+        """A number behind all that is on disk."""
+        last = self.segments()[-1:]
+        return 0 if not last else max((kept.seq for kept in read(last[0])), default=int(last[0].stem)) + 1
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all files."""
+        return sum(path.stat().st_size for path in self.segments())
+
+    def append(self, record: Kept) -> None:
+        """Write one record behind all others; `sync` brings it to disk."""
+        if self._writer is None:
+            self._begin(record.seq)
+        assert self._writer is not None
+        channel = self._channels.get(record.topic)
+        if channel is None:
+            channel = self._channels[record.topic] = self._writer.register_channel(record.topic, "stethos.kept", 0)
+        self._writer.add_message(channel, record.timestamp_ms * 1_000_000, _pack(record), record.seq)
+        self._bytes += record.nbytes
+        self._count += 1
+        if self._bytes >= self._segment:
+            self.roll()
+            self._bound()
+
+    def _begin(self, seq: int) -> None:
+        self._path = self._folder / f"{seq:020d}{_MARK}"
+        self._file = self._path.open("wb")
+        self._writer = Writer(self._file, chunk_size=256_000, compression=CompressionType.NONE)
+        self._writer.start("stethos.spool", "stethos")
+        self._channels, self._bytes, self._count = {}, 0, 0
+
+    def _bound(self) -> None:
+        segments = self.segments()
+        while len(segments) > 1 and sum(path.stat().st_size for path in segments) > self._limit:
+            self.dropped += sum(1 for _ in read(segments[0]))
+            segments.pop(0).unlink()
+
+    def sync(self) -> None:
+        """Wait until everything is on disk."""
+        if self._writer is not None and self._file is not None:
+            self._writer.flush()  # type: ignore[no-untyped-call]
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def roll(self) -> None:
+        """Finish the present segment."""
+        if self._writer is not None and self._file is not None:
+            self._writer.finish()  # type: ignore[no-untyped-call]
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._writer = self._file = None
+
+    def first(self) -> tuple[Path, list[Kept]] | None:
+        """The oldest segment with its records; finishes the present one if that is all there is."""
+        segments = self.segments()
+        if segments and self._writer is not None and segments[0] == self._path:
+            self.roll()
+        return (segments[0], list(read(segments[0]))) if segments else None
+
+    def close(self) -> None:
+        """Finish the file. May be called twice."""
+        self.roll()
+
+
+def read(path: Path) -> Iterator[Kept]:
+    """A segment's records; of one that a crash cut short, those that are whole."""
+    topics: dict[int, str] = {}
+    with path.open("rb") as file:
+        try:
+            for record in StreamReader(file, record_size_limit=None).records:
+                if isinstance(record, Channel):
+                    topics[record.id] = record.topic
+                elif isinstance(record, Message):
+                    yield _unpack(topics[record.channel_id], record)
+        except (McapError, struct.error):
+            return
+
+
+def _pack(record: Kept) -> bytes:
+    parts = [record.key, *(part for name, value in record.headers for part in (name.encode(), value))]
+    packed = [_SIZE.pack(len(parts)), *(piece for part in parts for piece in (_SIZE.pack(len(part)), part))]
+    seq = struct.pack("<q?", record.seq, record.value is None)
+    return b"".join((seq, *packed, record.value or b""))
+
+
+def _unpack(topic: str, message: Message) -> Kept:
+    data = message.data
+    seq, empty = struct.unpack_from("<q?", data)
+    (count,) = _SIZE.unpack_from(data, 9)
+    at, parts = 13, []
+    for _ in range(count):
+        (size,) = _SIZE.unpack_from(data, at)
+        parts.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    headers = [(name.decode(), value) for name, value in zip(parts[1::2], parts[2::2], strict=True)]
+    value = None if empty else data[at:]
+    return Kept(seq, topic, parts[0], value, headers, message.log_time // 1_000_000)

@@ -1,0 +1,112 @@
+"""Topics on the brokers: create, list, and how far the workers are behind."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+from pipeline.errors import StethosError
+from pipeline.kafka.client import Client
+from pipeline.kafka.topics import INPUTS, wanted
+
+with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from kafka import TopicPartition
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+LATEST, EARLIEST = -1, -2
+
+
+class Lag(NamedTuple):
+    """How far the group is behind in one partition; `committed` is None before the first commit."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+    begin: int
+
+    @property
+    def lag(self) -> int:
+        """Records that are not acknowledged yet."""
+        return self.end - max(self.begin, self.committed if self.committed is not None else self.begin)
+
+
+class BrokerError(StethosError):
+    """The brokers cannot be reached, or refused."""
+
+
+@contextmanager
+def admin(client: Client) -> Iterator[Any]:
+    """An administration client; errors become ours.
+
+    Raises:
+        BrokerError: names the brokers.
+    """
+    try:
+        with closing(KafkaAdminClient(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
+            yield made
+    except KafkaError as error:
+        raise BrokerError(f"kafka at {', '.join(client.bootstrap)}: {error!r}") from None
+
+
+def partitions(client: Client) -> dict[str, int]:
+    """The number of partitions of every topic on the brokers."""
+    with admin(client) as kafka:
+        names = set(kafka.list_topics())
+        mine = [row.name for row in wanted(client.kafka) if row.name in names]
+        return {t["name"]: len(t["partitions"]) for t in kafka.describe_topics(mine)} if mine else {}
+
+
+def create(client: Client) -> list[str]:
+    """Create the topics that are missing; returns their names."""
+    there = partitions(client)
+    missing = {
+        row.name: {
+            "num_partitions": row.partitions,
+            "replication_factor": row.replication,
+            "configs": dict(row.settings),
+        }
+        for row in wanted(client.kafka)
+        if row.name not in there
+    }
+    if missing:
+        with admin(client) as kafka:
+            try:
+                kafka.create_topics(missing, wait_for_metadata=True)
+            except TopicAlreadyExistsError:  # another process was faster
+                return create(client)
+    return sorted(missing)
+
+
+def lags(client: Client) -> list[Lag]:
+    """The group's lag in every partition of every input topic."""
+    count = client.kafka.partitions
+    tps = [TopicPartition(client.topic(name), number) for name in INPUTS for number in range(count)]
+    with admin(client) as kafka:
+        ends = kafka.list_partition_offsets(dict.fromkeys(tps, LATEST))
+        begins = kafka.list_partition_offsets(dict.fromkeys(tps, EARLIEST))
+        group = client.kafka.group
+        committed = kafka.list_group_offsets({group: None})[group]
+    return [
+        Lag(
+            client.row(tp.topic),
+            tp.partition,
+            committed[tp].offset if tp in committed and committed[tp].offset >= 0 else None,
+            ends[tp].offset,
+            begins[tp].offset,
+        )
+        for tp in tps
+    ]
+
+
+def remove(client: Client) -> list[str]:
+    """Delete the engine's topics with all that is in them; returns their names."""
+    there = sorted(partitions(client))
+    if there:
+        with admin(client) as kafka:
+            kafka.delete_topics(there)
+    return there

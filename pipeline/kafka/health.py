@@ -1,0 +1,122 @@
+"""A worker's own small web server: is it alive, is it ready, and its counters for Prometheus."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.kafka.worker import Worker
+
+ALIVE_S = 15.0
+"""A worker whose loop has not made a round for so long hangs."""
+
+
+class Health:
+    """`/live`, `/ready` and `/metrics` of one worker, served by a thread.
+
+    Args:
+        worker: to look at.
+        host: to listen on.
+        port: to listen on; 0 takes a free one.
+    """
+
+    def __init__(self, worker: Worker, host: str, port: int) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(Families(worker))
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                code, text = outer.answer(self.path, worker)
+                self.send_response(code)
+                self.send_header("Content-Type", "text/plain; charset=utf-8")
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_: object) -> None:
+                """Probes are no news."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def answer(self, path: str, worker: Worker) -> tuple[int, bytes]:
+        """Status and body of one request."""
+        if path == "/live":
+            idle_s = time.monotonic() - worker.beat_s
+            return (200, b"alive\n") if idle_s < ALIVE_S else (503, f"no round for {idle_s:.0f} s\n".encode())
+        if path == "/ready":
+            return (200, b"ready\n") if worker.ready else (503, b"partitions are being taken over\n")
+        if path == "/metrics":
+            return 200, generate_latest(self._registry)
+        return 404, b"there are /live, /ready and /metrics\n"
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Families:
+    """A worker's counters as Prometheus families."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        """All families now."""
+        worker, now_s = self._worker, time.monotonic()
+        labels = ["worker"]
+        for name, text in _COUNTERS.items():
+            family = CounterMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
+            family.add_metric([worker.name], worker.counts[name])
+            yield family
+        for name, text, value in (
+            ("partitions", "Partitions in this worker's hands", len(worker.parts)),
+            ("held_events", "Messages taken in and not acknowledged", sum(p.waiting for p in worker.parts.values())),
+            ("unwritten_results", "Results that are not durable yet", worker.outbox.waiting),
+            ("checkpoint_age_seconds", "Since the last checkpoint", now_s - worker.checkpoint_s),
+        ):
+            gauge = GaugeMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
+            gauge.add_metric([worker.name], value)
+            yield gauge
+        yield from self._topics()
+
+    def _topics(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily("stethos_kafka_lag", "Records not taken in yet", labels=["worker", "topic"])
+        age = GaugeMetricFamily(
+            "stethos_kafka_event_age_seconds", "Host time less the newest event time", labels=["worker", "topic"]
+        )
+        for topic, (behind, age_s) in self._worker.progress().items():
+            lag.add_metric([self._worker.name, topic], behind)
+            if age_s is not None:
+                age.add_metric([self._worker.name, topic], age_s)
+        yield lag
+        yield age
+
+
+_COUNTERS = {
+    "taken": "Messages that lanes took in",
+    "acknowledged": "Messages acknowledged",
+    "redelivered": "Messages that came again and were known",
+    "stale": "Messages of an earlier generation, left out",
+    "sought": "Messages left out by the consumer and fetched again",
+    "rebalances": "Rebalances",
+    "kept": "Partitions kept over a rebalance with their lanes",
+    "rebuilt": "Partitions whose lanes were rebuilt from the log",
+}

@@ -1,0 +1,82 @@
+"""A worker as a process: signals, logs, health endpoint, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from pipeline.app import Plan
+from pipeline.clock import HostClock
+from pipeline.kafka import admin, checks
+from pipeline.kafka.client import Client
+from pipeline.kafka.health import Health
+from pipeline.kafka.worker import Worker
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record with time, level, logger and worker."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "worker": self._worker,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+def worker_name(plan: Plan, name: str | None = None) -> str:
+    """As asked, or the static member's name, or one of this host and process."""
+    import os
+
+    return name or plan.settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None) -> int:
+    """Run one worker until it is told to end; returns the exit code.
+
+    Raises:
+        ConfigError: libraries or topics are not as they must be.
+        BrokerError: no broker answers.
+    """
+    called = worker_name(plan, name)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(called))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    checks.libraries()
+    client = Client(plan.settings.kafka)
+    admin.create(client)
+    checks.topics(client, admin.partitions(client))
+    return asyncio.run(_run(plan, client, called, for_s))
+
+
+async def _run(plan: Plan, client: Client, name: str, for_s: float | None) -> int:
+    worker = Worker(plan.lanes, client, HostClock(), name)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    kafka = plan.settings.kafka
+    health = Health(worker, kafka.health_host, kafka.health_port) if kafka.health_port is not None else None
+    if health is not None:
+        logging.getLogger(__name__).info("health at %s", health.address)
+    try:
+        return await worker.run(for_s)
+    finally:
+        if health is not None:
+            health.close()

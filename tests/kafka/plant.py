@@ -1,0 +1,245 @@
+"""A small plant on Kafka: machines with three sensors each, a join, alarms with delays, and what must come out."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from config.schema import Kafka
+from connectors.kafka import KafkaPublisher
+from models.anomaly.store import save_all
+from pipeline.journal import write_journal
+from pipeline.kafka import admin
+from pipeline.kafka.client import Client
+from pipeline.kafka.collector import Collector
+from pipeline.kafka.feed import publish
+from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Record
+from pipeline.state import JOURNAL_TOPICS, Store
+from tests.engines.hostile import run_straight
+from tests.engines.scenarios import T0, baseline_of, chunks, end, machine, normal_noise, stream, with_baselines
+from tests.servers.kafka import KafkaServer
+
+WORKER = "from pipeline.cli.main import main; main()"
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Configuration, and what each machine's sensors publish."""
+
+    toml: str
+    logs: dict[str, dict[str, list[Input]]]
+    expected: tuple[Record, ...]
+    baselines: tuple[Any, ...] = ()
+
+    @property
+    def messages(self) -> list[Input]:
+        """Everything in the order of event time, as a shop floor publishes it."""
+        flat = [m for log in self.logs.values() for messages in log.values() for m in messages]
+        return sorted(flat, key=lambda m: m.t1_ns)
+
+
+def _named(message: Any, name: str) -> Input:
+    if isinstance(message, Context):
+        return replace(message, machine=name)
+    return replace(message, stream=replace(message.stream, machine=name))  # type: ignore[no-any-return]
+
+
+@cache
+def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) -> Plant:
+    """Machines with a microphone and two accelerometers, joined; loud for some seconds; one loses a sensor."""
+    mic, acc, aux = stream("mic", "acoustic", 16000), stream("acc", "vibration", 2000), stream("aux", "vibration", 4000)
+    logs: dict[str, dict[str, list[Input]]] = {}
+    expected: list[Record] = []
+    baselines = []
+    parts = []
+    for number in range(machines):
+        name = f"machine-{number}"
+        made = machine(mic, acc, aux, align=True)
+        settings = with_baselines(made, mic, acc)
+        settings = replace(settings, machine=made.model_copy(update={"name": name}))
+        loud = (4.0 + number, 8.0 + number)
+        log = {s.sensor: chunks(s, normal_noise(s, seconds, 10 * number + k, loud)) for k, s in enumerate((mic, acc, aux))}
+        log = {s: [*messages, end(messages[0].stream, messages[-1].n1)] for s, messages in log.items()}  # type: ignore[union-attr]
+        if sensor_dies and number == 1:
+            log["aux"] = _dies(log["aux"], seconds)
+        log = {s: [_named(m, name) for m in messages] for s, messages in log.items()}
+        logs[name] = log
+        expected += run_straight(settings, log)
+        baselines += [replace(baseline_of(s), machine=name) for s in (mic, acc)]
+        parts.append(name)
+    return Plant(_toml(parts), logs, tuple(expected), tuple(baselines))
+
+
+def _dies(messages: list[Input], seconds: float) -> list[Input]:
+    kept = messages[: len(messages) * 6 // 10]
+    last = kept[-1]
+    assert isinstance(last, Chunk)
+    rate = round(last.stream.rate.hz)
+    upto = round(seconds) * rate
+    marks = [Mark(last.stream, last.anchor, n, min(n + rate, upto), "silent") for n in range(last.n1, upto, rate)]
+    return [*kept, *marks, Mark(last.stream, last.anchor, upto, upto, "end")]
+
+
+def _toml(names: Iterable[str]) -> str:
+    lines = ["schema_version = 1"]
+    for name in names:
+        lines += [f'[[machine]]\nname = "{name}"\nalign = true\n[machine.persistence]\nclear_after_s = 2.0']
+        for sensor, modality, rate, unit, known in (
+            ("mic", "acoustic", 16000, "FS", True),
+            ("acc", "vibration", 2000, "m/s2", True),
+            ("aux", "vibration", 4000, "m/s2", False),
+        ):
+            lines += [f'[[machine.sensor]]\nname = "{sensor}"\nmodality = "{modality}"\nrate_hz = {rate}\nunit = "{unit}"']
+            if known:
+                lines += ['baseline = "baselines"']
+    return "\n".join(lines) + "\n"
+
+
+def journal_hash(records: Iterable[Record], folder: Path) -> str:
+    """SHA-256 of the canonical journal."""
+    return write_journal([r for r in records if r.topic in JOURNAL_TOPICS], folder / "journal.jsonl", {})
+
+
+@dataclass
+class Running:
+    """A plant on a broker: worker processes, a publisher, a collector."""
+
+    plant: Plant
+    kafka: KafkaServer
+    folder: Path
+    prefix: str
+    partitions: int = 4
+    session_s: float = 2.0
+    more: dict[str, Any] = field(default_factory=dict)
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_all(list(self.plant.baselines), self.folder / "baselines")
+        self.section = {
+            "bootstrap": self.kafka.bootstrap, "group": f"{self.prefix}group", "prefix": self.prefix,
+            "partitions": self.partitions, "session_timeout_s": self.session_s, "rebalance_timeout_s": 6.0, **self.more,
+        }  # fmt: skip
+        self.client = Client(Kafka.model_validate(self.section))
+        admin.create(self.client)
+        self._publisher: KafkaPublisher | None = None
+        self.store = Store(self.folder / "results.sqlite")
+        self.collector = Collector(self.client, self.folder / "results.sqlite")
+
+    def config(self, name: str) -> Path:
+        """The configuration file of a worker."""
+        path = self.folder / f"{name}.toml"
+        section = {**self.section, "instance_id": name}
+        lines = [f"{k} = {f'{v!s}'.lower() if isinstance(v, bool) else repr(v) if not isinstance(v, str) else _quoted(v)}" for k, v in section.items()]
+        path.write_text(self.plant.toml.replace("[[machine]]", "[kafka]\n" + "\n".join(lines) + "\n[[machine]]", 1))
+        return path
+
+    def start(self, *names: str, static: bool = True) -> None:
+        """Start worker processes."""
+        for name in names:
+            config = self.config(name)
+            if not static:
+                config.write_text(config.read_text().replace(f'instance_id = "{name}"\n', ""))
+            arguments = ["run", "--engine", "kafka", "--role", "worker", "--name", name, "--config", str(config)]
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.workers[name] = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORKER, *arguments], stdout=log, stderr=log)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self.workers[name].kill()
+        self.workers[name].wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Any signal."""
+        self.workers[name].send_signal(number)
+
+    def log(self) -> str:
+        """The ends of all workers' logs."""
+        return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.folder.glob("*.log")))
+
+    @property
+    def publisher(self) -> KafkaPublisher:
+        """Made when it is needed."""
+        if self._publisher is None:
+            self._publisher = KafkaPublisher(self.client.settings(), self.folder / "spool", 1_000_000_000)
+        return self._publisher
+
+    def publish(self, messages: Sequence[Input], speed: float = 0.0) -> Iterator[Input]:
+        """Send messages, at `speed` times real time; yields each one behind its sending."""
+        began, first = time.monotonic(), messages[0].t1_ns
+        for message in messages:
+            if speed:
+                wait = began + (message.t1_ns - first) / NS / speed - time.monotonic()
+                if wait > 0:
+                    time.sleep(wait)
+            publish(self.publisher, self.client, message)
+            yield message
+
+    def publish_all(self, messages: Sequence[Input] | None = None, speed: float = 0.0) -> None:
+        """Send everything and wait until the broker has it."""
+        for _ in self.publish(self.plant.messages if messages is None else messages, speed):
+            pass
+        assert self.publisher.flush(30), self.publisher.error
+
+    def wait_done(self, timeout_s: float = 60.0) -> float:
+        """Wait until the workers have acknowledged all; returns the seconds it took."""
+        began = time.monotonic()
+        while time.monotonic() - began < timeout_s:
+            left = [lag for lag in admin.lags(self.client) if lag.lag > 0]
+            if not left:
+                return time.monotonic() - began
+            for name, process in self.workers.items():
+                assert process.poll() in {None, 0, -signal.SIGKILL, -signal.SIGTERM}, f"{name} ended\n{self.log()}"
+            time.sleep(0.2)
+        raise AssertionError(f"not done: {left}\n{self.log()}")
+
+    def results(self) -> list[Record]:
+        """All results, overwritten by id."""
+        assert self.collector.drain(self.store)
+        return list(self.store.read(0, (*JOURNAL_TOPICS, "feature", "late", "dlq"), 1_000_000))
+
+    def journal(self) -> str:
+        """Hash of the journal of all results."""
+        return journal_hash(self.results(), self.folder)
+
+    @property
+    def expected(self) -> str:
+        """Hash of the undisturbed run's journal."""
+        return journal_hash(self.plant.expected, self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._publisher is not None:
+            self._publisher.close(2)
+        for process in self.workers.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.collector.close()
+        self.store.close()
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def shuffled(messages: Sequence[Input], seed: int) -> list[Input]:
+    """Now and then a message comes again; chunks never overtake within their sensor."""
+    rng = random.Random(seed)
+    return [m for message in messages for m in [message] * (2 if rng.random() < 0.05 else 1)]
+
+
+__all__ = ["T0", "Anchor", "Plant", "Running", "journal_hash", "np", "plant", "shuffled"]

@@ -1,0 +1,134 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.anomaly.chain import windows
+from models.anomaly.commission import Normal, commission
+from models.anomaly.score import AnomalyScore
+from models.anomaly.vectors import ANOMALY, LEVEL, extraction
+from pipeline.errors import BadInput
+from pipeline.messages import Score, Stream
+from tests.models.anomaly.rig import ACC, MIC, SLOW, Part, normals, running
+
+
+@pytest.fixture(scope="module")
+def acc():
+    return commission(normals(ACC, 8))[0]
+
+
+def scores(baseline, x, detector=ANOMALY, stream=ACC, state=None):
+    scorer = AnomalyScore(baseline, None if state is None else lambda _: state)
+    found = windows(stream, extraction(stream), Part(stream, x).segments())
+    return [s for w in found for s in scorer.process(w) if isinstance(s, Score) and s.detector == detector]
+
+
+def test_one_baseline_per_sensor_with_its_facts():
+    acc, fan = commission([*normals(ACC, 3), *normals(SLOW, 3)])
+    assert (acc.machine, acc.sensor, acc.rate.hz, acc.channels, acc.unit) == ("lathe", "acc", 2000, 2, "mg")
+    assert acc.starts == ("s0", "s1", "s2")
+    assert acc.hours == pytest.approx(3 * 12 / 3600, rel=0.1)
+    assert set(acc.cells[0]) == {ANOMALY, LEVEL}
+    assert set(fan.cells[0]) == {LEVEL}
+    assert not acc.provisional
+    assert any("3 starts" in line for line in acc.sentences())
+
+
+def test_new_starts_of_the_same_machine_stay_below_the_threshold(acc):
+    exceed = [s.abnormal for i in range(100, 110) for s in scores(acc, running(ACC, 12.0, i))]
+    assert len(exceed) > 200
+    assert np.mean(exceed) <= 0.03
+    levels = [s.abnormal for i in range(100, 110) for s in scores(acc, running(ACC, 12.0, i), LEVEL)]
+    assert np.mean(levels) <= 0.03
+
+
+def test_a_new_tone_is_abnormal_and_named(acc):
+    found = scores(acc, running(ACC, 6.0, 50, tone_hz=500.0))
+    assert all(s.abnormal for s in found)
+    top = found[0].reasons["bands"][0]
+    assert top["low_hz"] < 500 < top["high_hz"]
+    assert top["sigma"] > 3
+    assert "Hz +" in found[0].reasons["text"]
+    assert found[0].reasons["back_end"] in {"knn_l2", "maha", "pca_res", "ldn"}
+
+
+def test_a_louder_machine_is_a_matter_of_level(acc):
+    x = running(ACC, 6.0, 50, gain=4.0)
+    assert all(s.abnormal for s in scores(acc, x, LEVEL))
+    assert not any(s.abnormal for s in scores(acc, x, ANOMALY))
+    assert any("rms" in s.reasons["text"] or "octave" in s.reasons["text"] for s in scores(acc, x, LEVEL))
+
+
+def test_results_carry_what_they_depend_on(acc):
+    found = scores(acc, running(ACC, 3.0, 50))
+    assert {s.settings for s in found} == {acc.settings}
+    assert all(s.lineage[0].sensor == "acc" and s.complete for s in found)
+    assert len({s.id for s in found}) == len(found)
+    assert found[0].value == scores(acc, running(ACC, 3.0, 50))[0].value
+
+
+def test_local_density_joins_with_three_starts(acc):
+    names = [m.back_end.name for m in acc.cells[0][ANOMALY].fusion.members]
+    assert names == ["knn_l2", "maha", "pca_res", "ldn"]
+    two = commission(normals(ACC, 2))[0]
+    assert "ldn" not in [m.back_end.name for m in two.cells[0][ANOMALY].fusion.members]
+
+
+def test_one_start_is_provisional():
+    one = commission(normals(ACC, 1, seconds=30.0))[0]
+    assert one.provisional
+    assert any("Provisional" in line for line in one.sentences())
+    assert all(s.reasons["provisional"] for s in scores(one, running(ACC, 3.0, 0, seed=1)))
+
+
+def test_promised_false_alarms_are_the_poisson_limit_of_what_was_left_out(acc):
+    cell = acc.cells[0][ANOMALY]
+    assert cell.false_alarms.hours == pytest.approx(8 * 12 / 3600, rel=0.1)
+    if cell.false_alarms.count == 0:
+        assert cell.false_alarms.upper == pytest.approx(-np.log(0.05) / cell.false_alarms.hours * 24, rel=1e-6)
+    assert any("false alarms a day with 95 % confidence" in line for line in acc.sentences())
+
+
+def test_states_with_enough_starts_are_judged_alone():
+    loud = [
+        dataclasses.replace(
+            n, name=f"l{n.name}", start=f"l{n.start}", state="loud", parts=[Part(ACC, n.parts[0].x * 8)]
+        )
+        for n in normals(ACC, 5, seconds=6.0)
+    ]
+    few = normals(ACC, 2, seconds=6.0, state="rare", first=20)
+    both = commission([*normals(ACC, 5, seconds=6.0, state="quiet"), *loud, *few])[0]
+    assert both.states == {"quiet": 0, "loud": 1, "rare": 2}
+    assert both.cells[2][LEVEL].starts == 12
+    assert any("rare" in note for note in both.notes)
+    x = running(ACC, 4.0, 60)
+    assert not any(s.abnormal for s in scores(both, x, LEVEL, state="quiet"))
+    assert all(s.abnormal for s in scores(both, x, LEVEL, state="loud"))
+    unknown = scores(both, x, LEVEL, state="drilling")
+    assert unknown
+    assert not any(s.complete for s in unknown)
+    assert "never commissioned" in unknown[0].reasons["text"]
+
+
+def test_a_machine_without_states_is_judged_in_any(acc):
+    assert all(s.complete for s in scores(acc, running(ACC, 3.0, 0), state="whatever"))
+
+
+def test_what_cannot_be_learned_from_is_refused():
+    with pytest.raises(BadInput, match="no normal recording"):
+        commission([])
+    with pytest.raises(BadInput, match="not silent"):
+        commission([Normal("zero", "s", "", [Part(MIC, np.zeros((480_000, 1), np.float32))])])
+    other = Stream("lathe", "acc", 0, "vibration", ACC.rate, 2, "<f4", "m/s2")
+    mixed = [*normals(ACC, 1), Normal("odd", "s9", "", [Part(other, running(other, 3.0, 0))])]
+    with pytest.raises(BadInput, match="odd: unit is m/s2"):
+        commission(mixed)
+
+
+def test_a_baseline_refuses_another_sensor(acc):
+    acc.check(ACC)
+    for change in ({"unit": "m/s2"}, {"channels": 3}, {"modality": "acoustic"}):
+        with pytest.raises(BadInput, match="commission this sensor anew"):
+            acc.check(dataclasses.replace(ACC, **change))
+    with pytest.raises(BadInput, match="commission again"):
+        AnomalyScore(dataclasses.replace(acc, front_end="other"))

@@ -1,0 +1,106 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from models.anomaly.chain import windows
+from models.anomaly.commission import commission
+from models.anomaly.score import AnomalyScore
+from models.anomaly.store import ARRAYS, DOCUMENT, folder_name, load, load_all, save, save_all
+from models.anomaly.vectors import extraction
+from pipeline.errors import StateError
+from tests.models.anomaly.rig import ACC, SLOW, Part, normals, running
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return commission([*normals(ACC, 3, seconds=5.0), *normals(SLOW, 3)])
+
+
+def judge(baseline):
+    found = windows(ACC, extraction(ACC), Part(ACC, running(ACC, 3.0, 9, tone_hz=300.0)).segments())
+    return [(s.id, s.value, s.threshold, s.reasons) for w in found for s in AnomalyScore(baseline).process(w)]
+
+
+def test_what_is_read_judges_to_the_bit_as_what_was_learned(learned, tmp_path):
+    folder = save(learned[0], tmp_path)
+    again = load(folder)
+    assert again.sha256 == learned[0].sha256
+    assert folder.name == folder_name(again) == f"lathe-acc-{again.settings}"
+    assert judge(again) == judge(learned[0])
+    assert again.sentences() == learned[0].sentences()
+
+
+def test_the_hash_is_that_of_the_content(learned):
+    acc, fan = learned
+    assert acc.sha256 != fan.sha256
+    assert dataclasses.replace(acc).sha256 == acc.sha256
+    assert dataclasses.replace(acc, unit="g").sha256 != acc.sha256
+    assert commission(normals(ACC, 3, seconds=5.0))[0].sha256 == acc.sha256
+
+
+def test_saving_twice_changes_nothing_and_the_newest_is_current(learned, tmp_path):
+    acc, fan = learned
+    first = save_all([acc, fan], tmp_path)
+    stamp = (first[0] / ARRAYS).stat().st_mtime_ns
+    assert save_all([acc, fan], tmp_path) == first
+    assert (first[0] / ARRAYS).stat().st_mtime_ns == stamp
+    newer = dataclasses.replace(acc, notes=("newer",))
+    save_all([newer], tmp_path)
+    current = load_all(tmp_path)
+    assert {k: b.sha256 for k, b in current.items()} == {("lathe", "acc"): newer.sha256, ("fan", "acc"): fan.sha256}
+    assert load(first[0]).sha256 == acc.sha256
+    assert set(load_all(first[1])) == {("fan", "acc")}
+
+
+def test_odd_names_make_plain_folders(learned):
+    odd = dataclasses.replace(learned[0], machine="Halle 3/Fräse", sensor="../x")
+    assert "/" not in folder_name(odd)
+    assert not folder_name(odd).startswith(".")
+
+
+def test_damage_is_found(learned, tmp_path):
+    folder = save(learned[0], tmp_path)
+    document = json.loads((folder / DOCUMENT).read_text())
+    document["cells"][0]["anomaly"]["threshold"] += 1e-9
+    (folder / DOCUMENT).write_text(json.dumps(document))
+    with pytest.raises(StateError, match="does not match its hash"):
+        load(folder)
+    data = (folder / ARRAYS).read_bytes()
+    (folder / ARRAYS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(StateError, match="damaged"):
+        load(folder)
+    (folder / ARRAYS).unlink()
+    with pytest.raises(StateError, match="damaged"):
+        load(folder)
+
+
+def test_arrays_are_covered_by_the_hash(learned, tmp_path):
+    folder = save(learned[0], tmp_path)
+    with np.load(folder / ARRAYS) as file:
+        arrays = {k: file[k] for k in file.files}
+    arrays["0__level__bank"] = np.nextafter(arrays["0__level__bank"], np.float32(9))
+    np.savez(folder / ARRAYS, **arrays)
+    with pytest.raises(StateError, match="does not match its hash"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"schema": 99}, "newer than 1.*upgrade stethos"), ({"schema": None}, "no schema version")]
+)
+def test_other_schemas_are_refused(learned, tmp_path, change, message):
+    folder = save(learned[0], tmp_path)
+    document = json.loads((folder / DOCUMENT).read_text())
+    (folder / DOCUMENT).write_text(json.dumps({**document, **change}))
+    with pytest.raises(StateError, match=message):
+        load(folder)
+
+
+def test_nothing_there_or_two_of_one_sensor(learned, tmp_path):
+    with pytest.raises(StateError, match="holds no baseline"):
+        load_all(tmp_path)
+    save(learned[0], tmp_path)
+    save(dataclasses.replace(learned[0], notes=("x",)), tmp_path)
+    with pytest.raises(StateError, match="two baselines"):
+        load_all(tmp_path)
