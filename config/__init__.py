@@ -15,7 +15,17 @@ from pydantic import ValidationError
 from config.schema import SCHEMA_VERSION, Settings
 from pipeline.errors import ConfigError
 
-__all__ = ["Settings", "build", "cache_home", "effective", "json_schema", "load", "migrate", "migrate_text", "notify_socket"]
+__all__ = [
+    "Settings",
+    "build",
+    "cache_home",
+    "effective",
+    "json_schema",
+    "load",
+    "migrate",
+    "migrate_text",
+    "notify_socket",
+]
 
 
 def load(path: Path) -> Settings:

@@ -99,6 +99,8 @@ class Machine(Closed):
     severity: Severity | None = None
     align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
+    state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
+    context_lag_s: float = Field(1.0, ge=0, le=10, description="facts are read this long before a window's end")
 
     @model_validator(mode="after")
     def _sensors_differ(self) -> Machine:

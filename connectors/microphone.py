@@ -43,7 +43,7 @@ _COUNTERS = (
 )
 _LARGEST_CHUNK_BYTES = 900_000
 _PRIMING_OBSERVATIONS = 3
-_POLL_NS = 10_000_000
+_POLL_NS = 5_000_000
 
 
 class Microphone(Source):
@@ -116,6 +116,7 @@ class Microphone(Source):
         self._ring_bytes = round(ring_s * rate_hz) * frame_bytes
         self._stall_ns, self._wait, self._clock = round(stall_s * NS), wait_for_device, clock
         self._pyaudio = library() if pyaudio is None else pyaudio
+        self._closed = True
         self._capture: Capture | None = None
         self._opening: _Opening | None = None
         self._tries, self._retry_ns, self._trouble = 0, 0, ""
@@ -159,6 +160,7 @@ class Microphone(Source):
         Raises:
             SourceError: there is no such device, more than one fits, or it does not take the settings.
         """
+        self._closed = False
         before = resume.get((self._stream.machine, self._stream.sensor))
         self._new_stream(0 if before is None else before.epoch + 1)
         try:
@@ -172,7 +174,7 @@ class Microphone(Source):
     def poll(self, now_ns: int) -> Sequence[SourceMessage]:
         """What has been heard; looks after the device when there is nothing."""
         out: list[SourceMessage] = []
-        if self._capture is None:
+        if self._capture is None and not self._closed:
             self._reconnect(now_ns, out)
         if self._capture is None:
             return out
@@ -186,10 +188,13 @@ class Microphone(Source):
         return out
 
     def wake_ns(self, now_ns: int) -> int:
-        """At once while sound waits, otherwise a hundredth of a second on; when to try again without a device."""
-        if self._capture is not None:
-            return now_ns if self._capture.waiting else now_ns + _POLL_NS
-        return now_ns + _POLL_NS if self._opening else max(self._retry_ns, now_ns + _POLL_NS)
+        """At once while sound waits, otherwise when the next buffer should be there, or the device be tried again."""
+        soon = now_ns + _POLL_NS
+        if self._capture is None:
+            return soon if self._opening else max(self._retry_ns, soon)
+        if self._capture.waiting:
+            return now_ns
+        return max(self._capture.last_ns + self._frames * NS // self._rate.num, soon)
 
     @property
     def exhausted(self) -> bool:
@@ -197,7 +202,8 @@ class Microphone(Source):
         return False
 
     def close(self) -> None:
-        """Let the device go."""
+        """Let the device go; waits for the driver."""
+        self._closed = True
         if self._opening is not None:
             self._opening.abandon()
             self._opening = None
@@ -252,7 +258,7 @@ class Microphone(Source):
         return chunk
 
     def _end_stream(self, out: list[SourceMessage]) -> None:
-        """What is held back of a stream that has not begun goes into the next one's gap: nobody has heard of it."""
+        """End the stream and begin the next; one that has sent nothing just begins anew, nobody has heard of it."""
         if self._running:
             anchor = self._fit.anchor(self._next)
             out.append(Mark(self._stream, anchor, self._next, self._next, "end"))
@@ -308,7 +314,7 @@ class _Opening:
 
     def __init__(self, open_device: Callable[[], Capture], old: Capture | None) -> None:
         self.capture: Capture | None = None
-        self.error = "the device could not be closed"
+        self.error = "the device could not be closed and opened again"
         self._open, self._old = open_device, old
         self._abandoned = False
         self._lock = threading.Lock()

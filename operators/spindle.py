@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, floor, isfinite
 from typing import Literal, Protocol
 
 from pipeline.messages import NS, Context
@@ -151,8 +151,9 @@ def contradiction(
 
     Stable cutting shows harmonics of the tooth passing. If three or more of the strongest lines, 70 % of their energy
     and twice what the told speed explains, are harmonics of another tooth-passing frequency within ±10 % of the told
-    one, or of half or twice it, the told speed is contradicted. The lines of chatter lie a tooth passing apart but not
-    on its multiples, so that they do not contradict.
+    one, the told speed is contradicted. The lines of chatter lie a tooth passing apart but not on its multiples, so
+    that they do not contradict. A told speed of twice the true one looks like period-two chatter and cannot be told
+    from it by the lines.
 
     Args:
         lines: frequency in Hz and power of the strongest lines.
@@ -168,11 +169,9 @@ def contradiction(
     total = sum(power for _, power in lines)
     best, best_share = 0.0, 0.0
     for f, _ in lines:
-        for centre in (told, told / 2.0, told * 2.0):
-            for k in range(max(1, round(f / (centre * (1.0 + within)))), round(f / (centre * (1.0 - within))) + 1):
-                passing = f / k
-                if abs(passing / centre - 1.0) > within or abs(passing / told - 1.0) <= SAME:
-                    continue
+        for k in range(max(1, floor(f / (told * (1.0 + within)))), ceil(f / (told * (1.0 - within))) + 1):
+            passing = f / k
+            if SAME < abs(passing / told - 1.0) <= within:
                 share, count = _explained(lines, passing, tolerance_hz)
                 if count >= 3 and share > best_share:
                     best, best_share = passing, share

@@ -109,7 +109,7 @@ def _sound(row: Row) -> Clip:
 
 def _npz(row: Row) -> Clip:
     try:
-        with np.load(row.path, allow_pickle=False) as file:
+        with row.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if "x" not in file:
                 raise BadInput("broken", f"{row.name}: holds no array 'x'")
             x = file["x"]

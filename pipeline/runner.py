@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ import orjson
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from pipeline import codec
+from pipeline.contexts import Contexts
 from pipeline.errors import BadInput
 from pipeline.messages import (
     Anchor,
@@ -86,7 +88,7 @@ class Lane:
     """
 
     def __init__(self, settings: LaneSettings, clock_ns: Callable[[], int] | None = None) -> None:
-        self.settings = settings
+        self.settings = settings = replace(settings, contexts=Contexts())
         self.machine = settings.machine.name
         self.event_ns = 0
         self.counts: Counter[str] = Counter()
@@ -107,10 +109,12 @@ class Lane:
         out: list[Result] = []
         self._input = message
         if isinstance(message, Decision):
-            self._decide(message)
+            self._decide(message, out)
         elif isinstance(message, Context):
             self.counts["in.context"] += 1
             self.event_ns = max(self.event_ns, message.t_ns)
+            self.settings.contexts.add(message)
+            self._release(out)
         else:
             self._take(message, out)
         self._input = None
@@ -291,18 +295,36 @@ class Lane:
 
     # decisions ---------------------------------------------------------------------------------------------------
 
-    def _decide(self, decision: Decision) -> None:
+    def _decide(self, decision: Decision, out: list[Result]) -> None:
         if any(known.id == decision.id for known in self._decisions):
             return
         self.counts["in.decision"] += 1
         self._decisions.append(decision)
+        self.settings.contexts.decide(decision)
         for graph in self._streams.values():
             self._apply(decision, graph)
+        self._release(out)
 
     def _apply(self, decision: Decision, graph: StreamGraph) -> None:
         for node in graph.nodes:
             if isinstance(node.operator, Switchable):
                 node.operator.switch(decision)
+
+    def _release(self, out: list[Result]) -> None:
+        """Let go of what waited for a context."""
+        for graph in self._streams.values():
+            for node in graph.nodes:
+                if isinstance(node.operator, Switchable) and node.operator.waits_for is not None:
+                    self._route(node, node.operator.release(), out)
+
+    def starving(self) -> set[str]:
+        """Contexts that windows wait for."""
+        nodes = (node for graph in self._streams.values() for node in graph.nodes)
+        return {
+            fact
+            for node in nodes
+            if isinstance(node.operator, Switchable) and (fact := node.operator.waits_for) is not None
+        }
 
     # durability --------------------------------------------------------------------------------------------------
 
@@ -333,7 +355,9 @@ class Lane:
         for key, node in self._nodes.items():
             if isinstance(node.operator, Stateful):
                 states[key] = {"state": node.operator.snapshot(), "seen": dict(node.seen)}
-        body = {"version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states}
+        self.settings.contexts.trim(min((g.anchor.at(g.n1, g.stream.rate) for g in self._streams.values()), default=0))
+        contexts = self.settings.contexts.snapshot()
+        body = {"version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states, "contexts": contexts}
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
     def restore(self, snapshot: bytes) -> None:
@@ -341,6 +365,7 @@ class Lane:
         body: Mapping[str, Any] = orjson.loads(snapshot)
         self.event_ns = int(body["event_ns"])
         self._restored = dict(body["states"])
+        self.settings.contexts.restore(body.get("contexts", {}))
 
 
 def _identity(message: Message) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 from pipeline.state import Command, Position, Store
+from pipeline.topics import ABANDON_S
 
 RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_NS = 1_000_000_000
@@ -83,6 +84,8 @@ class Shard:
         self._pending: list[Record] = []
         self._oldest_ns = 0
         self._checkpoint_ns = clock.now_ns()
+        self._starving: dict[tuple[str, str], int] = {}
+        self._abandoned: dict[tuple[str, str], int] = {}
         snapshots = store.snapshots()
         for machine, lane in self.lanes.items():
             if machine in snapshots:
@@ -182,6 +185,8 @@ class Shard:
                 self._count("recording.failed")
         for command in self._store.open_commands():
             self._obey(command)
+        for lane in self.lanes.values():
+            self._mind_contexts(lane, now)
         self._store.put_metrics(self.name, self.metrics())
 
     def _sync(self) -> bool:
@@ -214,14 +219,33 @@ class Shard:
         except StethosError as error:
             self._store.answer(command.seq, error=str(error))
             return
-        decision = Decision(
-            command.machine, f"{command.machine}|{command.kind}|{command.seq}", lane.event_ns, command.kind, body
-        )
+        decision = self._decide(lane, command.kind, str(command.seq), body, lane.event_ns)
+        self._store.answer(command.seq, decision=decision.id)
+
+    def _decide(self, lane: Lane, kind: str, name: str, body: Mapping[str, Any], t_ns: int) -> Decision:
+        """Durable first, then recorded, then in force for windows that end after `t_ns`."""
+        decision = Decision(lane.machine, f"{lane.machine}|{kind}|{name}", t_ns, kind, body)
         self._store.decide(decision)
         if self._tap is not None:
             self._record(self._tap.write, decision, self._clock.now_ns())
         self._keep(lane.process(decision), self._clock.now_ns())
-        self._store.answer(command.seq, decision=decision.id)
+        return decision
+
+    def _mind_contexts(self, lane: Lane, now: int) -> None:
+        """Give up a context that windows have waited for too long; take it back when it is heard of again."""
+        contexts = lane.settings.contexts
+        for fact in lane.starving():
+            since = self._starving.setdefault((lane.machine, fact), now)
+            if now - since >= ABANDON_S * 1_000_000_000:
+                last = self._abandoned[lane.machine, fact] = contexts.newest_ns(fact)
+                unjudged_ns = last + round(lane.settings.machine.context_lag_s * 1e9)  # what ends later still waits
+                self._decide(lane, "abandon", f"{fact}|{unjudged_ns}", {"context": fact}, unjudged_ns)
+        for key in [k for k in self._starving if k[0] == lane.machine and k[1] not in lane.starving()]:
+            del self._starving[key]
+        for machine, fact in [k for k in self._abandoned if k[0] == lane.machine]:
+            if contexts.newest_ns(fact) > self._abandoned[machine, fact]:
+                del self._abandoned[machine, fact]
+                self._decide(lane, "return", f"{fact}|{lane.event_ns}", {"context": fact}, lane.event_ns)
 
     # metrics -------------------------------------------------------------------------------------------------------
 

@@ -56,7 +56,12 @@ def record_shop(
             recorder.write(message, message.t1_ns)
             if progress is not None:
                 progress((message.t1_ns - START_NS) / NS)
-    told = {"seed": seed, "start_ns": START_NS, "installation": shop.configuration(), "events": shop.truth(minutes * 60)}
+    told = {
+        "seed": seed,
+        "start_ns": START_NS,
+        "installation": shop.configuration(),
+        "events": shop.truth(minutes * 60),
+    }
     truth.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     return recording, truth
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,10 +25,13 @@ from operators.resample import Resample
 from operators.rewindow import Rewindow, Sequence
 from operators.severity import Asset, Severity, least_length, refusal
 from operators.vibration import VibrationFeatures
+from pipeline.contexts import Contexts
 from pipeline.errors import BadInput, ConfigError
-from pipeline.messages import Decision, Message, Rate, Stream, Window
+from pipeline.messages import NS, Decision, Message, Rate, Stream, Window
 
 SOUND_RATE = Rate(48_000)
+UNKNOWN_STATE = "unknown"
+"""The operating state while nothing tells it; never commissioned, so nothing is judged by it."""
 
 
 class Mismatch(NamedTuple):
@@ -45,12 +50,14 @@ class LaneSettings:
         baselines: sensor → hash of the baseline in force from the start.
         artefacts: hash → baseline, for those in force and those that decisions bring in.
         load: reads a baseline's folder; None where nothing may be loaded (replay).
+        contexts: the machine's slow facts; each lane has its own.
     """
 
     machine: Machine
     baselines: Mapping[str, str] = field(default_factory=dict)
     artefacts: dict[str, Baseline] = field(default_factory=dict)
     load: Callable[[Path], Baseline] | None = None
+    contexts: Contexts = field(default_factory=Contexts)
 
     def sensor(self, name: str) -> Sensor | None:
         """The inventory's entry of a sensor."""
@@ -102,18 +109,35 @@ class LaneSettings:
 class Switchable(Windowed):
     """A windowed operator without memory whose version is chosen by the event time of each window."""
 
+    @abstractmethod
     def switch(self, decision: Decision) -> None:
         """Take a decision in; it holds for windows that end after its time."""
 
+    @property
+    @abstractmethod
+    def waits_for(self) -> str | None:
+        """The context that a window waits for."""
+
+    @abstractmethod
+    def release(self) -> list[Message]:
+        """What can be said now that a context or a decision has come."""
+
 
 class Anomaly(Switchable):
-    """`Window` of a log-Mel → `Score`s under the baseline that is in force when the window ends."""
+    """`Window` → `Score`s under the baseline that is in force when the window ends, in the machine's state then.
+
+    Where the machine has a state context, a window waits until that context has passed its end less the lag, or was
+    given up by decision: then the state is unknown and the score incomplete.
+    """
 
     memory_s: ClassVar[float] = 0.0
 
     def __init__(self, settings: LaneSettings, stream: Stream) -> None:
         self._settings = settings
         self._stream = stream
+        self._fact = settings.machine.state_context
+        self._lag_ns = round(settings.machine.context_lag_s * NS)
+        self._waiting: deque[Window] = deque()
         self._versions: list[tuple[int, AnomalyScore]] = []
         first = settings.baselines.get(stream.sensor)
         if first is not None:
@@ -121,7 +145,14 @@ class Anomaly(Switchable):
 
     def _scorer(self, baseline: Baseline) -> AnomalyScore:
         baseline.check(self._stream)
-        return AnomalyScore(baseline)
+        return AnomalyScore(baseline, None if self._fact is None else self._state)
+
+    def _state(self, t_end_ns: int) -> str | None:
+        assert self._fact is not None
+        if self._settings.contexts.given_up(self._fact, t_end_ns):
+            return UNKNOWN_STATE
+        value = self._settings.contexts.as_of(self._fact, t_end_ns - self._lag_ns)
+        return UNKNOWN_STATE if value is None else str(value)
 
     def switch(self, decision: Decision) -> None:
         """A new baseline of this sensor."""
@@ -132,15 +163,40 @@ class Anomaly(Switchable):
             self._versions.sort(key=lambda version: version[0])
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
-        """Nothing: each window is judged by itself."""
-        return {}
+        """The oldest window that waits for its context."""
+        return {self._stream.key: self._waiting[0].n0} if self._waiting else {}
+
+    @property
+    def waits_for(self) -> str | None:
+        """The context that a window waits for."""
+        return self._fact if self._waiting else None
 
     def process(self, message: Message) -> Iterable[Message]:
-        """Judge one window."""
+        """Judge one window, or keep it until its context has come."""
         assert isinstance(message, Window)
+        if self._fact is None or not self._versions:
+            return self._judge(message)
+        self._waiting.append(message)
+        return self.release()
+
+    def release(self) -> list[Message]:
+        """Judge the windows whose context has come meanwhile."""
+        out: list[Message] = []
+        while self._waiting and self._ready(self._waiting[0]):
+            out += self._judge(self._waiting.popleft())
+        return out
+
+    def _ready(self, window: Window) -> bool:
+        assert self._fact is not None
+        contexts = self._settings.contexts
+        return contexts.given_up(self._fact, window.t_end_ns) or contexts.passed(
+            self._fact, window.t_end_ns - self._lag_ns
+        )
+
+    def _judge(self, window: Window) -> Iterable[Message]:
         for t_ns, scorer in reversed(self._versions):
-            if message.t_end_ns > t_ns:
-                return scorer.process(message)
+            if window.t_end_ns > t_ns:
+                return scorer.process(window)
         return ()
 
 

@@ -158,12 +158,14 @@ class Ldn(BackEnd):
     """Local density normalisation: min over y of D(x, y) / mean distance of y to its 4 nearest bank vectors.
 
     Never used alone: with few normals of one occasion the local density is an artefact (arXiv 2509.10951,
-    2602.18777). It joins the fusion when a regime has at least three starts.
+    2602.18777). It joins the fusion when a regime has at least three starts, and no density counts as more than twice
+    or less than half the median one: else one lonely vector of the bank would vouch for all that lies around it.
     """
 
     name = "ldn"
     fields = ("density",)
     neighbours: ClassVar[int] = 4
+    believed: ClassVar[float] = 2.0
 
     @classmethod
     def fit(cls, bank: Bank, everything: Float32) -> Ldn:  # noqa: ARG003
@@ -175,7 +177,8 @@ class Ldn(BackEnd):
             apart[i] = np.inf
             if k > 0:
                 density[i] = np.partition(apart, k - 1)[:k].mean()
-        return cls(density=np.maximum(density, np.float32(1e-3)))
+        typical = max(float(np.median(density)), 1e-3)
+        return cls(density=np.clip(density, typical / cls.believed, typical * cls.believed))
 
     def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """About 1 inside the bank."""

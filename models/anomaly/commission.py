@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.anomaly.baseline import Baseline, Cell, FalseAlarms
 from models.anomaly.chain import windows
 from models.anomaly.fusion import fit
-from models.anomaly.thresholds import block_maxima, poisson_upper, threshold
+from models.anomaly.thresholds import block_maxima, new_start_limit, poisson_upper, threshold
 from models.anomaly.vectors import ANOMALY, LEVEL, Extraction, extraction
 from operators.cusum import MINUTE_NS
 from operators.persistence import Persistence
@@ -214,7 +214,7 @@ def _learn(detector: str, vectors: _Vectors, extraction: Extraction) -> Cell:
     minutes = np.concatenate([_minute_means(r) for r in recordings])
     return Cell(
         fusion=fusion,
-        threshold=threshold(np.concatenate(maxima)),
+        threshold=_limit(recordings, maxima),
         recording_threshold=threshold(np.array([r.scores.mean() for r in recordings])),
         minute_mean=float(minutes.mean()) if len(minutes) else 0.0,
         minute_std=max(float(minutes.std()), 0.1) if len(minutes) >= 10 else 1.0,
@@ -237,6 +237,14 @@ def _minute_means(recording: _Recording) -> NDArray[np.float64]:
     return np.array([mean for mean, count in counts if count >= 30], np.float64)
 
 
+def _limit(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.float64]]) -> float:
+    """The threshold of a window: high enough for the scores that were left out, and for one more start."""
+    worst: dict[str, float] = {}
+    for recording in recordings:
+        worst[recording.start] = max(worst.get(recording.start, -np.inf), float(recording.scores.max()))
+    return max(threshold(np.concatenate(maxima)), new_start_limit(list(worst.values())))
+
+
 def _false_alarms(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.float64]]) -> FalseAlarms:
     """Alarms after persistence in each start, under the threshold that all the other starts give."""
     count, seconds = 0, 0.0
@@ -244,8 +252,8 @@ def _false_alarms(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.
     limits: dict[str, float] = {}
     for recording in recordings:
         if recording.start not in limits:
-            others = [m for r, m in zip(recordings, maxima, strict=True) if r.start != recording.start or not several]
-            limits[recording.start] = threshold(np.concatenate(others))
+            others = [i for i, r in enumerate(recordings) if r.start != recording.start or not several]
+            limits[recording.start] = _limit([recordings[i] for i in others], [maxima[i] for i in others])
         count += _alarms(recording, limits[recording.start])
         seconds += _covered_s(recording)
     days = max(seconds, 1.0) / 86_400.0

@@ -31,8 +31,8 @@ INDEX = "baselines.json"
 
 def folder_name(baseline: Baseline) -> str:
     """``machine-sensor-hash``, with everything but letters, digits, dot and underscore of the names replaced."""
-    plain = re.sub(r"[^\w.]+", "_", f"{baseline.machine}-{baseline.sensor}".replace("-", "\0")).replace("\0", "-")
-    return f"{plain}-{baseline.settings}"
+    names = (re.sub(r"[^\w.]+", "_", name).strip(".") for name in (baseline.machine, baseline.sensor))
+    return "-".join((*names, baseline.settings))
 
 
 def save(baseline: Baseline, root: Path) -> Path:
@@ -98,7 +98,7 @@ def load(folder: Path) -> Baseline:
     """
     document = _json(folder / DOCUMENT)
     try:
-        with np.load(folder / ARRAYS, allow_pickle=False) as file:
+        with (folder / ARRAYS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name.replace("__", "/"): file[name].astype(np.float32) for name in file.files}
         baseline = _baseline(document, arrays)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, stdtrit
 
 from pipeline.messages import NS
 
@@ -45,6 +45,25 @@ def threshold(scores: Floats) -> float:
         q25, q75 = np.quantile(scores, [0.25, 0.75])
         value = max(value, float(scores.max()) + 0.1 * float(q75 - q25))
     return max(value, LOWEST)
+
+
+def new_start_limit(maxima: Sequence[float], confidence: float = 0.95) -> float:
+    """What the maximum of one more start stays below, if starts vary normally: mean + t·s·√(1 + 1/n).
+
+    The largest of n starts is exceeded by the next one with a chance of 1/(n + 1), whatever the quantile within them;
+    this upper prediction limit allows for how few they are. (Hahn and Meeker, Statistical Intervals, 1991.)
+
+    Args:
+        maxima: largest left-out score of each start.
+        confidence: one-sided.
+
+    Returns:
+        The limit, or minus infinity for fewer than three starts, which tell nothing about their spread.
+    """
+    n = len(maxima)
+    if n < 3:
+        return float("-inf")
+    return float(np.mean(maxima) + stdtrit(n - 1, confidence) * np.std(maxima, ddof=1) * np.sqrt(1 + 1 / n))
 
 
 def poisson_upper(count: int, exposure: float, confidence: float = 0.95) -> float:

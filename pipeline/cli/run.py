@@ -25,7 +25,10 @@ _FOR = click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True
 @_CONFIG
 @click.option("--engine", type=click.Choice(["embedded", "kafka"]), default="embedded", show_default=True)
 @click.option(
-    "--role", type=click.Choice(["all", "worker", "feed", "sinks"]), default="all", show_default=True,
+    "--role",
+    type=click.Choice(["all", "worker", "feed", "sinks"]),
+    default="all",
+    show_default=True,
     help="Of this process, with --engine kafka.",
 )
 @click.option("--name", help="Of this process, with --engine kafka; a worker that comes back keeps its name.")

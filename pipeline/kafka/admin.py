@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,9 +16,10 @@ with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a funct
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import TopicPartition
     from kafka.admin import KafkaAdminClient
-    from kafka.errors import KafkaError, TopicAlreadyExistsError
+    from kafka.errors import CoordinatorNotAvailableError, KafkaError, NotCoordinatorError, TopicAlreadyExistsError
 
 LATEST, EARLIEST = -1, -2
+COORDINATOR_TRIES = 20
 
 
 class Lag(NamedTuple):
@@ -89,8 +91,7 @@ def lags(client: Client) -> list[Lag]:
     with admin(client) as kafka:
         ends = kafka.list_partition_offsets(dict.fromkeys(tps, LATEST))
         begins = kafka.list_partition_offsets(dict.fromkeys(tps, EARLIEST))
-        group = client.kafka.group
-        committed = kafka.list_group_offsets({group: None})[group]
+        committed = _committed(kafka, client.kafka.group)
     return [
         Lag(
             client.row(tp.topic),
@@ -101,6 +102,17 @@ def lags(client: Client) -> list[Lag]:
         )
         for tp in tps
     ]
+
+
+def _committed(kafka: Any, group: str) -> dict[Any, Any]:
+    for left in reversed(range(COORDINATOR_TRIES)):
+        try:
+            return dict(kafka.list_group_offsets({group: None})[group])
+        except (CoordinatorNotAvailableError, NotCoordinatorError):  # the first group on a fresh broker
+            if left == 0:
+                raise
+            time.sleep(0.5)
+    return {}
 
 
 def remove(client: Client) -> list[str]:

@@ -47,9 +47,7 @@ class Commands:
         decision = Decision(wish.machine, ident, lane.event_ns, wish.kind, body)
         headers, value = codec.encode(decision)
         key, topic = codec.key_of(decision), self._client.topic(DECISION)
-        await self._outbox.write(
-            [Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])]
-        )
+        await self._outbox.write([Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])])
         if not await self._ownership.holds(claim, found):
             log.warning("partition %d has another owner, its decision is void", part.number)
             return []

@@ -167,6 +167,7 @@ class Worker:
             log.warning("faust did not stop in time")
         await self.outbox.close()
         await self._reader.close()
+        log.info("ended: %s, written: %s", dict(self.counts), dict(self.outbox.counts))
 
     # partitions --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,20 @@ import numpy as np
 from config.schema import Machine
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
-from pipeline.messages import NS, Anchor, Chunk, Decision, Float32, Input, Mark, Modality, Rate, Segment, Stream
+from pipeline.messages import (
+    NS,
+    Anchor,
+    Chunk,
+    Context,
+    Decision,
+    Float32,
+    Input,
+    Mark,
+    Modality,
+    Rate,
+    Segment,
+    Stream,
+)
 from pipeline.stages import LaneSettings
 
 T0 = 1_700_000_000 * NS
@@ -160,6 +173,30 @@ def new_baseline() -> Scenario:
     return Scenario(settings, {"": [decision], "acc": chunks(acc, normal_noise(acc, 12.0, 9, (4.0, 11.0)))})
 
 
+def operating_states() -> Scenario:
+    """Normal differs between two states; the state comes as a context, falls silent, is given up, and comes back."""
+    acc = stream("acc", "vibration", 2000)
+    recordings = []
+    for state, seed in (("cut", 0), ("idle", 50)):
+        for start in range(3):
+            x = normal_noise(acc, 8.0, seed + start) * np.float32(acc.scale if state == "cut" else acc.scale / 10)
+            recordings.append(Normal(f"{state}/{start}", f"start-{start}", state, (_Part(acc, x.astype(np.float32)),)))
+    made = commission(recordings)[0]
+    settings = LaneSettings(machine(acc, state_context="state"), {"acc": made.settings}, {made.settings: made})
+    x = normal_noise(acc, 24.0, 9)
+    x[4 * 2000 : 8 * 2000] //= 10  # idle
+    x[16 * 2000 : 20 * 2000] //= 10  # idle, and nobody says so
+    log: dict[str, list[Input]] = {"acc": chunks(acc, x)}
+    said = [(s, "idle" if 4 <= s < 8 or 16 <= s < 20 else "cut") for s in range(26) if not 10 <= s < 18]
+    log["context"] = [Context("m", "state", T0 + s * NS, value) for s, value in said]
+    gone, back = T0 + 10 * NS, T0 + 19 * NS
+    log[""] = [
+        Decision("m", "m|abandon|state", gone, "abandon", {"context": "state"}),
+        Decision("m", "m|return|state", back, "return", {"context": "state"}),
+    ]
+    return Scenario(settings, log)
+
+
 def strangers() -> Scenario:
     """An unknown sensor, a wrong rate and a wrong shape beside a good sensor, which must not notice."""
     acc, mic = stream("acc", "vibration", 2000), stream("mic", "acoustic", 16000)
@@ -175,5 +212,13 @@ def strangers() -> Scenario:
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     made.__name__: made
-    for made in (quiet_then_loud, gaps_and_faults, restart, three_sensors_aligned, new_baseline, strangers)
+    for made in (
+        quiet_then_loud,
+        gaps_and_faults,
+        restart,
+        three_sensors_aligned,
+        new_baseline,
+        operating_states,
+        strangers,
+    )
 }

@@ -25,9 +25,10 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.feed import publish
 from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Record
+from pipeline.stages import LaneSettings
 from pipeline.state import JOURNAL_TOPICS, Store
 from tests.engines.hostile import run_straight
-from tests.engines.scenarios import T0, baseline_of, chunks, end, machine, normal_noise, stream, with_baselines
+from tests.engines.scenarios import T0, baseline_of, chunks, end, machine, normal_noise, stream
 from tests.servers.kafka import KafkaServer
 
 WORKER = "from pipeline.cli.main import main; main()"
@@ -65,9 +66,9 @@ def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) ->
     parts = []
     for number in range(machines):
         name = f"machine-{number}"
-        made = machine(mic, acc, aux, align=True)
-        settings = with_baselines(made, mic, acc)
-        settings = replace(settings, machine=made.model_copy(update={"name": name}))
+        made = machine(mic, acc, aux, align=True).model_copy(update={"name": name})
+        own = {s.sensor: replace(baseline_of(s), machine=name) for s in (mic, acc)}
+        settings = LaneSettings(made, {k: b.settings for k, b in own.items()}, {b.settings: b for b in own.values()})
         loud = (4.0 + number, 8.0 + number)
         log = {s.sensor: chunks(s, normal_noise(s, seconds, 10 * number + k, loud)) for k, s in enumerate((mic, acc, aux))}
         log = {s: [*messages, end(messages[0].stream, messages[-1].n1)] for s, messages in log.items()}  # type: ignore[union-attr]
@@ -76,7 +77,7 @@ def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) ->
         log = {s: [_named(m, name) for m in messages] for s, messages in log.items()}
         logs[name] = log
         expected += run_straight(settings, log)
-        baselines += [replace(baseline_of(s), machine=name) for s in (mic, acc)]
+        baselines += own.values()
         parts.append(name)
     return Plant(_toml(parts), logs, tuple(expected), tuple(baselines))
 

@@ -6,6 +6,7 @@ from models.anomaly.thresholds import (
     LOWEST,
     block_maxima,
     conformal_p,
+    new_start_limit,
     poisson_interval,
     poisson_upper,
     threshold,
@@ -53,3 +54,12 @@ def test_conformal_p_is_uniform_on_normal():
     p = [conformal_p(s, calibration) for s in rng.normal(size=400)]
     assert kstest(p, "uniform").pvalue > 0.01
     assert conformal_p(99.0, calibration) == pytest.approx(1 / 2001)
+
+
+def test_one_more_start_stays_below_its_limit_as_often_as_promised():
+    rng = np.random.default_rng(7)
+    for n in (3, 5, 12):
+        draws = rng.normal(2.0, 0.7, size=(4000, n + 1))
+        above = [d[-1] > new_start_limit(d[:-1].tolist()) for d in draws]
+        assert np.mean(above) == pytest.approx(0.05, abs=0.012)
+    assert new_start_limit([1.0, 9.0]) == -np.inf

@@ -1,0 +1,323 @@
+"""The stateful half of the chatter detector: indicators of each hop → scores, with the reason and the advice.
+
+A hop counts when the machine cuts (operating state, or 6 dB above its idle level) and its strongest line outside the
+rotation's multiples has neighbours a tooth passing (or two a rotation) away, as chatter lines have; a line without
+them counts only after it has lasted for 350 ms, longer than warning tones do. Three ways lead to the threshold:
+
+* fast: the tonal share of three hops in a row;
+* slow: its mean over half a second, for chatter that is weak and wavers;
+* long: three windows of four times the length in a row, for lines too close to a harmonic for the short one.
+
+The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.4; 0.3 before there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from math import log
+from statistics import median
+from typing import Any, ClassVar
+
+from operators.base import Stateful
+from operators.chatter import CHATTER, DOUBTS
+from operators.chatter_lines import next_stable_speeds
+from operators.spectral import MAD_TO_STD
+from operators.spindle import SAME
+from pipeline.messages import NS, Feature, Message, Score
+
+DETECTOR = "chatter"
+LEAST, WITHOUT_BASELINE, MOST = 0.2, 0.3, 0.4
+"""Bounds of the threshold of the tonal share, and its value before a baseline is known."""
+LONG_LEAST, LONG_MOST = 0.35, 0.5
+GATE_DB = 6.0
+"""Above the idle level from which a hop is cutting."""
+_LOUD = 2.0  # dB above idle that suffice where nearly all is chatter (a recorder that levels its gain)
+_NEARLY_ALL = 0.8
+_PAIR_DB, _SIDE_DB = 9.0, 11.0
+_CONFIRM = 3
+_SLOW_HOPS, _SLOW_LEAST = 50, 0.2
+_LONE_HOPS, _LONE_LEAST = 35, 0.5
+_LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
+_POINTS = 8
+_POINT_STEP = 0.02
+_IDLE_BUCKET_S, _IDLE_BUCKETS = 30, 20
+_MISMATCH_HOPS = 5
+
+_DOUBT_TEXT = {
+    "missing": "no spindle speed was told",
+    "stale": "the spindle speed is out of date",
+    "zero": "the spindle is said to stand still",
+    "changing": "the spindle speed is changing",
+    "out_of_range": "the spindle speed is below the configured range",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatterBaseline:
+    """What commissioning knows of stable cutting; each part may be missing.
+
+    Attributes:
+        median: of the tonal share.
+        mad: its median absolute deviation, as it is (not yet times 1.4826).
+        idle_db: level of the running machine without cutting, 100-6,000 Hz, dB re 1 unit².
+        half_tooth_db: usual level of the half-tooth lines over the tooth lines.
+    """
+
+    median: float | None = None
+    mad: float | None = None
+    idle_db: float | None = None
+    half_tooth_db: float | None = None
+
+
+@dataclass(slots=True)
+class _Point:
+    """Tonal shares of stable cutting at one speed, newest last, of the short and the long window."""
+
+    short: list[float] = field(default_factory=list)
+    long: list[float] = field(default_factory=list)
+
+
+class ChatterDetector(Stateful):
+    """`Feature` ``chatter_lines`` of one sensor → `Score` "chatter".
+
+    The value is a tonal share, comparable with the threshold it carries; it exceeds it only where the persistence asked
+    for has been met, so that the first abnormal score may raise an alarm. A score leaves every `every` hops, and on
+    each hop at which it becomes abnormal or normal. Without a usable speed, with a speed that the lines contradict, or
+    with samples missing, the score is incomplete and its reason says so.
+
+    Args:
+        teeth: of the tool.
+        highest_rpm: of the machine, for the advice.
+        baseline: from commissioning; what it lacks is learned from what is heard.
+        every: hops between scores while nothing changes.
+    """
+
+    schema: ClassVar[int] = 1
+
+    def __init__(
+        self, teeth: int, highest_rpm: float, baseline: ChatterBaseline | None = None, *, every: int = 1
+    ) -> None:
+        if teeth < 1 or every < 1 or not highest_rpm > 0.0:
+            raise ValueError("teeth, highest speed and hops between scores must be positive")
+        self._teeth, self._highest, self._every = teeth, highest_rpm, every
+        self._baseline = baseline or ChatterBaseline()
+        self.settings = sha256(f"{DETECTOR}|1|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
+        self._hops = 0
+        self._abnormal = False
+        self._rpm = 0.0
+        self._short: list[float] = []
+        self._counting: list[bool] = []
+        self._long: list[float] = []
+        self._lone = 0
+        self._mismatch = 0
+        self._idle: list[tuple[int, float]] = []
+        self._points: dict[int, _Point] = {}
+        self._slow_view: dict[str, float] = {}
+
+    # what is taken in ------------------------------------------------------------------------------------------------
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Take one hop in."""
+        if not isinstance(message, Feature) or message.name != CHATTER:
+            raise TypeError(f"ChatterDetector takes the feature {CHATTER}, not {type(message).__name__}")
+        self._hops += 1
+        if not message.complete:
+            return self._without_value(message)
+        v = message.values
+        if abs(v["rpm"] / self._rpm - 1.0 if self._rpm else 1.0) > SAME:
+            self._forget()
+            self._rpm = v["rpm"]
+        cutting = self._cutting(message)
+        self._mismatch = min(self._mismatch + 1, 2 * _MISMATCH_HOPS) if v["contradicts_rpm"] else max(self._mismatch - 1, 0)
+        if self._mismatch >= _MISMATCH_HOPS and cutting:
+            return self._report(message, 0.0, self._contradicted(v), complete=False)
+        self._count(v, cutting)
+        limit, long_limit = self._limits()
+        value = self._value(limit, long_limit)
+        if cutting and value <= limit:
+            self._learn(v)
+        return self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
+
+    def _cutting(self, message: Feature) -> bool:
+        """Whether this hop is to be judged; keeps the idle level."""
+        v = message.values
+        level = v["level_db"]
+        bucket = message.t_end_ns // (_IDLE_BUCKET_S * NS)
+        if v["cutting"] != 1.0 and self._baseline.idle_db is None:
+            if not self._idle or self._idle[-1][0] != bucket:
+                self._idle = [*self._idle[1 - _IDLE_BUCKETS :], (bucket, level)]
+            elif level < self._idle[-1][1]:
+                self._idle[-1] = (bucket, level)
+        if v["cutting"] >= 0.0:
+            return v["cutting"] == 1.0
+        idle = self._idle_db()
+        return level >= idle + GATE_DB or (level >= idle + _LOUD and v["tonal"] >= _NEARLY_ALL)
+
+    def _idle_db(self) -> float:
+        if self._baseline.idle_db is not None:
+            return self._baseline.idle_db
+        return min(level for _, level in self._idle)
+
+    def _count(self, v: Mapping[str, float], cutting: bool) -> None:
+        """Take the hop into the three ways."""
+        family = v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB
+        self._lone = self._lone + 1 if cutting and v["tonal"] >= _LONE_LEAST else 0
+        counts = cutting and (family or self._lone >= _LONE_HOPS)
+        self._short = [*self._short[1 - _SLOW_HOPS :], v["tonal"] if cutting else 0.0]
+        self._counting = [*self._counting[1 - _SLOW_HOPS :], counts]
+        if "long_tonal" in v:
+            paired = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
+            self._long = [*self._long[1 - _CONFIRM :], v["long_tonal"] if cutting and paired else 0.0]
+            self._slow_view = {k: v[k] for k in ("opr", "residual", "half_tooth_db", "long_line_hz", "long_tonal")}
+
+    # the decision ----------------------------------------------------------------------------------------------------
+
+    def _value(self, limit: float, long_limit: float) -> float:
+        """The largest of the three ways, each by its own limit, as a tonal share."""
+        newest = [share if counts else 0.0 for share, counts in zip(self._short, self._counting, strict=True)]
+        fast = min(newest[-_CONFIRM:]) / limit if len(newest) >= _CONFIRM else 0.0
+        slow = 0.0
+        if len(newest) == _SLOW_HOPS and 2 * sum(self._counting) > _SLOW_HOPS:
+            slow = sum(min(share, MOST) for share in self._short) / _SLOW_HOPS / max(_SLOW_LEAST, 0.75 * limit)
+        long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
+        return limit * max(fast, slow, long)
+
+    def _limits(self) -> tuple[float, float]:
+        """Thresholds of the tonal share in the short and the long window at this operating point."""
+        point = self._points.get(self._place())
+        long_limit = LONG_MOST
+        if point is not None and len(point.long) >= _LEARN_LEAST:
+            long_limit = _above(point.long, LONG_LEAST, LONG_MOST)
+        known = self._baseline
+        if known.median is not None and known.mad is not None:
+            return min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST), long_limit
+        if point is None or len(point.short) < _LEARN_LEAST:
+            return WITHOUT_BASELINE, long_limit
+        return _above(point.short, LEAST, MOST), long_limit
+
+    def _learn(self, v: Mapping[str, float]) -> None:
+        """Stable cutting makes the baseline of its operating point."""
+        if self._hops % _LEARN_EVERY == 0 and v["tonal"] < MOST:
+            point = self._points.pop(self._place(), None) or _Point()
+            point.short = [*point.short[1 - _LEARN_KEPT :], round(v["tonal"], 4)]
+            if "long_tonal" in self._slow_view and self._slow_view["long_tonal"] < LONG_MOST:
+                point.long = [*point.long[1 - _LEARN_KEPT :], round(self._slow_view["long_tonal"], 4)]
+            self._points[self._place()] = point
+            while len(self._points) > _POINTS:
+                del self._points[next(iter(self._points))]
+
+    def _place(self) -> int:
+        return round(log(self._rpm) / _POINT_STEP)
+
+    def _forget(self) -> None:
+        """Another speed, or missing samples: counting starts anew, what was learned stays."""
+        self._short, self._counting, self._long, self._lone, self._slow_view = [], [], [], 0, {}
+
+    # what is said ----------------------------------------------------------------------------------------------------
+
+    def _without_value(self, message: Feature) -> list[Message]:
+        self._forget()
+        if "doubt" not in message.values:
+            return self._report(message, 0.0, {"text": "samples are missing"}, complete=False)
+        doubt = DOUBTS[int(message.values["doubt"])]
+        text = f"unverified: {_DOUBT_TEXT[doubt]}; chatter is not judged"
+        return self._report(message, 0.0, {"speed": doubt, "text": text}, complete=False)
+
+    def _contradicted(self, v: Mapping[str, float]) -> dict[str, Any]:
+        told, heard = v["rpm"], v["contradicts_rpm"] or 0.0
+        heard_text = f", the cut's lines speak for {heard:,.0f} rpm" if heard else ""
+        text = f"unverified: speed mismatch, told {told:,.0f} rpm{heard_text}; the told speed is kept"
+        return {"speed": "mismatch", "told_rpm": told, "heard_rpm": heard, "text": text}
+
+    def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool) -> dict[str, Any]:
+        line = self._slow_view["long_line_hz"] if self._long_leads(limit) else v["line_hz"]
+        speeds = next_stable_speeds(line, self._teeth, v["rpm"], self._highest)
+        reasons: dict[str, Any] = {
+            "cutting": cutting,
+            "line_hz": line,
+            "tonal_share": v["tonal"],
+            "energy_ratio": v["er"],
+            "line_db": v["line_db"],
+            "pair_db": v["pair_db"],
+            "rpm": v["rpm"],
+            "next_stable_rpm": speeds,
+            **{name: self._slow_view[name] for name in ("opr", "residual", "half_tooth_db") if name in self._slow_view},
+            "text": self._text(v, line, limit, speeds, cutting),
+        }
+        usual = self._baseline.half_tooth_db
+        if usual is not None and "half_tooth_db" in self._slow_view:
+            reasons["half_tooth_rise_db"] = self._slow_view["half_tooth_db"] - usual
+        return reasons
+
+    def _long_leads(self, limit: float) -> bool:
+        return bool(self._slow_view) and (not self._short or self._short[-1] < limit)
+
+    def _text(self, v: Mapping[str, float], line: float, limit: float, speeds: list[float], cutting: bool) -> str:
+        if not cutting:
+            return "no cutting"
+        passing = self._teeth * v["rpm"] / 60.0
+        parts = [
+            f"line at {line:,.0f} Hz between the rotation's multiples, {100.0 * v['tonal']:.0f} % of the energy in such "
+            f"lines (limit {100.0 * limit:.0f} %), tooth passing {passing:,.0f} Hz"
+        ]
+        if speeds:
+            parts.append("next stable speeds " + " or ".join(f"{speed:,.0f} rpm" for speed in speeds))
+        parts.append("otherwise reduce the depth of cut")
+        if self._teeth % 2 == 0:
+            parts.append(f"{self._teeth} teeth: pure flip chatter cannot be seen by energy ratio or once per revolution")
+        elif abs(line / passing % 1.0 - 0.5) < 0.02:
+            parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
+        if v["clipped"] > 0.001:
+            parts.append("the sensor clips")
+        return "; ".join(parts)
+
+    def _report(
+        self, message: Feature, value: float, reasons: dict[str, Any], *, limit: float = LEAST, complete: bool = True
+    ) -> list[Message]:
+        abnormal = complete and value > limit
+        turned, self._abnormal = abnormal != self._abnormal, abnormal
+        if not turned and self._hops % self._every:
+            return []
+        return [
+            Score(
+                message.machine, message.sensors, DETECTOR, message.t_end_ns, value, limit, self.settings, complete,
+                reasons, message.lineage,
+            )
+        ]  # fmt: skip
+
+    # memory ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counters, idle levels and baselines, at most 15 kB."""
+        return {
+            "schema": self.schema,
+            "hops": self._hops,
+            "abnormal": self._abnormal,
+            "rpm": self._rpm,
+            "short": list(self._short),
+            "counting": list(self._counting),
+            "long": list(self._long),
+            "lone": self._lone,
+            "mismatch": self._mismatch,
+            "idle": [list(pair) for pair in self._idle],
+            "points": [[place, list(point.short), list(point.long)] for place, point in self._points.items()],
+            "slow_view": dict(self._slow_view),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
+        self._short, self._counting, self._long = list(state["short"]), list(state["counting"]), list(state["long"])
+        self._lone, self._mismatch = state["lone"], state["mismatch"]
+        self._idle = [(bucket, level) for bucket, level in state["idle"]]
+        self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}
+        self._slow_view = dict(state["slow_view"])
+
+
+def _above(shares: list[float], least: float, most: float) -> float:
+    """Median + 6 MAD (scaled), within bounds."""
+    middle = median(shares)
+    spread = MAD_TO_STD * median(abs(share - middle) for share in shares)
+    return min(max(middle + 6.0 * spread, least), most)

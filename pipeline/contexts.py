@@ -1,0 +1,85 @@
+"""Slow facts about a machine, read as of a window's end: which state it was in, what tool it held.
+
+A fact is a sensor with a heartbeat: a window waits until its fact's stream has passed the time that it is read at. A
+fact that falls silent is given up by a decision, not by a clock, so that a replay gives it up at the same window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.messages import NS, Context, Decision
+
+KEEP_NS = 10 * NS
+"""Facts this much older than the newest window judged are kept for a rebuild of the lane."""
+MOST = 4096
+"""Facts kept per name; beyond, the oldest go."""
+
+
+class Contexts:
+    """The facts of one machine by name, and when they were given up."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, tuple[list[int], list[float | str]]] = {}
+        self._silences: dict[str, list[tuple[int, bool]]] = {}  # (after this time, given up or back)
+
+    def add(self, fact: Context) -> None:
+        """Take one fact in; one that repeats or contradicts an older time is passed over."""
+        times, values = self._facts.setdefault(fact.name, ([], []))
+        if times and fact.t_ns <= times[-1]:
+            return
+        times.append(fact.t_ns)
+        values.append(fact.value)
+        if len(times) > MOST:
+            del times[0], values[0]
+
+    def decide(self, decision: Decision) -> None:
+        """A decision ``abandon`` or ``return`` with the body ``{"context": name}``."""
+        name = decision.body.get("context")
+        if decision.kind in {"abandon", "return"} and isinstance(name, str):
+            entry = (decision.t_ns, decision.kind == "abandon")
+            said = self._silences.setdefault(name, [])
+            if entry not in said:
+                said.append(entry)
+                said.sort()
+
+    def given_up(self, name: str, t_ns: int) -> bool:
+        """Whether a window that ends at `t_ns` does without this fact."""
+        held = False
+        for after_ns, gone in self._silences.get(name, ()):
+            if t_ns > after_ns:
+                held = gone
+        return held
+
+    def passed(self, name: str, t_ns: int) -> bool:
+        """Whether the fact is known as of `t_ns`: something at or after it has come."""
+        times, _ = self._facts.get(name, ([], []))
+        return bool(times) and times[-1] >= t_ns
+
+    def as_of(self, name: str, t_ns: int) -> float | str | None:
+        """The newest value at or before `t_ns`."""
+        times, values = self._facts.get(name, ([], []))
+        place = bisect_right(times, t_ns)
+        return values[place - 1] if place else None
+
+    def newest_ns(self, name: str) -> int:
+        """Event time of the newest fact; 0 before the first."""
+        times, _ = self._facts.get(name, ([], []))
+        return times[-1] if times else 0
+
+    def trim(self, judged_ns: int) -> None:
+        """Forget what no window at or after `judged_ns`, nor a rebuild, can ask for."""
+        for times, values in self._facts.values():
+            place = bisect_right(times, judged_ns - KEEP_NS) - 1
+            if place > 0:
+                del times[:place], values[:place]
+
+    def snapshot(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: [list(pair) for pair in zip(*fact, strict=True)] for name, fact in sorted(self._facts.items())}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a snapshot over."""
+        self._facts = {n: ([t for t, _ in pairs], [v for _, v in pairs]) for n, pairs in state.items()}
