@@ -35,6 +35,7 @@ from pipeline.state import Store
 RATE = 48_000
 CHUNK = 4_800
 LOOP_S = 2
+MEMORY_EVERY_S = 10
 
 
 class Microphones:
@@ -132,7 +133,9 @@ def run(sensors: int, seconds: float, shards: int) -> dict[str, Any]:
         began, cpu = time.monotonic(), {}
 
         def second() -> None:
-            memory.append((time.monotonic() - began, sum(p.memory_full_info().pss for p in processes.values())))
+            at = time.monotonic() - began
+            if not memory or at - memory[-1][0] > MEMORY_EVERY_S:  # walking the page tables is not free
+                memory.append((at, sum(p.memory_full_info().pss for p in processes.values())))
             for name, p in processes.items():
                 cpu[name] = p.cpu_times().user + p.cpu_times().system
             if time.monotonic() - began >= seconds:
@@ -159,8 +162,8 @@ def _figures(
         p = positions.get((stream.machine, "mic"))
         lost += rack._next[i] - p.n > RATE * 2 if p else 1
     share = np.cumsum(ages) / max(1, ages.sum())
-    settled = [m for m in memory if m[0] > 15]
-    growth = np.polyfit([t / 60 for t, _ in settled], [b / 1e6 for _, b in settled], 1)[0] if len(settled) > 5 else None
+    settled = [m for m in memory if m[0] > 30]
+    growth = np.polyfit([t / 60 for t, _ in settled], [b / 1e6 for _, b in settled], 1)[0] if len(settled) > 3 else None
     expected = 2 * 2 * sensors * wall
     return {
         "sensors": sensors,

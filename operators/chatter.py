@@ -48,11 +48,11 @@ class ChatterFeatures(Windowed):
     """`Segment` and `Gap` of one stream, and `Context` of its machine → `Feature` ``chatter_lines`` every 10 ms.
 
     Values of each hop, over thirteen revolutions and at least 100 ms: ``rpm``, ``level_db`` (100-6,000 Hz, re 1 unit²),
-    ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``, ``side_db``,
-    ``contradicts_rpm`` (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of
-    samples at the window's largest magnitude, where that is full scale). Every fifth hop also, over a window four
-    times as long (2 s at most): ``long_tonal``, ``long_line_hz``, ``long_line_db``, ``long_pair_db``,
-    ``long_side_db``, ``half_tooth_db``, and over its last 16 revolutions ``opr`` and ``residual``.
+    ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``, ``side_db``
+    (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
+    scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
+    ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``contradicts_rpm``, ``half_tooth_db``, and over its last 16
+    revolutions ``opr`` and ``residual``.
 
     A window without a usable speed gives an incomplete feature with the value ``doubt``, missing samples one without
     values. A hop needs the long window's samples, so that all values of it stand on one ground.
@@ -99,8 +99,9 @@ class ChatterFeatures(Windowed):
         if isinstance(message, Context):
             self._speed.tell(message)
         elif isinstance(message, Segment):
-            waits = bool(self._held) or self._waits(message)
-            self._held.append(Segment(message.stream, message.anchor, message.n0, message.x.copy()) if waits else message)
+            if self._held or self._waits(message):
+                message = Segment(message.stream, message.anchor, message.n0, message.x.copy())
+            self._held.append(message)
         elif isinstance(message, Gap):
             self._held.append(message)
         else:
@@ -156,7 +157,6 @@ class ChatterFeatures(Windowed):
             "line_db": found.line_db,
             "pair_db": found.pair_db,
             "side_db": found.side_db,
-            "contradicts_rpm": found.contradicts_rpm,
             "cutting": -1.0 if reading.cutting is None else float(reading.cutting),
             "clipped": float(np.mean(np.abs(part) >= self._clip)),
         }
@@ -172,6 +172,7 @@ class ChatterFeatures(Windowed):
             "long_line_db": found.line_db,
             "long_pair_db": found.pair_db,
             "long_side_db": found.side_db,
+            "contradicts_rpm": found.contradicts_rpm,
             "half_tooth_db": half_tooth_db(p, made),
             "opr": once_per_revolution(y),
             "residual": residual_ratio(y),

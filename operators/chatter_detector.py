@@ -43,7 +43,7 @@ _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
 _POINTS = 8
 _POINT_STEP = 0.02
 _IDLE_BUCKET_S, _IDLE_BUCKETS = 30, 20
-_MISMATCH_HOPS = 5
+_MISMATCH = 4
 
 _DOUBT_TEXT = {
     "missing": "no spindle speed was told",
@@ -112,6 +112,7 @@ class ChatterDetector(Stateful):
         self._long: list[float] = []
         self._lone = 0
         self._mismatch = 0
+        self._heard = 0.0
         self._idle: list[tuple[int, float]] = []
         self._points: dict[int, _Point] = {}
         self._slow_view: dict[str, float] = {}
@@ -130,8 +131,11 @@ class ChatterDetector(Stateful):
             self._forget()
             self._rpm = v["rpm"]
         cutting = self._cutting(message)
-        self._mismatch = min(self._mismatch + 1, 2 * _MISMATCH_HOPS) if v["contradicts_rpm"] else max(self._mismatch - 1, 0)
-        if self._mismatch >= _MISMATCH_HOPS and cutting:
+        if "contradicts_rpm" in v:
+            step = 1 if v["contradicts_rpm"] else -1
+            self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
+            self._heard = v["contradicts_rpm"] or self._heard
+        if self._mismatch >= _MISMATCH and cutting:
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit, long_limit = self._limits()
@@ -226,9 +230,11 @@ class ChatterDetector(Stateful):
         return self._report(message, 0.0, {"speed": doubt, "text": text}, complete=False)
 
     def _contradicted(self, v: Mapping[str, float]) -> dict[str, Any]:
-        told, heard = v["rpm"], v["contradicts_rpm"] or 0.0
-        heard_text = f", the cut's lines speak for {heard:,.0f} rpm" if heard else ""
-        text = f"unverified: speed mismatch, told {told:,.0f} rpm{heard_text}; the told speed is kept"
+        told, heard = v["rpm"], self._heard
+        text = (
+            f"unverified: speed mismatch, told {told:,.0f} rpm, the cut's lines speak for {heard:,.0f} rpm; "
+            "the told speed is kept"
+        )
         return {"speed": "mismatch", "told_rpm": told, "heard_rpm": heard, "text": text}
 
     def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool) -> dict[str, Any]:
@@ -258,15 +264,17 @@ class ChatterDetector(Stateful):
         if not cutting:
             return "no cutting"
         passing = self._teeth * v["rpm"] / 60.0
+        share, most = 100.0 * v["tonal"], 100.0 * limit
         parts = [
-            f"line at {line:,.0f} Hz between the rotation's multiples, {100.0 * v['tonal']:.0f} % of the energy in such "
-            f"lines (limit {100.0 * limit:.0f} %), tooth passing {passing:,.0f} Hz"
+            f"line at {line:,.0f} Hz between the rotation's multiples",
+            f"{share:.0f} % of the energy in such lines (limit {most:.0f} %), tooth passing {passing:,.0f} Hz",
         ]
         if speeds:
             parts.append("next stable speeds " + " or ".join(f"{speed:,.0f} rpm" for speed in speeds))
         parts.append("otherwise reduce the depth of cut")
         if self._teeth % 2 == 0:
-            parts.append(f"{self._teeth} teeth: pure flip chatter cannot be seen by energy ratio or once per revolution")
+            blind = "pure flip chatter is not observable by energy ratio or once per revolution"
+            parts.append(f"{self._teeth} teeth: {blind}")
         elif abs(line / passing % 1.0 - 0.5) < 0.02:
             parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
         if v["clipped"] > 0.001:
@@ -301,6 +309,7 @@ class ChatterDetector(Stateful):
             "long": list(self._long),
             "lone": self._lone,
             "mismatch": self._mismatch,
+            "heard": self._heard,
             "idle": [list(pair) for pair in self._idle],
             "points": [[place, list(point.short), list(point.long)] for place, point in self._points.items()],
             "slow_view": dict(self._slow_view),
@@ -310,7 +319,7 @@ class ChatterDetector(Stateful):
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
         self._short, self._counting, self._long = list(state["short"]), list(state["counting"]), list(state["long"])
-        self._lone, self._mismatch = state["lone"], state["mismatch"]
+        self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
         self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}
         self._slow_view = dict(state["slow_view"])

@@ -203,7 +203,8 @@ def lines(p: Float64, made: Plan) -> Lines:
     )
     other = 0.0
     if tonal > 0.1:
-        other = contradiction(_strongest(p, ratio, made), 60.0 * rotation, round(passing / rotation), made.b_hz)
+        tolerance = 0.5 * PADDING * made.spacing_hz  # half of 1/T
+        other = contradiction(_strongest(p, ratio, made), 60.0 * rotation, round(passing / rotation), tolerance)
     side = sides[-2] if len(sides) > 1 else _TINY
     return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), other)
 
@@ -227,7 +228,14 @@ def _strongest(p: Float64, ratio: Float64, made: Plan, count: int = 12) -> list[
     for place in order[: 4 * count].tolist():
         if all(abs(place - other) > apart for other in kept):
             kept.append(place)
-    return [(float(made.f[i]), float(p[i])) for i in kept[:count]]
+    return [(float(made.f[i]) + made.spacing_hz * _vertex(p[i - 1 : i + 2]), float(p[i])) for i in kept[:count]]
+
+
+def _vertex(three: Float64) -> float:
+    """Place of the peak of the parabola through the logarithms of three powers, from the middle one, -0.5 to 0.5."""
+    before, middle, after = np.log(np.maximum(three, _TINY)).tolist()
+    curvature = before - 2.0 * middle + after
+    return float(0.5 * (before - after) / curvature) if curvature < 0.0 else 0.0
 
 
 def _near(ratio: Float64, made: Plan, f_hz: float) -> float:

@@ -179,6 +179,8 @@ def _rate(row: Row, told: Rate | None) -> Rate:
         raise BadInput("rate", f"{row.name}: the file says {told.hz:g} Hz, the manifest {row.rate.hz:g} Hz; mend one")
     rate = row.rate or told
     assert rate is not None
+    if rate.num <= 0:
+        raise BadInput("rate", f"{row.name}: the file says {rate.hz:g} Hz; mend its 'fs'")
     return rate
 
 

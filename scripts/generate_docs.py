@@ -1,6 +1,6 @@
 """Writes the parts of the documents that follow from the code: the table of topics and the graph of stages.
 
-    python scripts/generate_docs.py [--check]
+python scripts/generate_docs.py [--check]
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 ``anomaly`` looks at the shape of the spectrum: the mean over time of the log-Mel image with its frequency rows kept,
 per channel, less its own mean over the bands, so that neither gain nor the jitter of the window's loudest cell reads as
-a fault. ``level`` looks at what that takes away: RMS, crest factor, kurtosis and octave levels, per channel. Sensors too
-slow for a log-Mel (accelerometers below 700 Hz) have the second one alone, from RMS, peak, crest factor, spectral
-kurtosis and Teager-Kaiser energy of one-second windows.
+a fault. ``level`` looks at what that takes away: RMS, crest factor, kurtosis and octave levels, per channel.
+
+Sensors too slow for a log-Mel (accelerometers below 700 Hz) have the second one alone, from RMS, peak, crest factor,
+spectral kurtosis and Teager-Kaiser energy of one-second windows.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Families:
             yield family
         for name, text, value in (
             ("partitions", "Partitions in this worker's hands", len(worker.parts)),
-            ("held_events", "Messages taken in and not acknowledged", sum(p.waiting for p in worker.parts.values())),
+            ("held_events", "Messages taken in that a window or snapshot still needs", sum(p.waiting for p in worker.parts.values())),
             ("unwritten_results", "Results that are not durable yet", worker.outbox.waiting),
             ("checkpoint_age_seconds", "Since the last checkpoint", now_s - worker.checkpoint_s),
         ):
@@ -112,7 +112,8 @@ class Families:
 
 _COUNTERS = {
     "taken": "Messages that lanes took in",
-    "acknowledged": "Messages acknowledged",
+    "commits": "Commits of offsets",
+    "commit_failed": "Commits that failed; what they cover may come again",
     "redelivered": "Messages that came again and were known",
     "stale": "Messages of an earlier generation, left out",
     "sought": "Messages left out by the consumer and fetched again",

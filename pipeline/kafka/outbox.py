@@ -64,6 +64,7 @@ class Outbox:
 
     def drop(self, part: Part) -> None:
         """Forget the results of a partition that another worker has now: it computes them again."""
+        part.lost = True
         kept = [waiting for waiting in self._results if waiting.part is not part]
         self.counts["dropped"] += len(self._results) - len(kept)
         self._results = kept
@@ -73,8 +74,12 @@ class Outbox:
         async with self._lock:
             self.urgent = False
             taken, self._results = self._results, []
-            if taken:
-                await self._send([out for waiting in taken if (out := self._out(waiting)) is not None])
+            try:
+                if outs := [out for waiting in taken if (out := self._out(waiting)) is not None]:
+                    await self._send(outs)
+            except BaseException:  # cancelled: they wait for the next flush, before any snapshot that includes them
+                self._results = [waiting for waiting in taken if not waiting.part.lost] + self._results
+                raise
 
     def _out(self, waiting: Waiting) -> Out | None:
         part, result = waiting

@@ -2,7 +2,8 @@
 
 A lane that joins sensors keeps the samples of those that are ahead. While a backlog is read, topics with few large
 messages would run away from those with many small ones; a topic of a partition that is `AHEAD_NS` ahead of another
-one with unread messages is paused until that one has come up.
+one with unread messages is paused until that one has come up. Faust's `pause_partitions` would drop what was polled
+already; the state in which a full buffer puts a partition does not.
 """
 
 from __future__ import annotations
@@ -36,9 +37,8 @@ class Pacing:
             if behind:
                 limit = min(behind) + AHEAD_NS
                 wanted |= {TP(name(row), part.number) for row, t_ns in part.newest_ns.items() if t_ns > limit}
-        held = {tp for tp in self.paused if tp in consumer.assignment()}
-        if wanted - held:
-            consumer.pause_partitions(wanted - held)
-        if held - wanted:
-            consumer.resume_partitions(held - wanted)
+        for tp in wanted:
+            consumer.on_buffer_full(tp)
+        for tp in self.paused - wanted:
+            consumer.on_buffer_drop(tp)
         self.paused = wanted

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from pipeline.messages import Anchor, Chunk, DeadLetter, Image, Input, Mark, Result, Stream
 from pipeline.runner import Lane
@@ -22,7 +22,7 @@ class Held(NamedTuple):
     `sensor` is empty where nothing but the next snapshot waits for it.
     """
 
-    event: Any
+    offset: int
     serial: int
     machine: str
     sensor: str
@@ -53,6 +53,8 @@ class Part:
         self.held: dict[str, deque[Held]] = {}
         self.saved: dict[str, bytes] = {}
         """By machine: the newest durable snapshot."""
+        self.lost = False
+        """Whether another worker has it: its results are dropped, no snapshot may say that they are durable."""
 
     def renew(self, generation: int, epoch: int) -> None:
         """Go on under a new generation: nobody else had the partition meanwhile, the lanes stay as they are."""
@@ -61,12 +63,12 @@ class Part:
         self.expect.clear()
         self.saved.clear()
 
-    def hold(self, topic: str, event: Any, serial: int, message: Input | None, machine: str) -> None:
-        """Keep an event until nothing needs it any more; `message` is None where it could not be decoded."""
+    def hold(self, topic: str, offset: int, serial: int, message: Input | None, machine: str) -> None:
+        """Keep a message in mind until nothing needs it; `message` is None where it could not be decoded."""
         sensor, epoch, n1 = "", 0, 0
         if isinstance(message, Chunk | Image | Mark):
             sensor, epoch, n1 = message.stream.sensor, message.stream.epoch, message.n1
-        self.held.setdefault(topic, deque()).append(Held(event, serial, machine, sensor, epoch, n1))
+        self.held.setdefault(topic, deque()).append(Held(offset, serial, machine, sensor, epoch, n1))
 
     def forget_samples(self, topic: str, results: list[Result]) -> None:
         """If the newest held message became a dead letter unseen, no window will ever need it."""
@@ -74,27 +76,22 @@ class Part:
             last = self.held[topic].pop()
             self.held[topic].append(last._replace(sensor=""))
 
-    def release(self, needs: Mapping[str, Needs], upto: int, done: Callable[[Any], object]) -> int:
-        """Acknowledge, in each topic, the contiguous prefix that neither a window nor a snapshot needs.
+    def release(self, needs: Mapping[str, Needs], upto: int) -> dict[str, int]:
+        """By topic, behind which offset neither a window nor a snapshot needs anything: the contiguous prefix.
 
         Args:
             needs: per machine, taken at the moment `upto` of the now durable snapshots.
             upto: newest serial that the snapshots include.
-            done: acknowledges one event.
-
-        Returns:
-            How many events it acknowledged.
         """
-        count = 0
-        for queue in self.held.values():
+        behind = {}
+        for topic, queue in self.held.items():
             while queue and queue[0].serial <= upto and not _needed(queue[0], needs):
-                done(queue.popleft().event)
-                count += 1
-        return count
+                behind[topic] = queue.popleft().offset + 1
+        return behind
 
     @property
     def waiting(self) -> int:
-        """Events that are not acknowledged."""
+        """Messages that are not acknowledged."""
         return sum(map(len, self.held.values()))
 
 

@@ -34,12 +34,17 @@ def test_one_baseline_per_sensor_with_its_facts():
     assert any("3 starts" in line for line in acc.sentences())
 
 
-def test_new_starts_of_the_same_machine_stay_below_the_threshold(acc):
-    exceed = [s.abnormal for i in range(100, 110) for s in scores(acc, running(ACC, 12.0, i))]
-    assert len(exceed) > 200
-    assert np.mean(exceed) <= 0.03
-    levels = [s.abnormal for i in range(100, 110) for s in scores(acc, running(ACC, 12.0, i), LEVEL)]
-    assert np.mean(levels) <= 0.03
+def test_new_starts_of_the_same_machine_stay_below_the_threshold():
+    # the largest of six starts is exceeded by one in seven; the threshold must do better than that on average
+    above = {ANOMALY: [], LEVEL: []}
+    for first in (0, 10, 20, 30):
+        baseline = commission(normals(ACC, 6, seconds=6.0, first=first))[0]
+        for i in range(100 + first, 106 + first):
+            x = running(ACC, 6.0, i)
+            for detector, found in above.items():
+                found.append(any(s.abnormal for s in scores(baseline, x, detector)))
+    assert np.mean(above[ANOMALY]) < 1 / 7
+    assert np.mean(above[LEVEL]) < 1 / 7
 
 
 def test_a_new_tone_is_abnormal_and_named(acc):

@@ -1,0 +1,59 @@
+"""All measurements, one after the other, each in a process of its own; figures as JSON lines.
+
+python -m benchmarks [NAME ...] [--quick] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RUNS: dict[str, tuple[str, list[str], list[str]]] = {
+    "logmel": ("benchmarks.logmel", ["--json"], ["--json"]),
+    "stages": ("benchmarks.stages", ["--json"], ["--json"]),
+    "replay": ("benchmarks.replay", ["--json", "--seconds", "120"], ["--json", "--seconds", "20"]),
+    "microphones": (
+        "benchmarks.microphones",
+        ["--json", "--seconds", "600"],
+        ["--json", "--seconds", "20", "--sensors", "100"],
+    ),
+    "simulator": ("benchmarks.simulator", [], []),
+}
+"""Name → module, arguments of the full run, arguments of the quick one."""
+
+
+def main() -> int:
+    """Run those asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RUNS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="short forms, to see that they run")
+    parser.add_argument("--json", type=Path, help="append the figures to this file")
+    args = parser.parse_args()
+    unknown = [n for n in args.names if n not in RUNS]
+    if unknown:
+        parser.error(f"no measurement {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    failed = 0
+    for name in args.names or RUNS:
+        module, full, quick = RUNS[name]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *(quick if args.quick else full)], capture_output=True, text=True
+        )
+        if done.returncode:
+            failed += 1
+            print(f"{name}: failed\n{done.stderr}", file=sys.stderr)
+            continue
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        for line in lines:
+            record = {"benchmark": name, **json.loads(line)}
+            print(json.dumps(record), flush=True)
+            if args.json:
+                with args.json.open("a") as out:
+                    out.write(json.dumps(record) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+
+import pipeline.clips
+from pipeline.clips import MARGIN_S, read_clip
+from pipeline.errors import BadInput
+from pipeline.manifest import Row
+from pipeline.messages import NS, Rate
+
+
+def row(path, modality="vibration", **more):
+    return Row(path.name, path, "good", "g", "m", "s", modality, **more)
+
+
+def joined(piece):
+    segments = list(piece.segments())
+    assert all(a.n1 == b.n0 for a, b in pairwise(segments))
+    return segments[0].n0, np.concatenate([s.x for s in segments])
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_sound_comes_as_it_was_written(tmp_path, suffix):
+    x = np.random.default_rng(0).integers(-20_000, 20_000, size=(32_000, 2)).astype(np.int16)
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, x, 16_000, subtype="PCM_16")
+    clip = read_clip(row(path, "acoustic"))
+    assert (clip.stream.rate, clip.stream.channels, clip.stream.unit) == (Rate(16_000), 2, "FS")
+    (piece,) = clip.pieces
+    n0, got = joined(piece)
+    margin = round(MARGIN_S * 16_000)
+    assert n0 == -margin
+    np.testing.assert_array_equal(got, np.pad(x / np.float32(32_768), ((margin, margin), (0, 0)), mode="reflect"))
+
+
+@pytest.mark.parametrize("samples", [10_001, 10_003, 15_000, 20_000, 20_001])
+def test_blocks_make_no_difference(tmp_path, samples, monkeypatch):
+    monkeypatch.setattr(pipeline.clips, "BLOCK_S", 1)
+    x = np.random.default_rng(1).normal(0, 0.1, size=(samples, 1)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", x, 10_000, subtype="FLOAT")
+    n0, got = joined(read_clip(row(tmp_path / "x.wav", "acoustic")).pieces[0])
+    after = len(got) + n0 - samples
+    assert after >= 1000
+    np.testing.assert_array_equal(got, np.pad(x, ((1000, after), (0, 0)), mode="reflect"))
+
+
+def test_a_second_of_sound_has_room_for_its_window(tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.1, 48_000), 48_000)
+    n0, got = joined(read_clip(row(tmp_path / "x.wav", "acoustic")).pieces[0])
+    assert len(got) + n0 >= 49_800 + 1000
+
+
+def test_windows_of_an_array_are_pieces_in_their_time(tmp_path):
+    x = np.arange(3 * 2000 * 3).reshape(3, 2000, 3).astype(np.int16)
+    np.savez(tmp_path / "x.npz", x=x, fs=2000, axes=np.array(["X", "Y", "Z"]))
+    clip = read_clip(row(tmp_path / "x.npz", unit="mg"))
+    assert [p.t0_ns for p in clip.pieces] == [0, NS, 2 * NS]
+    assert clip.seconds == 3
+    assert (clip.stream.unit, clip.stream.channels, clip.stream.rate) == ("mg", 3, Rate(2000))
+    n0, got = joined(clip.pieces[1])
+    np.testing.assert_array_equal(got[-n0 : -n0 + 2000], x[1].astype(np.float32))
+    first = next(iter(clip.pieces[1].segments()))
+    assert first.anchor.at(0, clip.stream.rate) == NS
+
+
+@pytest.mark.parametrize("shape", [(4000,), (4000, 2), (1, 4000, 2)])
+def test_shapes_of_arrays(tmp_path, shape):
+    np.savez(tmp_path / "x.npz", x=np.ones(shape, np.float64))
+    clip = read_clip(row(tmp_path / "x.npz", rate=Rate(2000)))
+    assert clip.stream.channels == (1 if len(shape) == 1 else 2)
+    assert clip.stream.unit == "1"
+
+
+@pytest.mark.parametrize("header", ["", "x,y\n", "time_s,x,y\n"])
+def test_csv_with_and_without_a_header(tmp_path, header):
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    time = header.startswith("time")
+    lines = [",".join(map(repr, ([i / 100] if time else []) + v)) for i, v in enumerate(x.tolist())]
+    (tmp_path / "x.csv").write_text(header + "\n".join(lines) + "\n")
+    clip = read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
+    assert clip.stream.channels == 2
+    n0, got = joined(clip.pieces[0])
+    np.testing.assert_array_equal(got[-n0 : -n0 + 300], x.astype(np.float32))
+
+
+def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path):
+    x = np.arange(10_000, dtype=np.float32)
+    np.savez(tmp_path / "x.npz", x=x[:, None], fs=1000)
+    soundfile.write(tmp_path / "x.wav", x[:, None] / 32_768, 1000, subtype="FLOAT")
+    for name, modality in (("x.npz", "vibration"), ("x.wav", "acoustic")):
+        (piece,) = read_clip(row(tmp_path / name, modality, start_s=2.5, end_s=7.0)).pieces
+        assert (piece.t0_ns, piece.samples) == (5 * NS // 2, 4500)
+        n0, got = joined(piece)
+        assert got[-n0, 0] == pytest.approx(x[2500] / (1 if modality == "vibration" else 32_768))
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(BadInput, match="cannot be read as NPZ"):
+        read_clip(row(tmp_path / "x.npz", rate=Rate(100)))
+
+
+def bad(tmp_path, name, content):
+    path = tmp_path / name
+    if callable(content):
+        content(path)
+    elif content is not None:
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more", "reason"),
+    [
+        ("x.wav", None, {}, "missing"),
+        ("x.wav", b"RIFFnothing", {}, "broken"),
+        ("x.npz", b"PK\x03\x04", {}, "broken"),
+        ("x.npz", lambda p: np.savez(p, y=np.ones(9)), {}, "broken"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1))), {}, "rate"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1)), fs=500), {"rate": Rate(600)}, "rate"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((2, 2, 2, 2)), fs=1), {}, "shape"),
+        ("x.npz", lambda p: np.savez(p, x=np.array(["a"]), fs=1), {}, "shape"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((100, 1)), fs=1000), {}, "short"),
+        ("x.npz", lambda p: np.savez(p, x=np.full((1000, 1), np.nan), fs=1000), {}, "not_finite"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=1000), {"start_s": 4.0}, "short"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=0), {}, "rate"),
+        ("x.csv", b"1,2\n3\n", {"rate": Rate(1)}, "broken"),
+        ("x.csv", b"", {"rate": Rate(1)}, "shape"),
+        ("x.mp3", b"", {}, "kind"),
+    ],
+)
+def test_bad_files_are_refused_with_a_reason(tmp_path, name, content, more, reason):
+    path = bad(tmp_path, name, content)
+    with pytest.raises(BadInput) as error:
+        read_clip(row(path, "acoustic" if name.endswith("wav") else "vibration", **more))
+    assert error.value.reason == reason
+    assert name in str(error.value)
+
+
+def test_a_damaged_file_says_so_while_it_is_read(tmp_path):
+    soundfile.write(tmp_path / "x.wav", np.full(48_000, np.inf), 48_000, subtype="FLOAT")
+    (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
+    with pytest.raises(BadInput, match="not-a-number"):
+        list(piece.segments())

@@ -1,0 +1,110 @@
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.manifest import learning_rows, read_manifest, scoring_rows, torn_groups
+from pipeline.messages import Rate
+
+
+def manifest(tmp_path, text):
+    path = tmp_path / "m.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_short_manifest_has_its_defaults(tmp_path):
+    (row,) = read_manifest(manifest(tmp_path, "path,label,group\na/b.wav,good,g1\n"))
+    assert row.path == tmp_path / "a/b.wav"
+    assert (row.name, row.label, row.group, row.machine, row.sensor) == ("a/b.wav", "good", "g1", "machine", "acoustic")
+    assert (row.modality, row.rate, row.unit, row.state, row.split, row.end_s) == ("acoustic", None, "", "", "", None)
+
+
+def test_a_full_manifest_is_read_in_full(tmp_path):
+    header = (
+        "path,label,group,machine,sensor,modality,rate_hz,unit,state,start_s,end_s,split,spindle_rpm,teeth,onset_s,"
+        "crop_x,crop_y,crop_w,crop_h,operator"
+    )
+    line = "x.npz,bad,r7,M03,acc1,vibration,25600,mg,rough,1.5,9,train,12000,2,4.25,1,2,30,40,Ann"
+    (row,) = read_manifest(manifest(tmp_path, f"\ufeff{header}\r\n{line}\r\n\r\n"))
+    assert (row.machine, row.sensor, row.modality, row.rate) == ("M03", "acc1", "vibration", Rate(25600))
+    assert (row.unit, row.state, row.start_s, row.end_s, row.split) == ("mg", "rough", 1.5, 9.0, "train")
+    assert (row.spindle_rpm, row.teeth, row.onset_s, row.crop) == (12000.0, 2, 4.25, (1, 2, 30, 40))
+    assert row.extra == {"operator": "Ann"}
+
+
+@pytest.mark.parametrize(
+    ("text", "modality"),
+    [("audio", "acoustic"), ("Sound", "acoustic"), ("stethoscope", "stethoscope"), ("image", "frames")],
+)
+def test_modalities_have_other_names(tmp_path, text, modality):
+    (row,) = read_manifest(manifest(tmp_path, f"path,label,group,modality\nx.npz,a,b,{text}\n"))
+    assert row.modality == modality
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "rate"),
+    [
+        ("sample_rate", "44100", Rate(44100)),
+        ("rate_hz", "25600.5", Rate(51201, 2)),
+        ("rate_hz", "48000/7", Rate(48000, 7)),
+        ("sample_rate", "unknown", None),
+    ],
+)
+def test_rates_are_exact_and_have_two_names(tmp_path, column, text, rate):
+    (row,) = read_manifest(manifest(tmp_path, f"path,label,group,{column}\nx.npz,a,b,{text}\n"))
+    assert row.rate == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\nx,a\n", "m.csv: the column 'group' is missing; a manifest needs path,label,group"),
+        ("path,label,group\n", "has no rows"),
+        ("path,label,group\nx.wav,,g\n", "line 2, label = '': must not be empty"),
+        ("path,label,group,rate_hz\nx.wav,a,g,fast\n", "line 2, rate_hz = 'fast': must be a number of hertz"),
+        ("path,label,group,rate_hz\nx.wav,a,g,-5\n", "must be positive"),
+        ("path,label,group,split\nx.wav,a,g,\nx.wav,a,g,dev\n", "line 3, split = 'dev': must be train"),
+        ("path,label,group,modality\nx.wav,a,g,smell\n", "modality = 'smell': must be one of"),
+        ("path,label,group\nx.bin,a,g\n", "cannot be told from x.bin"),
+        ("path,label,group,start_s,end_s\nx.wav,a,g,3,2\n", "must lie after start_s"),
+        ("path,label,group,onset_s\nx.wav,a,g,inf\n", "must be finite"),
+        ("path,label,group,teeth\nx.wav,a,g,two\n", "teeth = 'two': must be a number"),
+        ("path,label,group,crop_x\nx.png,a,g,5\n", "needs crop_y"),
+        ("path,label,group,crop_x,crop_y,crop_w,crop_h\nx.png,a,g,5,5,0,9\n", "rectangle"),
+    ],
+)
+def test_errors_name_the_file_the_line_and_the_mend(tmp_path, text, message):
+    with pytest.raises(ConfigError) as error:
+        read_manifest(manifest(tmp_path, text))
+    assert message in str(error.value)
+    assert "m.csv" in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_manifest(tmp_path / "none.csv")
+    (tmp_path / "b.csv").write_bytes(b"path,label,group\n\xff\xfe,a,b\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_manifest(tmp_path / "b.csv")
+
+
+def test_a_split_says_who_learns_and_who_is_scored(tmp_path):
+    text = "path,label,group,split\n" + "".join(
+        f"{s}.wav,a,g{s},{s}\n" for s in ("train", "validation", "test", "open")
+    )
+    rows = read_manifest(manifest(tmp_path, text))
+    assert [r.name for r in learning_rows(rows)] == ["train.wav"]
+    assert [r.name for r in scoring_rows(rows, {"gtest"})] == ["test.wav"]
+
+
+def test_without_a_split_all_learn_and_the_groups_so_used_are_not_scored(tmp_path):
+    text = "path,label,group,split\n" + "".join(f"{i}.wav,a,g{i % 2},open\n" for i in range(4))
+    rows = read_manifest(manifest(tmp_path, text))
+    assert len(learning_rows(rows)) == 4
+    assert [r.name for r in scoring_rows(rows, {"g0"})] == ["1.wav", "3.wav"]
+
+
+def test_groups_in_two_splits_are_found(tmp_path):
+    rows = read_manifest(
+        manifest(tmp_path, "path,label,group,split\n1.wav,a,g,train\n2.wav,a,g,test\n3.wav,a,h,test\n")
+    )
+    assert torn_groups(rows) == ["g"]

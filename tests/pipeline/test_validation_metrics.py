@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from pipeline.validation_metrics import (
+    auc,
+    balanced_accuracy,
+    binary_metrics,
+    bootstrap,
+    delay_metrics,
+    macro_f1,
+    partial_auc,
+    wilson,
+)
+
+
+@pytest.mark.parametrize("ties", [1, 3, 100])
+@pytest.mark.parametrize("seed", range(6))
+def test_areas_agree_with_scikit_learn(seed, ties):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(60) < 0.4
+    score = np.round(rng.normal(truth * 0.8) * ties) / ties
+    assert auc(truth, score) == pytest.approx(roc_auc_score(truth, score))
+    for limit in (0.1, 0.37, 1.0):
+        assert partial_auc(truth, score, limit) == pytest.approx(
+            roc_auc_score(truth, score, max_fpr=limit if limit < 1 else None)
+        )
+
+
+def test_class_figures_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, decided = rng.choice(["a", "b", "c"], 80), rng.choice(["a", "b", "c"], 80)
+    assert balanced_accuracy(truth, decided) == pytest.approx(balanced_accuracy_score(truth, decided))
+    assert macro_f1(truth, decided) == pytest.approx(f1_score(truth, decided, average="macro"))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 5), (3, 7), (9, 9), (40, 200)])
+def test_wilson_agrees_with_scipy(hits, n):
+    peer = binomtest(hits, n).proportion_ci(method="wilson")
+    found = wilson(hits, n)
+    assert (found.value, found.n) == (hits / n, n)
+    assert (found.low, found.high) == pytest.approx((peer.low, peer.high))
+
+
+def test_the_bootstrap_draws_groups_not_recordings():
+    rng = np.random.default_rng(1)
+    x = np.repeat(rng.normal(size=20), 50)  # fifty equal recordings a group: twenty facts
+    groups = [f"g{i // 50}" for i in range(1000)]
+    found = bootstrap(groups, lambda i: float(x[i].mean()))
+    width = found.high - found.low
+    assert width == pytest.approx(2 * 1.96 * x[::50].std() / np.sqrt(20), rel=0.15)
+
+
+def test_figures_that_are_not_defined_are_left_out():
+    one_class = binary_metrics(np.ones(3, bool), np.arange(3.0), np.zeros(3, bool), ["a", "b", "c"])
+    assert set(one_class) == {"recall"}
+    assert delay_metrics([], []) == {}
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    inside, truth_auc = 0, 0.7602  # Φ(1/√2): unit-variance normals one standard deviation apart
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truth = np.arange(80) % 2 == 0
+        score = rng.normal(truth * 1.0)
+        m = binary_metrics(truth, score, score > 0.5, [str(i) for i in range(80)])["auc"]
+        inside += m.low <= truth_auc <= m.high
+    assert inside >= 34
