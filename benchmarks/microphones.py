@@ -61,7 +61,7 @@ class Microphones:
         self.stopped = False
         self.cpu_s = 0.0
 
-    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+    def open(self, _resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """All begin now."""
         self._anchor = Anchor(0, now_ns)
         return self._streams

@@ -8,7 +8,7 @@ them counts only after it has lasted for 350 ms, longer than warning tones do. T
 * slow: its mean over half a second, for chatter that is weak and wavers;
 * long: three windows of four times the length in a row, for lines too close to a harmonic for the short one.
 
-The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.4; 0.3 before there is one.
+The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.4; 0.5 before there is one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from operators.spindle import SAME
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
-LEAST, WITHOUT_BASELINE, MOST = 0.2, 0.3, 0.4
-"""Bounds of the threshold of the tonal share, and its value before a baseline is known."""
+LEAST, MOST, UNKNOWN = 0.2, 0.4, 0.5
+"""Bounds of the threshold of the tonal share, and the threshold before a baseline is known."""
 LONG_LEAST, LONG_MOST = 0.35, 0.5
 GATE_DB = 6.0
 """Above the idle level from which a hop is cutting."""
@@ -37,7 +37,7 @@ _LOUD = 2.0  # dB above idle that suffice where nearly all is chatter (a recorde
 _NEARLY_ALL = 0.8
 _PAIR_DB, _SIDE_DB = 9.0, 11.0
 _CONFIRM = 3
-_SLOW_HOPS, _SLOW_LEAST = 50, 0.2
+_SLOW_HOPS, _SLOW_COUNTING, _SLOW_LEAST, _SLOW_UNKNOWN = 50, 35, 0.2, 0.22
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
 _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
 _POINTS = 8
@@ -183,8 +183,9 @@ class ChatterDetector(Stateful):
         newest = [share if counts else 0.0 for share, counts in zip(self._short, self._counting, strict=True)]
         fast = min(newest[-_CONFIRM:]) / limit if len(newest) >= _CONFIRM else 0.0
         slow = 0.0
-        if len(newest) == _SLOW_HOPS and 2 * sum(self._counting) > _SLOW_HOPS:
-            slow = sum(min(share, MOST) for share in self._short) / _SLOW_HOPS / max(_SLOW_LEAST, 0.75 * limit)
+        if len(newest) == _SLOW_HOPS and sum(self._counting) >= _SLOW_COUNTING:
+            slow_limit = _SLOW_UNKNOWN if limit == UNKNOWN else max(_SLOW_LEAST, 0.75 * limit)
+            slow = sum(min(share, MOST) for share in self._short) / _SLOW_HOPS / slow_limit
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
         return limit * max(fast, slow, long)
 
@@ -198,7 +199,7 @@ class ChatterDetector(Stateful):
         if known.median is not None and known.mad is not None:
             return min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST), long_limit
         if point is None or len(point.short) < _LEARN_LEAST:
-            return WITHOUT_BASELINE, long_limit
+            return UNKNOWN, long_limit
         return _above(point.short, LEAST, MOST), long_limit
 
     def _learn(self, v: Mapping[str, float]) -> None:

@@ -1,7 +1,8 @@
 """Where inputs wait for their lanes: polls the sources, orders by event time, bounds the bytes, marks the silent.
 
 A source is paused when too much waits, always the one furthest ahead in event time and never the one furthest
-behind, so that a join of sensors cannot starve on the one it waits for.
+behind, so that a join of sensors cannot starve on the one it waits for. Every source is held apart from the others:
+whatever it raises, it alone is closed, counted and tried again.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from connectors.base import Resume
+from pipeline.absent import BEHIND_NS, Key, Roll
 from pipeline.errors import SourceError
-from pipeline.messages import NS, Chunk, Image, Input, Mark, Stream
+from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Stream
+from pipeline.stages import LaneSettings
 from pipeline.topics import STALE_S
 
 RETRY_NS = 5 * NS
-MARK_BEHIND_NS = 1 * NS
-"""Marks stay this far behind the clock, so that samples still on their way do not come late."""
+OVERHEAD_BYTES = 500
+"""What a waiting message takes beside its samples, so that small chunks are bounded too."""
+ROUND_NS = NS // 5
+"""How often it is asked which sensors are silent."""
 
 
 class Resumable(Protocol):
@@ -53,40 +59,53 @@ class Resumable(Protocol):
 
 
 class Feed:
-    """One source with what of it waits."""
+    """One source with what of it waits. A source that is None stands for sensors that have none, or none yet."""
 
-    __slots__ = ("bytes", "error", "live", "newest_ns", "open", "queue", "retry_ns", "source", "watch")
+    __slots__ = ("bytes", "error", "heard", "live", "open", "queue", "retry_ns", "source")
 
-    def __init__(self, source: Resumable) -> None:
+    def __init__(self, source: Resumable | None) -> None:
         self.source = source
         self.queue: deque[Input] = deque()
         self.bytes = 0
-        self.newest_ns = 0
         self.open = False
-        self.live = not source.rereadable
-        self.retry_ns = 0
+        self.live = source is not None and not source.rereadable
+        self.retry_ns = 0 if source is not None else -1
         self.error = ""
-        self.watch: dict[str, Watch] = {}
+        self.heard: dict[Key, Heard] = {}
 
 
-class Watch:
-    """When a live stream was last heard of, and how far it is accounted for."""
+class Heard:
+    """When a stream was last heard of, and how far it is accounted for."""
 
-    __slots__ = ("heard_ns", "last")
+    __slots__ = ("heard_ns", "last", "stream")
 
     def __init__(self, last: Chunk | Image | Mark, heard_ns: int) -> None:
+        self.stream = last.stream
         self.last = last
         self.heard_ns = heard_ns
 
     def mark(self, now_ns: int) -> Mark | None:
         """The mark that is due for a stream that has been silent for `STALE_S`, then every second."""
-        if now_ns - self.heard_ns < STALE_S * NS:
+        if now_ns - self.heard_ns < STALE_S * NS or _ends(self.last):
             return None
-        stream, anchor = self.last.stream, self.last.anchor
-        upto = anchor.n + (now_ns - MARK_BEHIND_NS - anchor.t_ns) * stream.rate.num // (stream.rate.den * NS)
+        stream, anchor = self.stream, self.last.anchor
+        upto = anchor.n + (now_ns - BEHIND_NS - anchor.t_ns) * stream.rate.num // (stream.rate.den * NS)
         if upto - self.last.n1 < stream.rate.hz * 0.9:
             return None
         return Mark(stream, anchor, self.last.n1, upto, "silent")
+
+
+def machine_of(message: Input) -> str:
+    """The machine that an input belongs to."""
+    return message.machine if isinstance(message, Context | Decision) else message.stream.machine
+
+
+def _size(message: Input) -> int:
+    return message.nbytes + OVERHEAD_BYTES
+
+
+def _ends(message: Chunk | Image | Mark) -> bool:
+    return isinstance(message, Mark) and message.reason == "end"
 
 
 class Intake:
@@ -94,40 +113,86 @@ class Intake:
 
     Args:
         sources: to poll.
-        queue_bytes: how much may wait, over all sources.
+        queue_bytes: how much may wait, over all sources; one poll of each may come on top.
+        inventory: the lanes whose sensors are told of when they never appear; none where another process knows them.
     """
 
-    def __init__(self, sources: Sequence[Resumable], queue_bytes: int) -> None:
+    def __init__(self, sources: Sequence[Resumable], queue_bytes: int, inventory: Sequence[LaneSettings] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self.waiting_bytes = 0
         self._limit = queue_bytes
-        self._feeds = [Feed(source) for source in sources]
+        self._feeds = [*(Feed(source) for source in sources), Feed(None)]
         self._ready: list[tuple[int, int, int]] = []  # (event time, tie, feed): feeds with something waiting
         self._wake: list[tuple[int, int]] = []  # (time, feed)
         self._ties = itertools.count()
         self._paused: list[int] = []
-        self._resume: Mapping[tuple[str, str], Resume] = {}
+        self._resume: dict[Key, Resume] = {}
+        self._roll = Roll(inventory)
+        self._round_ns = 0
 
-    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> list[str]:
+    def open(self, resume: Mapping[Key, Resume], now_ns: int) -> list[str]:
         """Open all sources; one that cannot be opened is tried again. Returns what went wrong."""
-        self._resume = resume
+        self._resume = {key: place for key, place in resume.items() if place.epoch >= 0}
+        self._roll.begin(self._resume, now_ns)
         for index, feed in enumerate(self._feeds):
-            self._open(feed, now_ns)
-            self._wake.append((now_ns, index))
+            if feed.source is not None:
+                self._open(feed, now_ns)
+                self._wake.append((now_ns, index))
         heapq.heapify(self._wake)
-        return [feed.error for feed in self._feeds if feed.error]
+        return self.errors()
 
     def _open(self, feed: Feed, now_ns: int) -> None:
+        """Open a source where its streams stopped: in this run, or else in the one before."""
+        assert feed.source is not None
+        here = {key: Resume(h.stream.epoch, h.last.anchor, h.last.n1) for key, h in feed.heard.items()}
         try:
-            feed.source.open(self._resume, now_ns)
-            feed.open, feed.error = True, ""
-        except SourceError as error:
-            feed.open, feed.error = False, str(error)
-            feed.retry_ns = now_ns + RETRY_NS
-            self.counts["source.open_failed"] += 1
+            feed.source.open({**self._resume, **here}, now_ns)
+            feed.open, feed.error, feed.retry_ns = True, "", 0
+        except Exception as error:  # a source that fails must not take the others with it
+            self._down(feed, error, "open_failed", now_ns)
+
+    def _down(self, feed: Feed, error: Exception, what: str, now_ns: int) -> None:
+        known = isinstance(error, SourceError)
+        feed.open, feed.error = False, str(error) if known else f"{type(error).__name__}: {error}"
+        feed.retry_ns = now_ns + RETRY_NS
+        self.counts[f"source.{what}"] += 1
+        self._close(feed)
+
+    def _close(self, feed: Feed) -> None:
+        with suppress(Exception):  # what cannot even be closed has said why it is down
+            if feed.source is not None:
+                feed.source.close()
+
+    def reopen(self, machines: Collection[str], places: Mapping[Key, Resume], now_ns: int) -> None:
+        """Forget what waits of some machines, and read it again where that can be had; a device just goes on.
+
+        Args:
+            machines: whose lanes have lost what they had been given.
+            places: how far their streams were used up; those that are not named begin anew.
+            now_ns: the clock.
+        """
+        for index, feed in enumerate(self._feeds):
+            if feed.source is None or feed.live or not any(machine in machines for machine, _ in feed.heard):
+                continue
+            self.counts["source.reread"] += 1
+            kept = [message for message in feed.queue if machine_of(message) not in machines]
+            self.waiting_bytes -= feed.bytes
+            feed.queue, feed.bytes = deque(kept), sum(map(_size, kept))
+            self.waiting_bytes += feed.bytes
+            for key, heard in feed.heard.items():
+                start = Resume(heard.stream.epoch, heard.last.anchor, 0 if key[0] in machines else heard.last.n1)
+                self._resume[key] = places.get(key, start) if key[0] in machines else start
+            feed.heard.clear()
+            self._close(feed)
+            self._open(feed, now_ns)
+            self._paused = [other for other in self._paused if other != index]
+            self._wake = [(now_ns, index), *((due, other) for due, other in self._wake if other != index)]
+        self._ready = [entry for entry in self._ready if self._feeds[entry[2]].queue]
+        heapq.heapify(self._ready)
+        heapq.heapify(self._wake)
 
     def poll(self, now_ns: int) -> None:
-        """Ask every source that is due, unless too much waits already."""
+        """Ask every source that is due, unless too much waits already; then tell of the silent and the absent."""
         for index in self._paused:
             heapq.heappush(self._wake, (now_ns, index))
         self._paused = []
@@ -138,60 +203,82 @@ class Intake:
                 self.counts["source.paused"] += 1
                 self._paused.append(index)
                 continue
-            if not feed.open:
-                self._retry(feed, now_ns)
-            else:
-                self._ask(feed, index, now_ns)
-            if feed.open and feed.source.exhausted:
-                feed.source.close()
-                feed.open = False
-                feed.retry_ns = -1
-            elif feed.retry_ns >= 0:
-                due = feed.source.wake_ns(now_ns) if feed.open else feed.retry_ns
-                if due <= now_ns and feed.queue:
-                    self._paused.append(index)  # more is ready, but first what waits
-                else:
-                    heapq.heappush(self._wake, (max(due, now_ns + 1), index))
+            self._attend(feed, index, now_ns)
+        if now_ns >= self._round_ns:
+            self._round_ns = now_ns + ROUND_NS
+            self._tell(now_ns)
 
-    def _retry(self, feed: Feed, now_ns: int) -> None:
-        self._mark_silence(feed, now_ns)
-        if now_ns >= feed.retry_ns:
+    def _attend(self, feed: Feed, index: int, now_ns: int) -> None:
+        """Poll or open one source, and note when it is due again."""
+        assert feed.source is not None
+        if not feed.open and now_ns >= feed.retry_ns:
             self._open(feed, now_ns)
+        elif feed.open:
+            self._ask(feed, index, now_ns)
+        try:
+            exhausted = feed.open and feed.source.exhausted
+            due = feed.source.wake_ns(now_ns) if feed.open else feed.retry_ns
+        except Exception as error:  # as in `_open`
+            self._down(feed, error, "failed", now_ns)
+            exhausted, due = False, feed.retry_ns
+        if exhausted:
+            self._close(feed)
+            feed.open, feed.retry_ns = False, -1
+        elif due <= now_ns and feed.queue:
+            self._paused.append(index)  # more is ready, but first what waits
+        else:
+            heapq.heappush(self._wake, (max(due, now_ns + 1), index))
 
     def _ask(self, feed: Feed, index: int, now_ns: int) -> None:
+        assert feed.source is not None
         try:
             messages = feed.source.poll(now_ns)
-        except SourceError as error:
-            feed.open, feed.error = False, str(error)
-            feed.retry_ns = now_ns + RETRY_NS
-            feed.source.close()
-            self.counts["source.failed"] += 1
-            messages = ()
+        except Exception as error:  # as in `_open`
+            self._down(feed, error, "failed", now_ns)
+            return
         for message in messages:
-            self._put(feed, index, message)
-            if feed.live and isinstance(message, Chunk | Image | Mark):
-                if isinstance(message, Mark) and message.reason == "end":
-                    feed.watch.pop(message.stream.sensor, None)
-                else:
-                    feed.watch[message.stream.sensor] = Watch(message, now_ns)
-        if feed.live:
-            self._mark_silence(feed, now_ns, index)
+            if isinstance(message, Context | Decision) or self._note(feed, message, now_ns):
+                self._put(feed, index, message)
 
-    def _mark_silence(self, feed: Feed, now_ns: int, index: int | None = None) -> None:
-        at = self._feeds.index(feed) if index is None else index
-        for watch in feed.watch.values():
-            mark = watch.mark(now_ns)
-            if mark is not None:
-                watch.last = mark
-                self._put(feed, at, mark)
-                self.counts["mark.silent"] += 1
+    def _note(self, feed: Feed, message: Chunk | Image | Mark, now_ns: int) -> bool:
+        """Remember how far a stream has come; says whether the message can be placed in time at all."""
+        stream = message.stream
+        heard = feed.heard.get((stream.machine, stream.sensor))
+        if heard is None or heard.stream is not stream:
+            if min(stream.rate) < 1:
+                self.counts["source.unusable"] += 1
+                return False
+            self._roll.heard(stream)
+            feed.heard[stream.machine, stream.sensor] = Heard(message, now_ns)
+            return True
+        heard.last, heard.heard_ns = message, now_ns
+        return True
+
+    def _tell(self, now_ns: int) -> None:
+        """Marks for live sensors that are silent, and for sensors that have not appeared.
+
+        Never for a source that is paused: what it has is only waiting to be asked for.
+        """
+        for index, feed in enumerate(self._feeds):
+            if not feed.live or index in self._paused:
+                continue
+            for heard in feed.heard.values():
+                mark = heard.mark(now_ns)
+                if mark is not None:
+                    heard.last = mark
+                    self._put(feed, index, mark)
+                    self.counts["mark.silent"] += 1
+        for mark in self._roll.marks(now_ns):
+            self._put(self._feeds[-1], len(self._feeds) - 1, mark)
+            self.counts["mark.abandoned"] += 1
 
     def _put(self, feed: Feed, index: int, message: Input) -> None:
         if not feed.queue:
             heapq.heappush(self._ready, (message.t1_ns, next(self._ties), index))
         feed.queue.append(message)
-        feed.bytes += message.nbytes
-        self.waiting_bytes += message.nbytes
+        size = _size(message)
+        feed.bytes += size
+        self.waiting_bytes += size
 
     def take(self) -> Input | None:
         """The waiting input that lies furthest back in event time; None when nothing waits."""
@@ -200,8 +287,9 @@ class Intake:
         _, _, index = heapq.heappop(self._ready)
         feed = self._feeds[index]
         message = feed.queue.popleft()
-        feed.bytes -= message.nbytes
-        self.waiting_bytes -= message.nbytes
+        size = _size(message)
+        feed.bytes -= size
+        self.waiting_bytes -= size
         if feed.queue:
             heapq.heappush(self._ready, (feed.queue[0].t1_ns, next(self._ties), index))
         return message
@@ -218,10 +306,12 @@ class Intake:
         return self._wake[0][0] if self._wake else now_ns + NS
 
     def errors(self) -> list[str]:
-        """What the sources that are down say."""
-        return [feed.error for feed in self._feeds if feed.error]
+        """What the sources that are down say, and which sensors have never been heard of."""
+        down = [feed.error or str(getattr(feed.source, "trouble", "")) for feed in self._feeds]
+        silent = [f"machine '{m}', sensor '{s}': nothing usable since the start" for m, s in self._roll.missing]
+        return [error for error in down if error] + silent
 
     def close(self) -> None:
         """Let all sources go."""
         for feed in self._feeds:
-            feed.source.close()
+            self._close(feed)

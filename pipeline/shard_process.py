@@ -10,12 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pipeline import codec
 from pipeline.clock import HostClock
-from pipeline.errors import DecodeError
-from pipeline.headers import Headers
+from pipeline.errors import BadInput, DecodeError
+from pipeline.headers import SOURCE, Headers, source_of
 from pipeline.messages import Input
 from pipeline.shard import Shard
 
@@ -24,6 +24,8 @@ BATCH_BYTES = 256_000
 HEADER_BYTES = 500
 
 _STOP = b"stop"
+_REASONS = {"shape": "wrong_shape"}
+"""What the lane calls the codec's reasons for refusing an input."""
 
 
 class ShardProcess:
@@ -31,17 +33,18 @@ class ShardProcess:
 
     Args:
         name: of the shard.
-        build: makes the shard in the child; must be picklable or inherited by fork.
+        build: makes the shard in the child.
+        method: "fork" while this process has no other thread, "spawn" later: then `build` is pickled.
     """
 
-    def __init__(self, name: str, build: Callable[[], Shard]) -> None:
-        context = mp.get_context("fork")
+    def __init__(self, name: str, build: Callable[[], Shard], method: Literal["fork", "spawn"] = "fork") -> None:
+        context = mp.get_context(method)
         self.name = name
         self._sent = 0
         self._done = context.Value("q", 0, lock=False)
         near, far = context.Pipe(duplex=False)
         self._pipe = far
-        self._batch: list[tuple[str, Headers, bytes]] = []
+        self._batch: list[tuple[str, Headers, bytes | None]] = []
         self._batch_bytes = 0
         self._process = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
         self._process.start()
@@ -58,23 +61,35 @@ class ShardProcess:
         return self._process.is_alive()
 
     @property
+    def exit_code(self) -> int | None:
+        """How the process ended: negative is the signal that killed it, None while it runs."""
+        return self._process.exitcode
+
+    @property
     def pid(self) -> int:
         """The process's number."""
         return self._process.pid or 0
 
     def take(self, message: Input) -> None:
-        """Send one input, in batches."""
-        headers, value = codec.encode(message)
+        """Send one input, in batches. What has no form on the wire goes as its reason, for the dead letters."""
+        value: bytes | None
+        try:
+            headers, value = codec.encode(message)
+        except BadInput as unfit:
+            source = source_of(message.stream.machine, message.stream.sensor) if hasattr(message, "stream") else ""
+            reason = _REASONS.get(unfit.reason, unfit.reason)
+            headers, value = [(SOURCE, source.encode()), (reason, str(unfit).encode())], None
         self._batch.append((codec.topic_of(message), headers, value))
-        self._batch_bytes += len(value) + HEADER_BYTES
+        self._batch_bytes += len(value or b"") + HEADER_BYTES
         if self._batch_bytes >= BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is batched."""
+        """Send what is batched; what a dead process does not take is dropped, `alive` tells."""
         if self._batch:
             self._sent += self._batch_bytes
-            self._pipe.send_bytes(marshal.dumps((self._batch_bytes, self._batch)))
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe.send_bytes(marshal.dumps((self._batch_bytes, self._batch)))
             self._batch, self._batch_bytes = [], 0
 
     def stop(self, timeout_s: float = 30.0) -> int:
@@ -83,6 +98,7 @@ class ShardProcess:
             self.flush()
             with contextlib.suppress(OSError):  # it has died meanwhile; its exit code says so
                 self._pipe.send_bytes(_STOP)
+        self._pipe.close()
         self._process.join(timeout_s)
         if self._process.is_alive():
             self._process.kill()
@@ -93,7 +109,8 @@ class ShardProcess:
 def _main(name: str, near: Connection, far: Connection, done: Any, build: Callable[[], Shard]) -> None:
     """The child: a thread empties the pipe, the main thread runs the lanes."""
     far.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to stop
+        signal.signal(number, signal.SIG_IGN)
     shard, clock = build(), HostClock()
     inbox: deque[bytes] = deque()
     came = threading.Event()
@@ -123,9 +140,12 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
         size, frames = marshal.loads(batch)  # noqa: S302 - our own pipe
         for topic, headers, value in frames:
             try:
+                if value is None:
+                    (_, (reason, why)) = headers
+                    raise DecodeError(reason, why.decode())
                 message = cast("Input", codec.decode(headers, value))
             except DecodeError as error:
-                shard.refuse(topic, headers, value, error)
+                shard.refuse(topic, headers, value or b"", error)
             else:
                 shard.take(message)
             if clock.now_ns() >= slice_end:

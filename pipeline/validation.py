@@ -19,11 +19,12 @@ from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_groups
 from pipeline.messages import NS
 from pipeline.validation_baseline import BaselineScorer
-from pipeline.validation_metrics import Metric, binary_metrics, class_metrics, delay_metrics
+from pipeline.validation_metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
 from pipeline.validation_rates import false_alarms
 from pipeline.validation_report import render
 from pipeline.validation_scorer import Judged, Scorer, Validation
 
+_BESIDE_RESAMPLES = 200
 Progress = Callable[[int, int, str], None]
 
 
@@ -187,13 +188,11 @@ def _comparison(
     if scorer.classes or not truth.any() or truth.all():
         return {}
     groups = [row.group for row, _ in judged]
-    undecided = np.zeros(len(truth), bool)
     names = sorted({name for _, j in judged for name in j.beside})
     found = {}
     for name in names:
         score = np.array([j.beside.get(name, 0.0) for _, j in judged])
-        metrics = binary_metrics(truth, score, undecided, groups)
-        found[name] = {k: metrics[k] for k in ("auc", "pauc_0.1")}
+        found[name] = ranking_metrics(truth, score, groups, _BESIDE_RESAMPLES)
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+_SEED = 0
 Z95 = 1.959963984540054
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -77,14 +78,14 @@ def wilson(hits: int, n: int) -> Metric:
 
 
 def bootstrap(
-    groups: Sequence[str], figure: Callable[[NDArray[np.intp]], float | None], seed: int = 0
+    groups: Sequence[str], figure: Callable[[NDArray[np.intp]], float | None], resamples: int = RESAMPLES
 ) -> Metric | None:
     """A figure over recordings, with percentiles of what it becomes when whole groups are drawn with replacement.
 
     Args:
         groups: of each recording.
         figure: the figure over the recordings with these indices; None where it is not defined.
-        seed: of the draws.
+        resamples: how often groups are drawn.
 
     Returns:
         None where the figure is not defined on all recordings.
@@ -97,9 +98,9 @@ def bootstrap(
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
     by_group = [np.array(m) for m in members.values()]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     drawn = []
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         pick = rng.integers(len(by_group), size=len(by_group))
         again = figure(np.concatenate([by_group[k] for k in pick]))
         if again is not None:
@@ -108,25 +109,38 @@ def bootstrap(
     return Metric(value, min(value, float(low)), max(value, float(high)), len(groups))
 
 
+def ranking_metrics(
+    truth: Bools, score: Floats, groups: Sequence[str], resamples: int = RESAMPLES
+) -> dict[str, Metric]:
+    """AUC and pAUC of recordings; nothing where all are normal or all abnormal."""
+
+    def of(area: Callable[[Bools, Floats], float]) -> Metric | None:
+        return bootstrap(groups, lambda i: area(truth[i], score[i]) if _both(truth[i]) else None, resamples)
+
+    found = {"auc": of(auc), "pauc_0.1": of(partial_auc)}
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
 def binary_metrics(truth: Bools, score: Floats, decision: Bools, groups: Sequence[str]) -> dict[str, Metric]:
     """AUC, pAUC, balanced accuracy, recall and precision of recordings; only those that are defined."""
 
-    def both(i: NDArray[np.intp]) -> bool:
-        return bool(truth[i].any() and not truth[i].all())
+    def balanced(i: NDArray[np.intp]) -> float | None:
+        if not _both(truth[i]):
+            return None
+        return (float(decision[i][truth[i]].mean()) + float((~decision[i][~truth[i]]).mean())) / 2
 
-    figures: Mapping[str, Callable[[NDArray[np.intp]], float | None]] = {
-        "auc": lambda i: auc(truth[i], score[i]) if both(i) else None,
-        "pauc_0.1": lambda i: partial_auc(truth[i], score[i]) if both(i) else None,
-        "balanced_accuracy": lambda i: (
-            (float(decision[i][truth[i]].mean()) + float((~decision[i][~truth[i]]).mean())) / 2 if both(i) else None
-        ),
-    }
-    metrics = {name: m for name, f in figures.items() if (m := bootstrap(groups, f)) is not None}
+    metrics = ranking_metrics(truth, score, groups)
+    if (accuracy := bootstrap(groups, balanced)) is not None:
+        metrics["balanced_accuracy"] = accuracy
     if truth.any():
         metrics["recall"] = wilson(int((decision & truth).sum()), int(truth.sum()))
     if decision.any():
         metrics["precision"] = wilson(int((decision & truth).sum()), int(decision.sum()))
     return metrics
+
+
+def _both(truth: Bools) -> bool:
+    return bool(truth.any() and not truth.all())
 
 
 def class_metrics(truth: NDArray[np.str_], decided: NDArray[np.str_], groups: Sequence[str]) -> dict[str, Metric]:

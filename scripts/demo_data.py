@@ -22,14 +22,14 @@ LATHE = [  # name, which file, first second, last second
     ("lathe-play-normal.flac", 0, 320, 345),
     ("lathe-play-too-fast.flac", 1, 20, 45),
 ]
-CNC = [  # name, recording
-    ("mill-normal-1.npz", "good/M02_Aug_2019_OP01_015.npz"),
-    ("mill-normal-2.npz", "good/M02_Aug_2021_OP01_001.npz"),
-    ("mill-normal-3.npz", "good/M02_Aug_2021_OP01_003.npz"),
-    ("mill-normal-4.npz", "good/M02_Feb_2020_OP01_001.npz"),
-    ("mill-normal-5.npz", "good/M02_Feb_2020_OP01_002.npz"),
-    ("mill-play-good.npz", "good/M02_Feb_2021_OP01_006.npz"),
-    ("mill-play-bad.npz", "bad/M02_Feb_2019_OP01_000.npz"),
+CNC = [  # name, recording: operation OP07 on machine M02
+    ("mill-normal-1.npz", "good/M02_Aug_2019_OP07_002.npz"),
+    ("mill-normal-2.npz", "good/M02_Aug_2019_OP07_010.npz"),
+    ("mill-normal-3.npz", "good/M02_Aug_2019_OP07_017.npz"),
+    ("mill-normal-4.npz", "good/M02_Aug_2021_OP07_000.npz"),
+    ("mill-normal-5.npz", "good/M02_Feb_2019_OP07_000.npz"),
+    ("mill-play-good.npz", "good/M02_Feb_2021_OP07_004.npz"),
+    ("mill-play-bad.npz", "bad/M02_Aug_2019_OP07_000.npz"),
 ]
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         soundfile.write(OUT / name, x[first * rate : last * rate], rate, subtype="PCM_16")
     for name, source in CNC:
         with np.load(cnc / source, allow_pickle=False) as file:
-            x = file["x"].reshape(-1, 3).astype(np.int16)
+            x = file["x"].astype(np.int16)  # (windows, 10,000, 3): five-second windows, not all of them consecutive
             np.savez_compressed(OUT / name, x=x, fs=np.int64(file["fs"]))
     for path in sorted(OUT.iterdir()):
         print(f"{path.name:<28}{path.stat().st_size:>10,}")

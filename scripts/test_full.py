@@ -40,7 +40,7 @@ def main() -> int:
             continue
         print(f"[{number}/{len(files)}] {file}", flush=True)
         began = time.monotonic()
-        code = subprocess.run([sys.executable, "-m", "pytest", "-q", file, *args], cwd=ROOT).returncode
+        code = subprocess.run([sys.executable, "-m", "pytest", "-q", file, *args], cwd=ROOT, check=False).returncode
         if code in {0, 5}:  # 5: a file without a test that was asked for
             passed[file] = round(time.monotonic() - began, 1)
             DONE.parent.mkdir(exist_ok=True)

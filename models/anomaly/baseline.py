@@ -177,10 +177,14 @@ class Baseline:
             lines += [
                 f"{name}{where}: {cell.windows} windows of {cell.starts} starts, threshold {cell.threshold:.2f}; "
                 f"{cell.false_alarms.count} alarms in {cell.false_alarms.hours:.2f} h of left-out normal running, "
-                f"at most {cell.false_alarms.upper:.3g} false alarms a day with 95 % confidence."
+                f"at most {_plain(cell.false_alarms.upper)} false alarms a day with 95 % confidence."
                 for name, cell in cells.items()
             ]
         return [*lines, *self.notes]
+
+
+def _plain(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10.0 else f"{rate:.2g}"
 
 
 def _parts(cell: Cell) -> Iterator[tuple[str, Float32]]:

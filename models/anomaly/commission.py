@@ -80,12 +80,17 @@ class _Recording:
     t_ns: NDArray[np.int64]
 
 
-def commission(recordings: Iterable[Normal], notice: Notice | None = None) -> list[Baseline]:
+def commission(
+    recordings: Iterable[Normal],
+    notice: Notice | None = None,
+    back_ends: Mapping[str, Sequence[str]] = BACK_ENDS,
+) -> list[Baseline]:
     """Learn the normal of every sensor that the recordings hold.
 
     Args:
         recordings: of normal running, those of one sensor in the order in which they were taken.
         notice: called with each recording's name before it is read.
+        back_ends: detector → names of the back-ends to fuse, see `backends.BACK_ENDS`; `ldn` joins by itself.
 
     Returns:
         One baseline per (machine, sensor), in the order of their first recordings.
@@ -99,7 +104,7 @@ def commission(recordings: Iterable[Normal], notice: Notice | None = None) -> li
             notice(recording.name)
         for part in recording.parts:
             stream = part.stream
-            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream))
+            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream, back_ends))
             sensor.take(number, recording, part)
     if not sensors:
         raise BadInput("manifest", "there is no normal recording to learn from; check the labels and --normal")
@@ -109,8 +114,9 @@ def commission(recordings: Iterable[Normal], notice: Notice | None = None) -> li
 class _Sensor:
     """Collects the vectors of one sensor, then learns."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, back_ends: Mapping[str, Sequence[str]]) -> None:
         self.stream = stream
+        self.back_ends = back_ends
         self.extraction: Extraction = extraction(stream)
         self.vectors: dict[str, dict[str, _Vectors]] = {}
         self.starts: dict[str, None] = {}
@@ -181,7 +187,7 @@ class _Sensor:
         for state, by_detector in self.vectors.items():
             if state not in sharing:
                 states[state] = len(cells)
-                cells.append({d: _learn(d, v, self.extraction) for d, v in by_detector.items()})
+                cells.append({d: _learn(d, v, self.extraction, self.back_ends[d]) for d, v in by_detector.items()})
         notes: list[str] = []
         if sharing:
             pooled = {d: _pooled([v[d] for v in self.vectors.values()]) for d in self.extraction.dimensions}
@@ -189,7 +195,7 @@ class _Sensor:
                 notes.append(f"Too little was recorded of {', '.join(sharing)}; record at least a minute.")
                 return states, cells, notes
             states |= dict.fromkeys(sharing, len(cells))
-            cells.append({d: _learn(d, v, self.extraction) for d, v in pooled.items()})
+            cells.append({d: _learn(d, v, self.extraction, self.back_ends[d]) for d, v in pooled.items()})
         if sharing and len(self.vectors) > 1:
             notes.append(
                 f"States with fewer than {RECOMMENDED_STARTS} starts are judged by all states together: "
@@ -205,9 +211,9 @@ def _pooled(parts: Sequence[_Vectors]) -> _Vectors:
     return _Vectors(*([getattr(whole, name)[i] for i in order] for name in _Vectors.__slots__))
 
 
-def _learn(detector: str, vectors: _Vectors, extraction: Extraction) -> Cell:
+def _learn(detector: str, vectors: _Vectors, extraction: Extraction, back_ends: Sequence[str]) -> Cell:
     starts = len(set(vectors.start))
-    names = BACK_ENDS[detector] + (("ldn",) if starts >= LDN_STARTS else ())
+    names = (*back_ends, *(("ldn",) if starts >= LDN_STARTS else ()))
     fusion, scores = fit(np.stack(vectors.x), vectors.start, names, extraction.floor(detector))
     recordings = list(_by_recording(vectors, scores))
     maxima = [block_maxima(r.scores, r.t_ns) for r in recordings]

@@ -76,8 +76,3 @@ def poisson_interval(count: int, exposure: float, confidence: float = 0.95) -> t
     tail = (1.0 - confidence) / 2.0
     low = 0.0 if count == 0 else float(gammaincinv(count, tail) / exposure)
     return low, float(gammaincinv(count + 1, 1.0 - tail) / exposure)
-
-
-def conformal_p(score: float, calibration: Sequence[float] | Floats) -> float:
-    """(1 + number of calibration scores at or above)/(n + 1): the chance that normal looks like this or worse."""
-    return (1 + int(np.count_nonzero(np.asarray(calibration) >= score))) / (len(calibration) + 1)

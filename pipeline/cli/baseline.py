@@ -13,12 +13,16 @@ import config as configuration
 from config.schema import Machine, Settings
 from connectors.files import exact_rate
 from models.anomaly.baseline import Baseline
-from models.anomaly.store import DOCUMENT, folder_name, load, load_all
+from models.anomaly.score import AnomalyScore
+from models.anomaly.store import DOCUMENT, load, load_all, save
 from pipeline.app import STATE_FILE
 from pipeline.errors import ConfigError, StateError
 from pipeline.live_commissioning import put_in_force
 from pipeline.messages import Stream
 from pipeline.state import Store
+
+KEPT = "baselines"
+"""Folder in the state directory for baselines that decisions name."""
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 _CONFIG = click.option(
@@ -58,8 +62,9 @@ def list_(folder: Path, config_file: Path, as_json: bool) -> None:
 def use(folder: Path, config_file: Path) -> None:
     """Put the baseline in FOLDER in force on the engine that runs on this configuration.
 
-    FOLDER holds one baseline, or several of which the current ones are meant. Each takes hold by a decision, after the
-    newest sample that its machine has taken in; the one before stays where it is, so that the same command goes back.
+    FOLDER holds one baseline, or several of which the current ones are meant. Each is copied into the state directory
+    and takes hold by a decision, after the newest sample that its machine has taken in. The one before stays where it
+    is: the same command goes back to it.
     """
     settings = configuration.load(config_file)
     chosen = load_all(folder)
@@ -70,9 +75,9 @@ def use(folder: Path, config_file: Path) -> None:
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
     store = Store(state)
     for baseline in chosen.values():
-        path = folder if (folder / DOCUMENT).is_file() else folder / folder_name(baseline)
+        kept = save(baseline, settings.engine.state_dir / KEPT)  # a decision needs it as long as the state lives
         click.echo(f"{baseline.machine}/{baseline.sensor}: baseline {baseline.settings}")
-        click.echo(put_in_force(store, baseline, path))
+        click.echo(put_in_force(store, baseline, kept))
 
 
 def held(root: Path) -> Iterator[tuple[Path, Baseline]]:
@@ -116,7 +121,7 @@ def check(settings: Settings, baseline: Baseline, config_file: Path) -> None:
 
     Raises:
         ConfigError: there is no such machine or sensor.
-        BadInput: the sensor has another modality, rate, unit or number of channels.
+        BadInput: the sensor has another modality, rate, unit or number of channels, or this version another front-end.
     """
     machine: Machine | None = next((m for m in settings.machines if m.name == baseline.machine), None)
     sensor = next((s for s in machine.sensors if s.name == baseline.sensor), None) if machine else None
@@ -129,6 +134,7 @@ def check(settings: Settings, baseline: Baseline, config_file: Path) -> None:
     rate = exact_rate(sensor.rate_hz, f"{config_file}: rate_hz of {baseline.machine}/{baseline.sensor}")
     told = (sensor.modality, rate, sensor.channels, "<f4", sensor.unit, 1.0)
     baseline.check(Stream(baseline.machine, baseline.sensor, 0, *told))
+    AnomalyScore(baseline)
 
 
 def _row(path: Path, baseline: Baseline, used: dict[tuple[str, str], str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -156,6 +157,18 @@ class Running:
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.workers[name] = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORKER, *arguments], stdout=log, stderr=log)
 
+    def times_ready(self, name: str) -> int:
+        """How often a worker has said that it has taken its partitions over."""
+        path = self.folder / f"{name}.log"
+        return path.read_text().count(" partitions in ") if path.exists() else 0
+
+    def wait_ready(self, *names: str, more_than: int = 0, timeout_s: float = 60.0) -> None:
+        """Wait until workers have taken partitions over, more often than `more_than`."""
+        until = time.monotonic() + timeout_s
+        while not all(self.times_ready(name) > more_than for name in names):
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+
     def kill(self, name: str) -> None:
         """SIGKILL."""
         self.workers[name].kill()
@@ -186,6 +199,17 @@ class Running:
                     time.sleep(wait)
             publish(self.publisher, self.client, message)
             yield message
+
+    def publish_beside(self, speed: float) -> threading.Thread:
+        """Publish the plant's messages from a thread; joined by `published`."""
+        thread = threading.Thread(target=lambda: list(self.publish(self.plant.messages, speed)))
+        thread.start()
+        return thread
+
+    def published(self, thread: threading.Thread) -> None:
+        """Wait until the thread of `publish_beside` has sent everything and the broker has it."""
+        thread.join()
+        assert self.publisher.flush(60), (self.publisher.error, self.publisher.metrics())
 
     def publish_all(self, messages: Sequence[Input] | None = None, speed: float = 0.0) -> None:
         """Send everything and wait until the broker has it."""

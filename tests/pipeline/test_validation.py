@@ -170,7 +170,7 @@ def test_commissioning_takes_normal_rows_alone(shop, learned):
     assert learned[0].starts == tuple(f"s{i}" for i in range(6))
     odd = commission_manifest(rows, normal={"good", "bad"}, machine="lathe")
     assert odd[0].sha256 == learned[0].sha256  # the abnormal ones are in the other split
-    with pytest.raises(BadInput, match="the labels are good, .*--normal"):
+    with pytest.raises(BadInput, match=r"the labels are good, .*--normal"):
         commission_manifest(rows, normal={"ok"})
     with pytest.raises(BadInput, match="machines lathe"):
         commission_manifest(rows, machine="mill")

@@ -11,6 +11,7 @@ from pipeline.validation_metrics import (
     delay_metrics,
     macro_f1,
     partial_auc,
+    ranking_metrics,
     wilson,
 )
 
@@ -60,10 +61,9 @@ def test_figures_that_are_not_defined_are_left_out():
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     inside, truth_auc = 0, 0.7602  # Φ(1/√2): unit-variance normals one standard deviation apart
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         truth = np.arange(80) % 2 == 0
-        score = rng.normal(truth * 1.0)
-        m = binary_metrics(truth, score, score > 0.5, [str(i) for i in range(80)])["auc"]
+        m = ranking_metrics(truth, rng.normal(truth * 1.0), [str(i) for i in range(80)], 200)["auc"]
         inside += m.low <= truth_auc <= m.high
-    assert inside >= 34
+    assert inside >= 26

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,17 @@ def test_nothing_there_or_two_of_one_sensor(learned, tmp_path):
     save(dataclasses.replace(learned[0], notes=("x",)), tmp_path)
     with pytest.raises(StateError, match="two baselines"):
         load_all(tmp_path)
+
+
+def test_baselines_of_the_first_schema_are_read_forever():
+    old = load(Path(__file__).parent / "fixtures" / "schema1")
+    assert old.sha256.startswith("497159e376a9bfd7")
+    assert (old.machine, old.sensor, old.rate.hz, old.unit, old.states) == (
+        "fan",
+        "acc",
+        50,
+        "g",
+        {"full": 0, "idle": 1},
+    )
+    assert old.cell("full", "level") is not None
+    assert old.cell("other", "level") is None

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-from scipy.stats import kstest, poisson
+from scipy.stats import poisson
 
 from models.anomaly.thresholds import (
     LOWEST,
     block_maxima,
-    conformal_p,
     new_start_limit,
     poisson_interval,
     poisson_upper,
@@ -46,14 +45,6 @@ def test_poisson_limits_are_exact(count):
     low, high = poisson_interval(count, 2.0)
     assert poisson.cdf(count, high * 2.0) == pytest.approx(0.025, rel=1e-6)
     assert low == 0.0 if count == 0 else poisson.sf(count - 1, low * 2.0) == pytest.approx(0.025, rel=1e-6)
-
-
-def test_conformal_p_is_uniform_on_normal():
-    rng = np.random.default_rng(3)
-    calibration = rng.normal(size=2000)
-    p = [conformal_p(s, calibration) for s in rng.normal(size=400)]
-    assert kstest(p, "uniform").pvalue > 0.01
-    assert conformal_p(99.0, calibration) == pytest.approx(1 / 2001)
 
 
 def test_one_more_start_stays_below_its_limit_as_often_as_promised():

@@ -1,0 +1,78 @@
+"""The roll of configured sensors: who has never been heard of is told so, in a stream of its own before the first one.
+
+A join of several sensors waits for each of them, and a sensor without a stream has no health. After `ABANDON_S` a
+sensor that has not appeared therefore gets marks with the reason "abandoned" in a stream of epoch -1, which says that
+there was nothing since the start. When it appears after all, its first stream (epoch 0 or later) replaces that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from config.schema import PlaybackSource, Sensor
+from connectors.files import exact_rate
+from pipeline.messages import NS, Anchor, Mark, Stream
+from pipeline.stages import LaneSettings
+from pipeline.topics import ABANDON_S
+
+EPOCH = -1
+BEHIND_NS = NS
+"""Marks stay this far behind the clock, so that samples still on their way do not come late."""
+
+Key = tuple[str, str]
+"""(machine, sensor)."""
+
+
+class Roll:
+    """Sensors of the inventory that have not been heard of since the start.
+
+    Args:
+        lanes: the machines' inventories.
+    """
+
+    def __init__(self, lanes: Sequence[LaneSettings]) -> None:
+        self._lanes = {lane.machine.name: lane for lane in lanes}
+        self._missing: dict[Key, Stream] = {}
+        self._told: dict[Key, int] = {}
+        self._anchor = Anchor(0, 0)
+        self._due_ns = 0
+
+    def begin(self, resumed: Collection[Key], now_ns: int) -> None:
+        """Expect all sensors from now on. A recording that goes on where it stopped is late, not lost."""
+        self._anchor, self._due_ns = Anchor(0, now_ns), now_ns + round(ABANDON_S * NS)
+        for machine, lane in self._lanes.items():
+            for sensor in lane.machine.sensors:
+                key = (machine, sensor.name)
+                if not (key in resumed and isinstance(sensor.source, PlaybackSource)):
+                    self._missing[key] = unheard(machine, sensor)
+
+    def heard(self, stream: Stream) -> None:
+        """Strike a sensor off; one that is not what the inventory says stays, as nothing that it sends is used."""
+        key = (stream.machine, stream.sensor)
+        if key in self._missing and self._lanes[stream.machine].mismatch(stream) is None:
+            del self._missing[key]
+            self._told.pop(key, None)
+
+    @property
+    def missing(self) -> list[Key]:
+        """The sensors that have been told of."""
+        return list(self._told)
+
+    def marks(self, now_ns: int) -> Iterator[Mark]:
+        """What is due: one mark per missing sensor after `ABANDON_S`, then every second."""
+        if now_ns < self._due_ns:
+            return
+        self._due_ns = now_ns + NS
+        for key, stream in self._missing.items():
+            n0, n1 = self._told.get(key, 0), (now_ns - BEHIND_NS - self._anchor.t_ns) * stream.rate.num
+            n1 //= stream.rate.den * NS
+            if n1 > n0:
+                self._told[key] = n1
+                yield Mark(stream, self._anchor, n0, n1, "abandoned")
+
+
+def unheard(machine: str, sensor: Sensor) -> Stream:
+    """What stands for a sensor before its first stream: what the inventory says of it."""
+    dtype = "image/jpeg" if sensor.modality == "frames" else "<f4"
+    rate = exact_rate(sensor.rate_hz, f"machine '{machine}', sensor '{sensor.name}': rate_hz")
+    return Stream(machine, sensor.name, EPOCH, sensor.modality, rate, sensor.channels, dtype, sensor.unit)
