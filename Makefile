@@ -50,7 +50,7 @@ $(VENV)/.demo: locks/demo.lock | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.test: locks/test.lock $(VENV)/.demo
-	@scripts/install-servers --build-dependencies
+	@scripts/install-servers packages
 	@echo "installing what the tests need …"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/test.lock
 	@touch $@

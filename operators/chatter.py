@@ -49,7 +49,8 @@ class ChatterFeatures(Windowed):
 
     Values of each hop, over thirteen revolutions and at least 100 ms: ``rpm``, ``level_db`` (100-6,000 Hz, re 1 unit²),
     ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``, ``side_db``
-    (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
+    (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
+    scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
     ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``contradicts_rpm``, ``half_tooth_db``, and over its last 16
     revolutions ``opr`` and ``residual``.
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from connectors.base import Resume
 from pipeline.clock import Clock
-from pipeline.intake import Intake, Resumable
+from pipeline.errors import StethosError
+from pipeline.intake import Intake, Resumable, machine_of
 from pipeline.messages import NS
 from pipeline.shard import Shard
 from pipeline.shard_process import ShardProcess
@@ -20,6 +24,9 @@ from pipeline.state import Store
 
 SLICE_NS = 5_000_000
 SENSORS_PER_PROCESS = 100
+MOST_DEATHS = 3
+DEATHS_WITHIN_NS = 60 * NS
+"""A shard that dies more often than this takes the engine with it: the service manager starts both anew."""
 
 BuildShard = Callable[[str, Sequence[LaneSettings]], Shard]
 """Makes the shard of a name and its machines; called in the process that runs it."""
@@ -51,7 +58,7 @@ class Embedded:
         sources: where inputs come from.
         store: the engine's own connection to the durable state.
         clock: the host's, or a manual one.
-        build: makes a shard.
+        build: makes a shard; picklable, if shard processes are to be started anew when they die.
         queue_bytes: raw data that may wait, over all sensors.
         shards: number of processes; 1 runs the lanes inline.
     """
@@ -68,25 +75,31 @@ class Embedded:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._intake = Intake(sources, queue_bytes)
+        self._intake = Intake(sources, queue_bytes, machines)
+        self._counts: Counter[str] = Counter()
+        self._build = build
         self._queue_bytes = queue_bytes
         self._stop = threading.Event()
         self._inline: Shard | None = None
         self._processes: list[ShardProcess] = []
-        self._route: dict[str, ShardProcess] = {}
+        self._shares: list[list[LaneSettings]] = []
+        self._deaths: list[list[int]] = []
+        self._fates: list[str] = []
+        self._route: dict[str, int] = {}
         if shards == 1:
             self._inline = build("shard-0", machines)
         else:
-            for number, share in enumerate(share_out(machines, shards)):
+            self._shares = share_out(machines, shards)
+            for number, share in enumerate(self._shares):
                 name = f"shard-{number}"
-                process = ShardProcess(name, lambda name=name, share=share: build(name, share))  # type: ignore[misc]
-                self._processes.append(process)
-                self._route |= {lane.machine.name: process for lane in share}
+                self._processes.append(ShardProcess(name, partial(build, name, share)))
+                self._deaths.append([])
+                self._route |= {lane.machine.name: number for lane in share}
 
     @property
     def errors(self) -> list[str]:
-        """What the sources that are down say."""
-        return self._intake.errors()
+        """What the sources that are down say, and the shards that died at the end."""
+        return self._intake.errors() + self._fates
 
     @property
     def pids(self) -> list[int]:
@@ -114,8 +127,7 @@ class Embedded:
             every_s: called about once a second (watchdog, status).
         """
         began = self._clock.now_ns()
-        resume = {key: Resume(p.epoch, p.anchor, p.n) for key, p in self._store.positions().items()}
-        self._intake.open(resume, began)
+        self._intake.open(self._places(), began)
         second = began
         try:
             while not self._stop.is_set():
@@ -137,6 +149,9 @@ class Embedded:
         finally:
             self._close()
 
+    def _places(self) -> dict[tuple[str, str], Resume]:
+        return {key: Resume(p.epoch, p.anchor, p.n) for key, p in self._store.positions().items()}
+
     def _slice(self, began: int) -> bool:
         """Hand waiting inputs on for about 5 ms; says whether there were any."""
         busy = False
@@ -151,30 +166,49 @@ class Embedded:
             if self._inline is not None:
                 self._inline.take(message)
             else:
-                machine = message.machine if hasattr(message, "machine") else message.stream.machine
-                if machine in self._route:
-                    self._route[machine].take(message)
+                number = self._route.get(machine_of(message), 0)  # a stranger becomes any shard's dead letter
+                self._processes[number].take(message)
             if self._clock.now_ns() - began > SLICE_NS:
                 return True
 
     def _tick(self) -> None:
         if self._inline is not None:
             self._inline.tick()
-        for process in self._processes:
+        for number, process in enumerate(self._processes):
             process.flush()
             if not process.alive:
-                raise RuntimeError(
-                    f"{process.name} has died; its lanes resume from the durable state at the next start"
-                )
+                self._restart(number)
+            elif process.stuck(self._clock.now_ns()):
+                self._counts["shard.stuck"] += 1
+                process.kill()
+
+    def _restart(self, number: int) -> None:
+        """A shard's process has died: its lanes resume from the durable state, what can be read again is."""
+        dead, now = self._processes[number], self._clock.now_ns()
+        deaths = [at for at in self._deaths[number] if now - at < DEATHS_WITHIN_NS] + [now]
+        self._deaths[number] = deaths
+        self._counts["shard.died"] += 1
+        dead.stop()
+        fate = f"{dead.name} has died (exit code {dead.exit_code})"
+        if len(deaths) >= MOST_DEATHS:
+            raise StethosError(f"{fate}, {len(deaths)} times within a minute; its lanes resume at the next start")
+        try:
+            build = partial(self._build, dead.name, self._shares[number])
+            self._processes[number] = ShardProcess(dead.name, build, "spawn")
+        except (AttributeError, TypeError, pickle.PicklingError):
+            raise StethosError(f"{fate}; its lanes resume from the durable state at the next start") from None
+        machines = {lane.machine.name for lane in self._shares[number]}
+        self._intake.reopen(machines, self._places(), now)
 
     def metrics(self) -> dict[str, Any]:
         """Counters of the intake."""
-        return {"counts": dict(self._intake.counts), "waiting_bytes": self._intake.waiting_bytes}
+        return {"counts": {**self._intake.counts, **self._counts}, "waiting_bytes": self._intake.waiting_bytes}
 
     def _close(self) -> None:
         self._intake.close()
         if self._inline is not None:
             self._inline.close()
         for process in self._processes:
-            process.stop()
+            if process.stop() != 0:
+                self._fates.append(f"{process.name} has died (exit code {process.exit_code}): start once more")
         self._store.put_metrics("intake", self.metrics())

@@ -80,7 +80,7 @@ class Live:
             evidence = EvidenceSink(settings.recording.folder, settings.evidence, self.plan.lanes)
             made.append(Delivery(evidence, state, ("alarm",), "evidence"))
         for number, sink in enumerate(settings.sinks):
-            made.append(Delivery(_sink(sink), state, sink.topics, f"{sink.type}-{number}"))
+            made.append(Delivery(make_sink(sink), state, sink.topics, f"{sink.type}-{number}"))
         return made
 
     def start(self) -> None:
@@ -160,7 +160,8 @@ class SingleFile:
         return False
 
 
-def _sink(sink: SinkConfig) -> Sink:
+def make_sink(sink: SinkConfig) -> Sink:
+    """The sink that a configuration names."""
     if isinstance(sink, JournalSinkConfig):
         return JsonLinesSink(sink.path)
     assert isinstance(sink, InfluxSinkConfig)

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from pipeline import codec
 from pipeline.clock import Clock
-from pipeline.errors import DecodeError, StethosError
+from pipeline.errors import BadInput, DecodeError, StateError, StethosError
 from pipeline.headers import Headers
 from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result
 from pipeline.results import record_of
-from pipeline.runner import Lane
+from pipeline.runner import MAX_DEAD_LETTERS, Lane
 from pipeline.stages import LaneSettings
 from pipeline.state import Command, Position, Store
 from pipeline.topics import ABANDON_S
@@ -25,6 +25,8 @@ CHECKPOINT_EVERY_NS = 1_000_000_000
 AGE_STEP_NS = 5_000_000
 AGE_BUCKETS = 400
 """Scores' ages when they became durable, against their window's end: 5 ms steps up to two seconds."""
+PATIENCE_NS = 60_000_000_000
+"""How long results are kept in memory while the state cannot be written; then the service manager starts us anew."""
 DERIVED = frozenset({"score", "alarm", "health"})
 """Results that a recording shows to viewers beside the raw data."""
 
@@ -83,6 +85,7 @@ class Shard:
         self._tap = tap
         self._pending: list[Record] = []
         self._oldest_ns = 0
+        self._failing_ns = 0
         self._checkpoint_ns = clock.now_ns()
         self._starving: dict[tuple[str, str], int] = {}
         self._abandoned: dict[tuple[str, str], int] = {}
@@ -99,8 +102,11 @@ class Shard:
         machine = message.machine if hasattr(message, "machine") else message.stream.machine
         lane = self.lanes.get(machine)
         if lane is None:
-            headers, value = codec.encode(message)
             error = DecodeError("unknown_machine", f"the configuration has no machine '{machine}'")
+            try:
+                headers, value = codec.encode(message)
+            except BadInput:
+                headers, value = [], b""
             self.refuse(codec.topic_of(message), headers, bytes(value), error)
             return
         if self._tap is not None:
@@ -117,12 +123,16 @@ class Shard:
         """A recording that fails is counted and tried anew at the next rotation; the machines are watched on."""
         try:
             write(what, now)
+        except BadInput:  # not what its stream says: the lane makes a dead letter of it
+            self._count("recording.refused")
         except (StethosError, OSError):
             self._count("recording.failed")
 
     def refuse(self, topic: str, headers: Headers, value: bytes, error: DecodeError) -> None:
         """Keep a message that could not be decoded as a dead letter."""
         self._count("dead." + error.reason)
+        if self.counts["dead." + error.reason] > MAX_DEAD_LETTERS:
+            return
         machine = dict(headers).get("ce_source", b"").decode("utf-8", "replace").split("/")[-2:-1]
         letter = DeadLetter(
             topic, machine[0] if machine else "", error.reason, str(error), tuple(headers), bytes(value)
@@ -157,17 +167,30 @@ class Shard:
         elif self._pending and now - self._oldest_ns >= RESULTS_EVERY_NS:
             self._commit()
 
-    def _commit(self, urgent: bool = False) -> None:
-        self._store.commit(self._pending, urgent=urgent)
-        self._durable()
+    def _commit(
+        self, snapshots: Mapping[str, bytes] | None = None, positions: Sequence[Position] = (), urgent: bool = False
+    ) -> bool:
+        """Make what is pending durable. While the state cannot be written it stays pending, for a while.
 
-    def _durable(self) -> None:
-        """Note how old, in event time, the scores are that have just become durable."""
+        Raises:
+            StateError: for `PATIENCE_NS` nothing could be written.
+        """
         now = self._clock.now_ns()
-        for record in self._pending:
+        try:
+            self._store.commit(self._pending, snapshots, positions, urgent)
+        except StateError:
+            self._count("state.failed")
+            self._failing_ns = self._failing_ns or now
+            if now - self._failing_ns >= PATIENCE_NS:
+                raise
+            self._oldest_ns = now
+            return False
+        self._failing_ns = 0
+        for record in self._pending:  # how old, in event time, the scores are that have just become durable
             if record.topic == "score":
                 self.ages[min(AGE_BUCKETS, max(0, (now - record.t_ns) // AGE_STEP_NS))] += 1
         self._pending = []
+        return True
 
     def checkpoint(self) -> None:
         """Results, snapshots, positions; then the recording's rotation, commands and metrics."""
@@ -175,19 +198,22 @@ class Shard:
         self._checkpoint_ns = now
         recorded = self._sync()
         snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
-        positions = self.positions() if recorded else []
-        self._store.commit(self._pending, snapshots, positions)
-        self._durable()
+        durable = self._commit(snapshots, self.positions() if recorded else [])
         if self._tap is not None:  # also after a failure: a new file may succeed where the old one did not
             try:
                 self._tap.rotate_if_due(now, snapshots)
             except (StethosError, OSError):
                 self._count("recording.failed")
-        for command in self._store.open_commands():
-            self._obey(command)
-        for lane in self.lanes.values():
-            self._mind_contexts(lane, now)
-        self._store.put_metrics(self.name, self.metrics())
+        if not durable:
+            return
+        try:
+            for command in self._store.open_commands():
+                self._obey(command)
+            for lane in self.lanes.values():
+                self._mind_contexts(lane, now)
+            self._store.put_metrics(self.name, self.metrics())
+        except StateError:  # the same again at the next checkpoint
+            self._count("state.failed")
 
     def _sync(self) -> bool:
         if self._tap is None:
@@ -205,6 +231,7 @@ class Shard:
             Position(machine, sensor, stream.epoch, n, anchor, ended)
             for machine, lane in self.lanes.items()
             for sensor, (stream, anchor, n, ended) in lane.needs_from().items()
+            if stream.epoch >= 0  # a sensor that has not been heard of has no place to resume from
         ]
 
     # commands ------------------------------------------------------------------------------------------------------

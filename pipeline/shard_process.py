@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal, cast
 
 from pipeline import codec
@@ -20,6 +21,8 @@ from pipeline.messages import Input
 from pipeline.shard import Shard
 
 SLICE_NS = 5_000_000
+STUCK_NS = 30_000_000_000
+"""A process without progress for this long is killed; a commit that waits for a slow disk is not that slow."""
 BATCH_BYTES = 256_000
 HEADER_BYTES = 500
 
@@ -38,15 +41,16 @@ class ShardProcess:
     """
 
     def __init__(self, name: str, build: Callable[[], Shard], method: Literal["fork", "spawn"] = "fork") -> None:
-        context = mp.get_context(method)
+        context: Any = mp.get_context(method)
         self.name = name
         self._sent = 0
+        self._progress = (0, 0)
         self._done = context.Value("q", 0, lock=False)
         near, far = context.Pipe(duplex=False)
         self._pipe = far
         self._batch: list[tuple[str, Headers, bytes | None]] = []
         self._batch_bytes = 0
-        self._process = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
+        self._process: BaseProcess = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
         self._process.start()
         near.close()
 
@@ -91,6 +95,18 @@ class ShardProcess:
             with contextlib.suppress(BrokenPipeError):
                 self._pipe.send_bytes(marshal.dumps((self._batch_bytes, self._batch)))
             self._batch, self._batch_bytes = [], 0
+
+    def stuck(self, now_ns: int) -> bool:
+        """Whether it has had something to do for `STUCK_NS` without getting anywhere; not asked before it is built."""
+        done = int(self._done.value)
+        if done != self._progress[0] or not done or self.waiting_bytes <= 0:
+            self._progress = (done, now_ns)
+        return now_ns - self._progress[1] > STUCK_NS
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.join()
 
     def stop(self, timeout_s: float = 30.0) -> int:
         """Let it process what it has, checkpoint and end; returns its exit code."""
@@ -141,7 +157,7 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
         for topic, headers, value in frames:
             try:
                 if value is None:
-                    (_, (reason, why)) = headers
+                    reason, why = headers.pop()
                     raise DecodeError(reason, why.decode())
                 message = cast("Input", codec.decode(headers, value))
             except DecodeError as error:

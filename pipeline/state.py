@@ -68,6 +68,29 @@ class Command:
     body: Mapping[str, Any]
 
 
+class _Connection(sqlite3.Connection):
+    """Says as a StateError what SQLite cannot do for now: disk full or gone, file locked or read-only."""
+
+    path: Path | str = "the state"
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.execute`, but an operational error is a StateError."""
+        try:
+            return super().execute(*args)
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from None
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        """As `execute`."""
+        try:
+            return super().executemany(*args)
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> StateError:
+        return StateError(f"{self.path}: {error}; free space on that disk, or give engine.state_dir another one")
+
+
 class Store:
     """One SQLite file; each process and thread opens its own.
 
@@ -79,7 +102,10 @@ class Store:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db: _Connection = sqlite3.connect(
+                path, timeout=30, isolation_level=None, check_same_thread=False, factory=_Connection
+            )
+            self._db.path = path
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             with self._transaction():
@@ -108,10 +134,11 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk may have rolled it back already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def meta(self, key: str) -> str | None:
         """A note kept with the state."""

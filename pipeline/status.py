@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -122,6 +122,12 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
         series = machines.setdefault(record.machine, {}).setdefault(key, [])
         if len(series) < 240:
             series.append([record.t_ns, record.body["value"], record.body["threshold"]])
+    levels: dict[str, str] = {}
+    for record in store.latest("feature", 500):
+        where = f"{record.machine}/{'+'.join(record.body['sensors'])}"
+        said = level_text(record.body)
+        if said:
+            levels.setdefault(where, said)
     health = {(r.machine, r.body["sensor"]): r.body for r in reversed(store.latest("health", 1000))}
     alarms: dict[str, dict[str, Any]] = {}
     for record in reversed(store.latest("alarm", 500)):
@@ -130,11 +136,21 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
     shown = [a for a in alarms.values() if a["raised"]]
     return {
         "machines": machines,
+        "levels": levels,
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
         "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"]))[:50],
         "active": sum(1 for a in shown if not a["cleared"]),
         "evidence": index(evidence) if evidence else {},
     }
+
+
+def level_text(body: Mapping[str, Any]) -> str:
+    """How loud a sensor is, from its feature: decibels of full scale for sound, RMS over the axes for vibration."""
+    values = body["values"]
+    if body["name"] == "level" and values.get("level_db") is not None:
+        return f"{values['level_db']:.1f} dBFS"
+    squares = [v * v for k, v in values.items() if k.endswith(".rms") and v is not None]
+    return f"{sum(squares) ** 0.5:.4g} rms" if squares else ""
 
 
 def _send(request: BaseHTTPRequestHandler, code: HTTPStatus, body: bytes, kind: str) -> None:

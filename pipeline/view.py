@@ -47,7 +47,7 @@ class View:
 def render(state: dict[str, Any], address: str = "") -> RenderableType:
     """The picture of a state as `overview` gives it."""
     table = Table(expand=True, pad_edge=False, box=None)
-    for name in ("machine", "sensor · detector", "score", "threshold", "", "sensor health"):
+    for name in ("machine", "sensor · detector", "level", "score", "threshold", "", "sensor health"):
         table.add_column(name)
     health = {(h["machine"], h["sensor"]): h for h in state["health"]}
     for machine, detectors in sorted(state["machines"].items()):
@@ -55,7 +55,7 @@ def render(state: dict[str, Any], address: str = "") -> RenderableType:
             _, value, threshold = series[0]
             sensor = key.split(" · ")[0]
             table.add_row(
-                machine, key, f"{value:8.2f}", f"{threshold:8.2f}", _bar(value, threshold),
+                machine, key, state["levels"].get(f"{machine}/{sensor}", ""), f"{value:8.2f}", f"{threshold:8.2f}", _bar(value, threshold),
                 _health(health.get((machine, sensor))),
             )  # fmt: skip
     alarms = [_alarm(alarm, state["evidence"]) for alarm in state["alarms"][:6]]

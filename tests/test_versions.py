@@ -122,7 +122,7 @@ def test_a_run_goes_on_from_the_state_of_version_1(v1: Path) -> None:
     store = Store(plan.state)
     raised = {r.body["alarm"] for r in store.latest("alarm")}
     first = store.positions()["press", "accelerometer"].n
-    x = np.concatenate([signal(SECONDS, 1, TROUBLE_S), signal(10.0, 2)])
+    x = np.concatenate([signal(SECONDS, 1, TROUBLE_S), signal(15.0, 2)])
     for n in range(first, len(x), RATE // 4):
         shard.take(Chunk(STREAM, Anchor(0, T0), n, n // (RATE // 4), x[n : n + RATE // 4]))
     shard.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from importlib import resources
@@ -79,5 +80,5 @@ def _tell(plan: app.Plan, out: Path) -> int:
     journal = out / "journal.jsonl"
     write_journal(store.journal_records(), journal, app.journal_header(store))
     click.echo(f"4. All of it can be replayed; the journal's SHA-256 will be {sha256_of(journal)}:")
-    click.echo(f"   stethos replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
+    click.echo(f"   {os.path.relpath(sys.argv[0])} replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
     return 0 if raised else 1

@@ -1,0 +1,183 @@
+"""Live operation on Kafka: the roles of a process and all of them on one box."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from connectors.base import Sink
+from connectors.kafka import KafkaPublisher
+from connectors.prometheus import PrometheusSink
+from pipeline.app import Plan
+from pipeline.clock import HostClock
+from pipeline.delivery import Delivery
+from pipeline.kafka import admin
+from pipeline.kafka.client import Client
+from pipeline.kafka.collector import Collector
+from pipeline.kafka.crew import Crew
+from pipeline.kafka.feed import Feed
+from pipeline.live import make_sink
+from pipeline.metrics import families
+from pipeline.sources import build_sources
+from pipeline.state import Store
+from pipeline.status import StatusServer
+from pipeline.watchdog import notify
+
+FEED_FILE = "feed.sqlite"
+TOPICS = ("score", "feature", "alarm", "health", "late", "dlq")
+
+
+class Sinks:
+    """Collector, sinks and status page around one durable state."""
+
+    def __init__(self, plan: Plan, client: Client) -> None:
+        settings = plan.settings
+        self.store = Store(plan.state)
+        self.collector = Collector(client, plan.state)
+        self._prometheus = PrometheusSink()
+        self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
+        made: list[tuple[Sink, tuple[str, ...], str]] = [(self._prometheus, TOPICS, "prometheus")]
+        made += [(make_sink(sink), sink.topics, f"{sink.type}-{number}") for number, sink in enumerate(settings.sinks)]
+        self._deliveries = [Delivery(sink, plan.state, topics, name) for sink, topics, name in made]
+        self._alive = True
+        self._status: StatusServer | None = None
+        if settings.status.enabled:
+            self._status = StatusServer(
+                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self._alive,
+                settings.status.host, settings.status.port,
+            )  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        """Of the status page; empty without one."""
+        return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+
+    def start(self) -> None:
+        """Begin to read and to deliver."""
+        self.collector.start()
+        for delivery in self._deliveries:
+            delivery.start()
+        if self._status:
+            self._status.start()
+
+    def publish(self) -> None:
+        """Counters to the exporter."""
+        self._prometheus.update(families(self.store.metrics(), {d.name: dict(d.counts) for d in self._deliveries}))
+
+    def close(self) -> list[str]:
+        """End; returns what the sinks complain about."""
+        self._alive = False
+        self.collector.stop()
+        for delivery in self._deliveries:
+            delivery.stop()
+        if self._status:
+            self._status.stop()
+        self.store.close()
+        return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+
+
+class KafkaLive:
+    """A process that feeds, works and delivers, or some of these.
+
+    Args:
+        plan: what to run.
+        role: ``"feed"``, ``"sinks"``, or ``"all"``, which has worker processes too.
+    """
+
+    def __init__(self, plan: Plan, role: str = "all") -> None:
+        kafka = plan.settings.kafka
+        self._client = Client(kafka)
+        self._stop = threading.Event()
+        admin.create(self._client)
+        host = kafka.instance_id or socket.gethostname()
+        count = plan.settings.engine.shards or 1
+        # Workers are forked before anything here starts a thread.
+        self.crew = Crew(plan, [f"{host}-{number}" for number in range(count)]) if role == "all" else None
+        self.sinks = Sinks(plan, self._client) if role in {"all", "sinks"} else None
+        self.feed: Feed | None = None
+        sources = build_sources(plan.settings) if role in {"all", "feed"} else []
+        if sources:
+            self.publisher = KafkaPublisher(
+                self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
+            )
+            self.feed = Feed(
+                sources, self.publisher, self._client, HostClock(), plan.settings.engine.state_dir / FEED_FILE
+            )
+
+    def stop(self, *_: object) -> None:
+        """Ask `run` to end."""
+        self._stop.set()
+        if self.feed is not None:
+            self.feed.stop()
+
+    def run(self, for_s: float | None = None, every: Callable[[], None] | None = None) -> list[str]:
+        """Run until the time is up, a signal comes, or the sources end and all of theirs is worked up."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
+        if self.sinks is not None:
+            self.sinks.start()
+        notify("READY=1")
+
+        def second() -> None:
+            notify("WATCHDOG=1")
+            if self.sinks is not None:
+                self.sinks.publish()
+            if every is not None:
+                every()
+
+        errors: list[str] = []
+        try:
+            if self.feed is not None:
+                self.feed.run(for_s, second)
+                errors += self.feed.errors
+                if self.crew is not None and not self._stop.is_set():
+                    self.settle(30.0)
+            else:
+                self._idle(for_s, second)
+        finally:
+            notify("STOPPING=1")
+            errors += self.close()
+        return errors
+
+    def _idle(self, for_s: float | None, second: Callable[[], None]) -> None:
+        until = time.monotonic() + for_s if for_s is not None else None
+        while not self._stop.wait(1.0) and (until is None or time.monotonic() < until):
+            second()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until the workers have taken everything in; what an open window needs stays unacknowledged."""
+        until, last, same = time.monotonic() + timeout_s, -1, 0
+        while time.monotonic() < until and not self._stop.is_set():
+            lag = sum(row.lag for row in admin.lags(self._client))
+            same = same + 1 if lag == last else 0
+            if lag == 0 or same >= 5:
+                return True
+            last = lag
+            time.sleep(1.0)
+        return False
+
+    def close(self) -> list[str]:
+        """End everything, workers first, so that their last results are read."""
+        if self.feed is not None:
+            self.publisher.close()
+        if self.crew is not None:
+            self.crew.stop()
+        if self.sinks is None:
+            return []
+        with contextlib.suppress(admin.BrokerError):
+            self._read_to_the_end()
+        return self.sinks.close()
+
+    def _read_to_the_end(self, timeout_s: float = 5.0) -> None:
+        assert self.sinks is not None
+        until, last = time.monotonic() + timeout_s, -1
+        while time.monotonic() < until:
+            count = self.sinks.collector.counts["read"]
+            if count == last:
+                return
+            last = count
+            time.sleep(0.6)
