@@ -8,6 +8,7 @@ good holes is in `breakage_detector`. Latency: none beyond the frame.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -49,7 +50,7 @@ def band_powers(x: Float32, rate_hz: float) -> list[float]:
     f = np.arange(len(p)) * (rate_hz / n)
     edges = [edge for edge in EDGES_HZ if edge < 0.45 * rate_hz] + [0.45 * rate_hz]
     bounds = np.searchsorted(f, edges[: len(EDGES_HZ)])
-    return [float(p[low:high].sum()) for low, high in zip(bounds[:-1], bounds[1:], strict=True) if high > low]
+    return [float(p[low:high].sum()) for low, high in pairwise(bounds.tolist()) if high > low]
 
 
 def energy_peak(x: Float32, smooth: int, last: int) -> float:
@@ -102,7 +103,8 @@ class BreakFeatures(Windowed):
 
     def __init__(self, stream: Stream, state: Speed | None = None) -> None:
         if stream.rate.hz * 0.45 < EDGES_HZ[1]:
-            raise ValueError(f"drill break needs a rate of at least {EDGES_HZ[1] / 0.45:.0f} Hz, not {stream.rate.hz:g}")
+            least = EDGES_HZ[1] / 0.45
+            raise ValueError(f"drill break needs a rate of at least {least:.0f} Hz, not {stream.rate.hz:g}")
         self.stream = stream
         self._state = state
         self._rate = stream.rate.hz
@@ -123,7 +125,8 @@ class BreakFeatures(Windowed):
                 self._state.tell(message)
             return []
         if isinstance(message, Segment):
-            return [self._feature(message, n0, n0 + len(x), self._measure(message, n0, x)) for n0, x in self._grid.feed(message)]
+            frames = self._grid.feed(message)
+            return [self._feature(message, n0, n0 + len(x), self._measure(message, n0, x)) for n0, x in frames]
         if isinstance(message, Gap):
             lost = self._grid.gap(message)
             return [] if lost is None else [self._feature(message, *lost, None)]

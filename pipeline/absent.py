@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from config.schema import PlaybackSource, Sensor
-from connectors.files import exact_rate
+from config.schema import PlaybackSource
 from pipeline.messages import NS, Anchor, Mark, Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import ABANDON_S
 
-EPOCH = -1
 BEHIND_NS = NS
 """Marks stay this far behind the clock, so that samples still on their way do not come late."""
 
@@ -44,7 +42,7 @@ class Roll:
             for sensor in lane.machine.sensors:
                 key = (machine, sensor.name)
                 if not (key in resumed and isinstance(sensor.source, PlaybackSource)):
-                    self._missing[key] = unheard(machine, sensor)
+                    self._missing[key] = lane.announced(sensor)
 
     def heard(self, stream: Stream) -> None:
         """Strike a sensor off; one that is not what the inventory says stays, as nothing that it sends is used."""
@@ -69,10 +67,3 @@ class Roll:
             if n1 > n0:
                 self._told[key] = n1
                 yield Mark(stream, self._anchor, n0, n1, "abandoned")
-
-
-def unheard(machine: str, sensor: Sensor) -> Stream:
-    """What stands for a sensor before its first stream: what the inventory says of it."""
-    dtype = "image/jpeg" if sensor.modality == "frames" else "<f4"
-    rate = exact_rate(sensor.rate_hz, f"machine '{machine}', sensor '{sensor.name}': rate_hz")
-    return Stream(machine, sensor.name, EPOCH, sensor.modality, rate, sensor.channels, dtype, sensor.unit)

@@ -52,6 +52,7 @@ def plan(settings: Settings) -> Plan:
 
     Raises:
         ConfigError: a baseline is not of the sensor that names it.
+        BadInput: a baseline was made for another modality, rate, unit or number of channels.
         StateError: a baseline is missing, damaged or of a newer version.
     """
     lanes = []
@@ -69,6 +70,7 @@ def plan(settings: Settings) -> Plan:
                     f"machine '{machine.name}', sensor '{sensor.name}': {sensor.baseline} holds a baseline of {held}, "
                     "not of this sensor: commission it, or name another folder"
                 )
+            baseline.check(LaneSettings(machine).announced(sensor))
             chosen[sensor.name] = baseline.settings
             artefacts[baseline.settings] = baseline
         lanes.append(LaneSettings(machine, chosen, artefacts, baselines.load))

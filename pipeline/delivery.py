@@ -1,7 +1,8 @@
 """From the durable `out` log to a sink: batches, a cursor of the sink's own, back-off while the other side is away.
 
 Nothing is lost while a sink cannot take it: the cursor moves only behind what was delivered. Records that a sink will
-never take are counted with the sink's reason and passed over.
+never take are counted with the sink's reason and passed over. Nothing that a sink raises ends its delivery: what is no
+answer of the sink's is tried again, and a record that breaks it every time is counted as rejected.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from pipeline.errors import SinkBusy, SinkRejected, StethosError
 from pipeline.state import Store
 
 POLL_S = 0.1
+RETRY_S = 1.0
 BATCH = 1000
+ATTEMPTS = 5
+"""So often a single record may break a sink before it is passed over."""
 
 
 class Delivery:
@@ -36,6 +40,7 @@ class Delivery:
         self._sink = sink
         self._path = path
         self._topics = tuple(topics)
+        self._breaks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
 
@@ -49,42 +54,72 @@ class Delivery:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        store = Store(self._path)
-        try:
-            while True:
-                last = self._stop.is_set()
+        store: Store | None = None
+        while True:
+            last = self._stop.is_set()
+            try:
+                store = store or Store(self._path)
                 wait_s = self.drain(store)
-                if last:
-                    return
-                self._stop.wait(wait_s)
-        finally:
-            self._sink.close()
+            except StethosError as error:  # the state cannot be read or written for now
+                self._missed("failed", error)
+                wait_s = RETRY_S
+            if last:
+                break
+            self._stop.wait(wait_s)
+        self._sink.close()
+        if store is not None:
             store.close()
 
     def drain(self, store: Store) -> float:
-        """Deliver all that waits; returns how long to wait before asking again."""
+        """Deliver all that waits; returns how long to wait before asking again.
+
+        Raises:
+            StateError: the log cannot be read, or the cursor not moved.
+        """
         after = store.cursor(self.name)
         while True:
-            records = store.read(after, self._topics, BATCH)
+            records = store.read(after, self._topics, 1 if self._breaks else BATCH)
             if not records:
                 store.move_cursor(self.name, after)
                 return POLL_S
-            try:
-                self._sink.write(records)
-                self.counts["delivered"] += len(records)
-                self.error = ""
-            except SinkBusy as busy:
-                self.counts["busy"] += 1
-                self.error = str(busy)
-                return max(POLL_S, busy.retry_after_s)
-            except SinkRejected as rejected:
-                refused = getattr(rejected, "refused", records)
-                self.counts["rejected"] += len(refused)
-                self.counts["delivered"] += len(records) - len(refused)
-                self.error = str(rejected)
-            except StethosError as error:
-                self.counts["failed"] += 1
-                self.error = str(error)
-                return 1.0
+            wait_s = self._give(records)
+            if wait_s is not None:
+                return wait_s
             after = records[-1].seq
             store.move_cursor(self.name, after)
+
+    def _give(self, records: Sequence[Record]) -> float | None:
+        """Hand records to the sink; None when it is done with them, else how long to wait before they come again."""
+        try:
+            self._sink.write(records)
+            self.counts["delivered"] += len(records)
+            self.error = ""
+        except SinkBusy as busy:
+            self._missed("busy", busy)
+            return max(POLL_S, busy.retry_after_s)
+        except SinkRejected as rejected:
+            self._reject(len(getattr(rejected, "refused", records)), len(records), rejected)
+        except (StethosError, OSError) as error:
+            self._missed("failed", error)
+            return RETRY_S
+        except Exception as error:  # a fault of the sink's: find the record, and do not let it hold up the others
+            self._breaks += 1
+            if len(records) > 1 or self._breaks < ATTEMPTS:
+                self._missed("failed", error)
+                return RETRY_S if len(records) == 1 else POLL_S
+            self._reject(1, 1, error)
+        self._breaks = 0
+        return None
+
+    def _reject(self, refused: int, total: int, error: Exception) -> None:
+        self.counts["rejected"] += refused
+        self.counts["delivered"] += total - refused
+        self.error = _said(error)
+
+    def _missed(self, what: str, error: Exception) -> None:
+        self.counts[what] += 1
+        self.error = _said(error)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, StethosError) else f"{type(error).__name__}: {error}"

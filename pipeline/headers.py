@@ -152,7 +152,9 @@ def _parse(h: dict[str, bytes], channels: int) -> Static:
         raise DecodeError("content_type", f"{CONTENT_TYPE}: {text(h, CONTENT_TYPE)!r:.40} for a {kind} of {code}")
     if not 1 <= channels <= 4096:
         raise DecodeError("shape", f"{SHAPE}: {channels} channels")
-    unit, epoch = text(h, UNIT), whole(h.get(EPOCH), EPOCH)
+    unit, epoch = text(h, UNIT), signed(h.get(EPOCH), EPOCH)
+    if epoch < (-1 if kind == "mark" else 0):  # -1: marks of a sensor that has never been heard of
+        raise DecodeError("negative", f"{EPOCH}: {epoch}")
     if not unit:
         raise DecodeError("unit", f"{UNIT} is empty: declare the unit of the samples")
     stream = Stream(

@@ -243,11 +243,13 @@ class Intake:
     def _note(self, feed: Feed, message: Chunk | Image | Mark, now_ns: int) -> bool:
         """Remember how far a stream has come; says whether the message can be placed in time at all."""
         stream = message.stream
+        try:
+            message.t1_ns  # noqa: B018 - a rate of 0, samples without a length
+        except (ArithmeticError, TypeError):
+            self.counts["source.unusable"] += 1
+            return False
         heard = feed.heard.get((stream.machine, stream.sensor))
         if heard is None or heard.stream is not stream:
-            if min(stream.rate) < 1:
-                self.counts["source.unusable"] += 1
-                return False
             self._roll.heard(stream)
             feed.heard[stream.machine, stream.sensor] = Heard(message, now_ns)
             return True

@@ -45,6 +45,8 @@ def _lane(put: Any, machine: str, lane: Mapping[str, Any]) -> None:
             put("messages_total", value, machine=machine, modality=what)
         elif kind == "stage":
             put("stage_messages_total", value, machine=machine, stage=what)
+        elif kind == "late":
+            put("late_messages_total", value, machine=machine, reason=what)
         elif kind == "dead":
             put("refused_messages_total", value, machine=machine, reason=what)
     for stage, ns in lane["spent_ns"].items():

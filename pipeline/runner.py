@@ -17,7 +17,8 @@ from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from pipeline import codec
 from pipeline.contexts import Contexts
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StethosError
+from pipeline.headers import INT64
 from pipeline.messages import (
     Anchor,
     Chunk,
@@ -126,6 +127,9 @@ class Lane:
         if message.nbytes > MAX_CHUNK_BYTES:
             self._dead(message, "too_large", f"{message.nbytes} bytes, the limit is {MAX_CHUNK_BYTES}", out)
             return
+        if not 0 <= message.n0 <= message.n1 < INT64 or not -INT64 <= message.t0_ns <= message.t1_ns < INT64:
+            self._dead(message, "range", f"samples {message.n0} to {message.n1} do not fit into 64 bits", out)
+            return
         graph = self._streams.get(stream.sensor)
         if graph is None or graph.stream is not stream:
             graph = self._graph(message, graph, out)
@@ -149,7 +153,7 @@ class Lane:
         stream = message.stream
         if graph is not None and stream == graph.stream:
             return graph
-        if graph is not None and stream.epoch < graph.stream.epoch:
+        if graph is not None and 0 <= stream.epoch < graph.stream.epoch:  # -1: given up after a restart
             late = Late(stream, message.anchor, message.n0, message.n1, "late")
             self.counts["late.late"] += 1
             out.append(late)
@@ -167,9 +171,9 @@ class Lane:
             for node in graph.entry:
                 self._run(node, end, out)
             self._end(graph, out)
-        return self._open(stream)
+        return self._open(stream, out)
 
-    def _open(self, stream: Stream) -> StreamGraph:
+    def _open(self, stream: Stream, out: list[Result]) -> StreamGraph:
         """Build the stream's part of the graph; later stages find their readers by topic."""
         graph = StreamGraph(stream)
         raw = RAW_OF[stream.modality]
@@ -177,7 +181,7 @@ class Lane:
         for stage in STAGES:
             if stage.scope != "stream" or stream.modality not in stage.modalities:
                 continue
-            operator = stage.make(self.settings, stream)
+            operator = self._make(stage, stream, out)
             if operator is None:
                 continue
             node = Node(stage, f"{stage.name}|{stream.sensor}|{stream.epoch}", operator)
@@ -192,8 +196,17 @@ class Lane:
         if isinstance(self._input, Chunk | Image | Mark):
             graph.anchor, graph.n1 = self._input.anchor, self._input.n0
         for decision in self._decisions:
-            self._apply(decision, graph)
+            self._apply(decision, graph, out)
         return graph
+
+    def _make(self, stage: Stage, stream: Stream | None, out: list[Result]) -> Windowed | Stateful | None:
+        """A stage's operator; one that cannot be had for this stream (a baseline of another rate) is a dead letter."""
+        try:
+            return stage.make(self.settings, stream)
+        except Exception as error:
+            assert self._input is not None
+            self._dead(self._input, "stage_unfit", f"{stage.name}: {type(error).__name__}: {error}", out)
+            return None
 
     def _wire(self, node: Node) -> None:
         """Say for each type of result whether it leaves the lane and which keyed stages take it."""
@@ -271,7 +284,7 @@ class Lane:
         assert source is not None
         stream = getattr(source, "stream", None)
         self._dead(source, "operator_error", f"{node.stage.name}: {type(error).__name__}: {error}", out)
-        fresh = node.stage.make(self.settings, stream if node.stage.scope == "stream" else None)
+        fresh = self._make(node.stage, stream if node.stage.scope == "stream" else None, out)
         if fresh is not None:
             node.operator = fresh
 
@@ -302,13 +315,16 @@ class Lane:
         self._decisions.append(decision)
         self.settings.contexts.decide(decision)
         for graph in self._streams.values():
-            self._apply(decision, graph)
+            self._apply(decision, graph, out)
         self._release(out)
 
-    def _apply(self, decision: Decision, graph: StreamGraph) -> None:
+    def _apply(self, decision: Decision, graph: StreamGraph, out: list[Result]) -> None:
         for node in graph.nodes:
             if isinstance(node.operator, Switchable):
-                node.operator.switch(decision)
+                try:
+                    node.operator.switch(decision)
+                except StethosError as error:  # the version before stays in force
+                    self._dead(decision, "decision_unfit", f"{node.stage.name}: {error}", out)
 
     def _release(self, out: list[Result]) -> None:
         """Let go of what waited for a context."""

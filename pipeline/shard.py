@@ -294,4 +294,9 @@ class Shard:
         """A last checkpoint. No window is flushed: what is half done is done again after the next start."""
         self.checkpoint()
         if self._tap is not None:
-            self._tap.close()
+            try:
+                self._tap.close()
+            except (StethosError, OSError):
+                self._count("recording.failed")
+        if self._failing_ns:
+            raise StateError(f"{self._store.path}: cannot be written; the last results come again at the next start")

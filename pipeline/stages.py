@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from config.schema import Machine, Sensor
 from config.schema import Severity as SeveritySettings
+from connectors.files import exact_rate
 from models.anomaly.baseline import Baseline
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import extraction
@@ -27,9 +28,12 @@ from operators.severity import Asset, Severity, least_length, refusal
 from operators.vibration import VibrationFeatures
 from pipeline.contexts import Contexts
 from pipeline.errors import BadInput, ConfigError
+from pipeline.headers import static_of
 from pipeline.messages import NS, Decision, Message, Rate, Stream, Window
 
 SOUND_RATE = Rate(48_000)
+UNHEARD = -1
+"""Epoch of what stands for a sensor before its first stream."""
 UNKNOWN_STATE = "unknown"
 """The operating state while nothing tells it; never commissioned, so nothing is judged by it."""
 
@@ -63,6 +67,14 @@ class LaneSettings:
         """The inventory's entry of a sensor."""
         return next((s for s in self.machine.sensors if s.name == name), None)
 
+    def announced(self, sensor: Sensor) -> Stream:
+        """What the inventory says of a sensor, as a stream before its first one."""
+        where = f"machine '{self.machine.name}', sensor '{sensor.name}': rate_hz"
+        return Stream(
+            self.machine.name, sensor.name, UNHEARD, sensor.modality, exact_rate(sensor.rate_hz, where),
+            sensor.channels, "image/jpeg" if sensor.modality == "frames" else "<f4", sensor.unit,
+        )  # fmt: skip
+
     def mismatch(self, stream: Stream) -> Mismatch | None:
         """Compare what a stream says of itself with the inventory."""
         sensor = self.sensor(stream.sensor)
@@ -78,6 +90,10 @@ class LaneSettings:
             if expected != got:
                 where = f"machine '{self.machine.name}', sensor '{sensor.name}'"
                 return Mismatch(reason, f"{where}: the configuration says {expected}, the stream {got}")
+        try:
+            static_of("mark", stream)
+        except BadInput as unfit:
+            return Mismatch(unfit.reason, str(unfit))
         return None
 
     def verify(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,13 +101,16 @@ class LaneSettings:
 
         Raises:
             ConfigError: no such kind or sensor.
+            BadInput: the baseline was made for another modality, rate, unit or number of channels.
             StateError: the baseline's folder is damaged or of a newer version.
         """
         if kind != "baseline":
             raise ConfigError(f"a decision of kind '{kind}' is not known")
-        if self.sensor(str(body.get("sensor"))) is None:
+        sensor = self.sensor(str(body.get("sensor")))
+        if sensor is None:
             raise ConfigError(f"machine '{self.machine.name}' has no sensor '{body.get('sensor')}'")
         self.fetch(body)
+        self.artefacts[body["baseline"]].check(self.announced(sensor))
         return dict(body)
 
     def fetch(self, body: Mapping[str, Any]) -> None:

@@ -1,16 +1,183 @@
-"""`stethos run --engine kafka`: its roles."""
+"""Kafka on the command line: the roles of `run`, topics, recordings from Kafka, dead letters. Imports Faust late."""
 
 from __future__ import annotations
 
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+
+import click
 
 import config as configuration
 from pipeline import app
-from pipeline.kafka.process import run_worker
+from pipeline.clock import HostClock
+from pipeline.errors import ConfigError, MissingExtra
+from pipeline.journal import sha256_of, write_journal
+from pipeline.state import Store
+
+CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
-def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | None) -> int:
-    """One process of the engine in the given role."""
+def needs_kafka() -> None:
+    """Say which extra is missing.
+
+    Raises:
+        MissingExtra: kafka's clients or Faust are not installed.
+    """
+    try:
+        import aiokafka  # noqa: F401
+        import faust  # noqa: F401
+        import kafka  # noqa: F401
+    except ImportError:
+        raise MissingExtra("kafka", "the engine kafka") from None
+
+
+def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | None, journal: Path | None) -> int:
+    """`stethos run --engine kafka` in one of its roles."""
+    needs_kafka()
     plan = app.plan(configuration.load(config_file))
-    assert role == "worker"
-    return run_worker(plan, name, for_s)
+    if role == "worker":
+        from pipeline.kafka.process import run_worker
+
+        return run_worker(plan, name, for_s)
+    from pipeline.kafka.live import KafkaLive
+
+    live = KafkaLive(plan, role)
+    if live.sinks is not None and live.sinks.address:
+        click.echo(f"status page: {live.sinks.address}")
+    if live.crew is not None:
+        click.echo("workers: " + ", ".join(f"{n} (pid {pid})" for n, pid in live.crew.pids.items()))
+    sys.stdout.flush()
+    for error in live.run(for_s):
+        click.echo(f"error: {error}", err=True)
+    if journal is not None:
+        store = Store(plan.state)
+        write_journal(store.journal_records(), journal, app.journal_header(store))
+        click.echo(sha256_of(journal))
+    return 0
+
+
+def replay_kafka(
+    recordings: tuple[Path, ...], journal: Path, speed: float, config_file: Path | None, bootstrap: str | None
+) -> tuple[str, int, dict[Path, str]]:
+    """`stethos replay --engine kafka`; returns the journal's hash, the number of messages, and damage by file."""
+    needs_kafka()
+    from pipeline.kafka.replay import KafkaReplay, replay_settings
+    from pipeline.replay import open_all
+
+    opened = open_all(recordings)
+    if not opened:
+        raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / app.STATE_FILE
+        if config_file is None:
+            plan = app.plan_of_recording({n: d for rec in opened for n, d in rec.attachments.items()}, state)
+        else:
+            plan = app.plan(configuration.load(config_file))
+        base = plan.settings.kafka if config_file is not None else None
+        kafka = replay_settings(bootstrap or (base.bootstrap if base else "127.0.0.1:9092"), base)
+        plan = app.Plan(plan.settings.model_copy(update={"kafka": kafka}), plan.lanes, state)
+        store = Store(state)
+        store.put_meta("config_sha256", app.config_sha256(plan.settings))
+        player = KafkaReplay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
+        player.run()
+        write_journal(player.journal_records(), journal, app.journal_header(store))
+        return sha256_of(journal), player.messages, player.damage
+
+
+def record_kafka(out: Path, config_file: Path, since: str) -> int:
+    """`stethos record OUT --from-kafka --since TIME`."""
+    needs_kafka()
+    from pipeline.kafka.export import record_since
+
+    plan = app.plan(configuration.load(config_file))
+    counts = record_since(plan, out, since_ns(since), HostClock())
+    click.echo(f"{out}: {counts['messages']:,} messages, {out.stat().st_size:,} bytes")
+    for name, count in sorted(counts.items()):
+        if name != "messages":
+            click.echo(f"left out: {count} × {name}", err=True)
+    return 0
+
+
+def since_ns(text: str) -> int:
+    """A time as nanoseconds since 1970: ISO 8601 (UTC unless it says otherwise), or ``-90s``, ``-15m``, ``-2h``."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if text.startswith("-") and text[-1:] in units and text[1:-1].replace(".", "", 1).isdigit():
+        return HostClock().now_ns() - int(float(text[1:-1]) * units[text[-1]] * 1e9)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write 2026-05-01T06:00:00 or -15m", param_hint="--since") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1e6) * 1000
+
+
+@click.command("create")
+@CONFIG
+def topics_create(config_file: Path) -> None:
+    """Create the topics that are missing on Kafka."""
+    needs_kafka()
+    from pipeline.kafka import admin
+    from pipeline.kafka.client import Client
+
+    made = admin.create(Client(configuration.load(config_file).kafka))
+    click.echo("\n".join(f"created {name}" for name in made) or "all topics are there")
+
+
+@click.command("list")
+@CONFIG
+@JSON
+def topics_list(config_file: Path, as_json: bool) -> int:
+    """Compare the topics on Kafka with those that the configuration wants; exit code 1 if they differ."""
+    needs_kafka()
+    from pipeline.kafka import admin
+    from pipeline.kafka.client import Client
+    from pipeline.kafka.topics import wanted
+
+    client = Client(configuration.load(config_file).kafka)
+    there = admin.partitions(client)
+    rows = [{"topic": w.name, "partitions": there.get(w.name, 0), "wanted": w.partitions} for w in wanted(client.kafka)]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            state = "missing" if not row["partitions"] else "ok" if row["partitions"] == row["wanted"] else "differs"
+            click.echo(f"{row['topic']:<30}{row['partitions']:>6} of {row['wanted']:<6}{state}")
+    return 0 if all(row["partitions"] == row["wanted"] for row in rows) else 1
+
+
+@click.command("lag")
+@CONFIG
+@JSON
+def topics_lag(config_file: Path, as_json: bool) -> None:
+    """Tell how many records the workers have not acknowledged yet. An open window keeps about its length."""
+    needs_kafka()
+    from pipeline.kafka import admin
+    from pipeline.kafka.client import Client
+
+    rows = admin.lags(Client(configuration.load(config_file).kafka))
+    if as_json:
+        click.echo(json.dumps([{**row._asdict(), "lag": row.lag} for row in rows], indent=2))
+        return
+    for row in rows:
+        if row.lag:
+            click.echo(f"{row.topic:<18}{row.partition:>4}{row.lag:>10}  of {row.end}")
+    click.echo(f"in all {sum(row.lag for row in rows)}")
+
+
+@click.command("retry")
+@click.argument("seq", type=int)
+@CONFIG
+def dlq_retry(seq: int, config_file: Path) -> int:
+    """Publish a dead letter once more, as it came; SEQ is the first column of `stethos dlq list`."""
+    needs_kafka()
+    from pipeline.kafka.letters import retry
+
+    settings = configuration.load(config_file)
+    click.echo(retry(settings, seq))
+    return 0

@@ -36,7 +36,8 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 
 @click.command()
 @click.argument("recordings", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--engine", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option("--engine", type=click.Choice(["embedded", "kafka"]), default="embedded", show_default=True)
+@click.option("--kafka", "bootstrap", help="HOST:PORT of a broker, with --engine kafka.")
 @click.option("--speed", default="max", callback=_speed, help="max, or a real-time factor such as 1. [default: max]")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Other settings than the recorded ones.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Where the results go.")
@@ -46,6 +47,7 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 def replay(
     recordings: tuple[Path, ...],
     engine: str,
+    bootstrap: str | None,
     speed: float,
     config_file: Path | None,
     journal: Path | None,
@@ -64,11 +66,17 @@ def replay(
         return 0 if differences.agrees else 1
     if not recordings or journal is None:
         raise click.UsageError("name at least one recording, and --journal OUT.jsonl")
-    digest, player = play(recordings, journal, speed, config_file)
-    for path, damage in player.damage.items():
+    if engine == "kafka":
+        from pipeline.cli.kafka import replay_kafka  # Faust is an extra
+
+        digest, messages, damaged = replay_kafka(recordings, journal, speed, config_file, bootstrap)
+    else:
+        digest, player = play(recordings, journal, speed, config_file)
+        messages, damaged = player.messages, player.damage
+    for path, damage in damaged.items():
         click.echo(f"{path}: ends in damage ({damage}); what came before was replayed", err=True)
     if as_json:
-        click.echo(json.dumps({"sha256": digest, "messages": player.messages, "engine": engine}))
+        click.echo(json.dumps({"sha256": digest, "messages": messages, "engine": engine}))
     else:
         click.echo(digest)
     return 0

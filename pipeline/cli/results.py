@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from pipeline.app import STATE_FILE, journal_header
+from pipeline.cli.kafka import dlq_retry
 from pipeline.errors import StateError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.state import Store
@@ -85,6 +86,9 @@ def dlq_show(state_dir: Path, seq: int) -> int:
         click.echo(f"  {name}: {base64.b64decode(value).decode('utf-8', 'replace')}")
     click.echo(f"value   {len(base64.b64decode(body['value']))} bytes")
     return 0
+
+
+dlq.add_command(dlq_retry)
 
 
 @click.command()

@@ -42,7 +42,7 @@ def run(
     if engine == "kafka":
         from pipeline.cli.kafka import run_kafka  # Faust is an extra
 
-        return run_kafka(config_file, role, name, for_s)
+        return run_kafka(config_file, role, name, for_s, journal)
     plan = app.plan(configuration.load(config_file))
     live = Live(plan, HostClock())
     live.start()
@@ -64,8 +64,16 @@ def run(
 @click.argument("out", type=click.Path(path_type=Path))
 @_CONFIG
 @_FOR
-def record(out: Path, config_file: Path, for_s: float | None) -> int:
+@click.option("--from-kafka", is_flag=True, help="Record what the topics still hold, in place of the sources.")
+@click.option("--since", help="With --from-kafka: 2026-05-01T06:00:00 (UTC), or -15m.")
+def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, since: str | None) -> int:
     """Record the raw streams of a configuration into OUT.mcap, with all that a replay needs."""
+    if from_kafka != (since is not None):
+        raise click.UsageError("--from-kafka and --since TIME belong together")
+    if since is not None:
+        from pipeline.cli.kafka import record_kafka
+
+        return record_kafka(out, config_file, since)
     plan = app.plan(configuration.load(config_file))
     live = Live(plan, HostClock(), record_to=out)
     live.start()

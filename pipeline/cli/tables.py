@@ -8,6 +8,7 @@ import click
 
 from pipeline import topics as table
 from pipeline import topology
+from pipeline.cli import kafka
 
 
 @click.command()
@@ -28,11 +29,14 @@ def graph(as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--markdown", is_flag=True, help="As it stands in the README.")
-def topics(as_json: bool, markdown: bool) -> None:
-    """Print the table of topics."""
+@click.pass_context
+def topics(ctx: click.Context, as_json: bool, markdown: bool) -> None:
+    """Print the table of topics; with a command, look at Kafka."""
+    if ctx.invoked_subcommand is not None:
+        return
     if markdown:
         click.echo(table.markdown())
         return
@@ -46,3 +50,7 @@ def topics(as_json: bool, markdown: bool) -> None:
         return
     for row in rows:
         click.echo(f"{row['name']:<18}{row['kind']:<6}{row['text']}")
+
+
+for _command in (kafka.topics_create, kafka.topics_list, kafka.topics_lag):
+    topics.add_command(_command)

@@ -27,7 +27,8 @@ def libraries() -> None:
         )
     if checksum.calc_crc32c is checksum.calc_crc32c_py:
         raise ConfigError(
-            "aiokafka runs without its compiled checksum: install its binary wheel, and do not set AIOKAFKA_NO_EXTENSIONS"
+            "aiokafka runs without its compiled checksum: install its binary wheel, "
+            "and do not set AIOKAFKA_NO_EXTENSIONS"
         )
 
 

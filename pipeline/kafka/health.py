@@ -86,9 +86,14 @@ class Families:
             family = CounterMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
             family.add_metric([worker.name], worker.counts[name])
             yield family
+        held = sum(part.waiting for part in list(worker.parts.values()))
         for name, text, value in (
             ("partitions", "Partitions in this worker's hands", len(worker.parts)),
-            ("held_events", "Messages taken in that a window or snapshot still needs", sum(p.waiting for p in worker.parts.values())),
+            (
+                "held_events",
+                "Messages taken in that a window or snapshot still needs",
+                held,
+            ),
             ("unwritten_results", "Results that are not durable yet", worker.outbox.waiting),
             ("checkpoint_age_seconds", "Since the last checkpoint", now_s - worker.checkpoint_s),
         ):

@@ -44,7 +44,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_span(value: Any) -> bool:
-    return type(value) is list and len(value) == 4 and _is_text(value[0]) and all(_is_count(n) for n in value[1:])
+    if type(value) is not list or len(value) != 4:
+        return False
+    return _is_text(value[0]) and EPOCH.accepts(value[1]) and all(_is_count(n) for n in value[2:])
 
 
 def _array(kind: Kind) -> Kind:
@@ -93,6 +95,10 @@ TEXT = Kind({"type": "string"}, _is_text)
 FLAG = Kind({"type": "boolean"}, lambda value: type(value) is bool)
 INT64 = Kind(_INT64_SCHEMA, _is_int64)
 COUNT = Kind({**_INT64_SCHEMA, "minimum": 0}, _is_count)
+EPOCH = Kind(
+    {**_INT64_SCHEMA, "minimum": -1, "description": "-1 for a sensor that has never been heard of"},
+    lambda value: _is_int64(value) and value >= -1,
+)
 POSITIVE = Kind({**_INT64_SCHEMA, "minimum": 1}, lambda value: _is_count(value) and value > 0)
 TIME = Kind({**_INT64_SCHEMA, "description": "nanoseconds since 1970-01-01T00:00:00Z"}, _is_int64)
 NUMBER = Kind({"type": ["number", "null"]}, _is_number)
@@ -105,7 +111,7 @@ NUMBERS = Kind(
 TEXTS = _array(TEXT)
 SPANS = Kind(
     {
-        **_array(_tuple(TEXT, COUNT, COUNT, COUNT)).schema,
+        **_array(_tuple(TEXT, EPOCH, COUNT, COUNT)).schema,
         "description": "the samples behind the result: [sensor, epoch, n0, n1), one entry per stream",
     },
     lambda value: type(value) is list and all(map(_is_span, value)),
@@ -115,7 +121,7 @@ STREAM = _object(
     {
         "machine": TEXT,
         "sensor": TEXT,
-        "epoch": COUNT,
+        "epoch": EPOCH,
         "modality": _choice("acoustic", "stethoscope", "vibration", "frames"),
         "rate": _tuple(POSITIVE, POSITIVE),
         "channels": POSITIVE,
@@ -141,7 +147,7 @@ FIELDS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
                   "transition": _choice("raised", "cleared"), "ordinal": COUNT, "raised_ns": TIME,
                   "severity": _choice("advisory", "warning", "critical"), "text": TEXT, "value": NUMBER,
                   "threshold": NUMBER, "settings": TEXT, "reasons": ANY_OBJECT, "lineage": SPANS},
-        "health": {"id": TEXT, "machine": TEXT, "sensor": TEXT, "epoch": COUNT, "t_ns": TIME,
+        "health": {"id": TEXT, "machine": TEXT, "sensor": TEXT, "epoch": EPOCH, "t_ns": TIME,
                    "state": _choice("normal", "failure", "check_function", "out_of_specification",
                                     "maintenance_required"),
                    "reasons": TEXTS},

@@ -71,7 +71,9 @@ def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) ->
         own = {s.sensor: replace(baseline_of(s), machine=name) for s in (mic, acc)}
         settings = LaneSettings(made, {k: b.settings for k, b in own.items()}, {b.settings: b for b in own.values()})
         loud = (4.0 + number, 8.0 + number)
-        log = {s.sensor: chunks(s, normal_noise(s, seconds, 10 * number + k, loud)) for k, s in enumerate((mic, acc, aux))}
+        log = {
+            s.sensor: chunks(s, normal_noise(s, seconds, 10 * number + k, loud)) for k, s in enumerate((mic, acc, aux))
+        }
         log = {s: [*messages, end(messages[0].stream, messages[-1].n1)] for s, messages in log.items()}  # type: ignore[union-attr]
         if sensor_dies and number == 1:
             log["aux"] = _dies(log["aux"], seconds)
@@ -102,7 +104,9 @@ def _toml(names: Iterable[str]) -> str:
             ("acc", "vibration", 2000, "m/s2", True),
             ("aux", "vibration", 4000, "m/s2", False),
         ):
-            lines += [f'[[machine.sensor]]\nname = "{sensor}"\nmodality = "{modality}"\nrate_hz = {rate}\nunit = "{unit}"']
+            lines += [
+                f'[[machine.sensor]]\nname = "{sensor}"\nmodality = "{modality}"\nrate_hz = {rate}\nunit = "{unit}"'
+            ]
             if known:
                 lines += ['baseline = "baselines"']
     return "\n".join(lines) + "\n"
@@ -131,7 +135,8 @@ class Running:
         save_all(list(self.plant.baselines), self.folder / "baselines")
         self.section = {
             "bootstrap": self.kafka.bootstrap, "group": f"{self.prefix}group", "prefix": self.prefix,
-            "partitions": self.partitions, "session_timeout_s": self.session_s, "rebalance_timeout_s": 6.0, **self.more,
+            "partitions": self.partitions, "raw_retention_h": 1e6, "session_timeout_s": self.session_s,
+            "rebalance_timeout_s": 6.0, **self.more,
         }  # fmt: skip
         self.client = Client(Kafka.model_validate(self.section))
         admin.create(self.client)
@@ -143,7 +148,7 @@ class Running:
         """The configuration file of a worker."""
         path = self.folder / f"{name}.toml"
         section = {**self.section, "instance_id": name}
-        lines = [f"{k} = {f'{v!s}'.lower() if isinstance(v, bool) else repr(v) if not isinstance(v, str) else _quoted(v)}" for k, v in section.items()]
+        lines = [f"{key} = {_toml_value(value)}" for key, value in section.items()]
         path.write_text(self.plant.toml.replace("[[machine]]", "[kafka]\n" + "\n".join(lines) + "\n[[machine]]", 1))
         return path
 
@@ -155,7 +160,9 @@ class Running:
                 config.write_text(config.read_text().replace(f'instance_id = "{name}"\n', ""))
             arguments = ["run", "--engine", "kafka", "--role", "worker", "--name", name, "--config", str(config)]
             with (self.folder / f"{name}.log").open("ab") as log:
-                self.workers[name] = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORKER, *arguments], stdout=log, stderr=log)
+                self.workers[name] = subprocess.Popen(
+                    [sys.executable, "-W", "ignore", "-c", WORKER, *arguments], stdout=log, stderr=log
+                )
 
     def times_ready(self, name: str) -> int:
         """How often a worker has said that it has taken its partitions over."""
@@ -257,8 +264,10 @@ class Running:
         self.store.close()
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"'
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else f'"{value}"'
 
 
 def shuffled(messages: Sequence[Input], seed: int) -> list[Input]:

@@ -1,0 +1,290 @@
+"""The stateful half of the drill-break detector: frames → holes, what good holes are like, and what is missing.
+
+A hole begins when the level by band rises above the idle machine and ends when it is back. Within it a break is
+
+* a burst (Teager-Kaiser energy above the base by 10 MAD, crest above 6) that is followed within 200 ms by the loss of
+  more than 6 dB of the cutting energy; or
+* that loss, or a level below the template's tube (mean - 4 sigma) by 6 dB for 100 ms, where good holes of this
+  program still cut. Without a burst it may also be a hole that was cut short; the reason says so.
+
+The cutting energy is what is louder than the idle machine, by band. Rooms ring on for some tenths of a second: that,
+not the detector, limits how fast a loss can be seen. Advisory, not a protective function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from math import log10
+from statistics import median
+from typing import Any, ClassVar
+
+from operators.base import Stateful
+from operators.breakage import FRAME, HOP_S
+from operators.hole_template import BINS, HoleTemplate
+from operators.spectral import MAD_TO_STD
+from pipeline.messages import Feature, Message, Score
+
+BREAK, MISSING, WEAR = "drill_break", "drill_missing", "drill_wear"
+LOSS_DB = 6.0
+CREST, BURST_MAD = 6.0, 10.0
+WEAR_ALLOWANCE, WEAR_LIMIT = 0.5, 8.0
+MISSING_DB = 6.0
+
+_RECENT = 80  # frames kept: 400 ms
+_BEFORE = 40  # the oldest of them are what the level was
+_NOW = 8  # frames that the present level is the mean of
+_HOLD = 6  # frames that a loss must last
+_BURST_FRAMES = 40  # a burst is forgotten after 200 ms
+_STARTED, _ENDED = 20, 20  # frames above, or back at, the idle level that begin or end a hole
+_ABOVE, _BACK = 2.0, 1.4
+_IDLE_FRAMES = 20
+_SETTLING = 80  # frames of a hole before a loss can be told from the entry
+_IDLE_SHARE = 0.01
+_TINY = 1e-20
+_WEAR_BANDS = (2, 3)
+
+
+@dataclass(slots=True)
+class _Hole:
+    """A hole under way: its frames so far, sums for its summary, and whether it is broken."""
+
+    frames: int = 0
+    envelope: list[float] = field(default_factory=list)
+    bin_sum: float = 0.0
+    bin_frames: int = 0
+    sum: float = 0.0
+    wear_sum: float = 0.0
+    back: int = 0
+    loss: int = 0
+    burst: int = 0
+    under: int = 0
+    broken: bool = False
+
+
+class BreakDetector(Stateful):
+    """`Feature` ``drill_frame`` of one sensor → `Score` "drill_break", "drill_missing" and "drill_wear".
+
+    "drill_break" (threshold 6 dB) is the loss of cutting energy that has been confirmed, 0 while there is none: one
+    score every `every` frames, one at once when a break is confirmed, and one at the end of each hole. At that end
+    "drill_missing" (6 dB) says how far the hole lies below the template, and "drill_wear" (8) is the cumulative sum
+    of the level between 3 and 12 kHz in standard deviations of the good holes, less 0.5 each.
+
+    The template is learned from the first `teach` holes that do not break. Until then only a burst with a loss counts,
+    and the reason says that the program is not commissioned.
+
+    Args:
+        teach: good holes that make a template.
+        every: frames between scores while nothing happens.
+    """
+
+    schema: ClassVar[int] = 1
+
+    def __init__(self, teach: int = 4, *, every: int = 100) -> None:
+        if teach < 2 or every < 1:
+            raise ValueError("a template needs two holes at least, and scores a positive distance")
+        self._teach, self._every = teach, every
+        self.settings = sha256(f"{BREAK}|1|{teach}".encode()).hexdigest()[:12]
+        self._frames = 0
+        self._idle: list[float] = []
+        self._idle_frames = 0
+        self._quiet = 0
+        self._recent: list[list[float]] = []
+        self._energies: list[float] = []
+        self._rising = 0
+        self._hole: _Hole | None = None
+        self._template = HoleTemplate(teach)
+        self._wear = 0.0
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Take one frame in."""
+        if not isinstance(message, Feature) or message.name != FRAME:
+            raise TypeError(f"BreakDetector takes the feature {FRAME}, not {type(message).__name__}")
+        self._frames += 1
+        if not message.complete:
+            self._hole, self._recent, self._energies, self._rising, self._quiet = None, [], [], 0, 0
+            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "samples are missing"}, complete=False)]
+        powers = [message.values[f"p{i}"] for i in range(sum(name[0] == "p" for name in message.values))]
+        if self._idle_frames < _IDLE_FRAMES:
+            self._begin_idle(powers)
+            return []
+        self._recent = [*self._recent[1 - _RECENT :], powers]
+        stands = message.values["cutting"] == 0.0
+        out = self._in_hole(message, powers, stands) if self._hole else self._in_air(message, powers)
+        self._energies = [*self._energies[1 - _RECENT :], message.values["energy"]]
+        if not out and self._frames % self._every == 0:
+            out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": self._state_text()})]
+        return out
+
+    # between holes ---------------------------------------------------------------------------------------------------
+
+    def _begin_idle(self, powers: list[float]) -> None:
+        n = self._idle_frames
+        self._idle = [(a * n + b) / (n + 1) for a, b in zip(self._idle or powers, powers, strict=True)]
+        self._idle_frames += 1
+
+    def _in_air(self, message: Feature, powers: list[float]) -> list[Message]:
+        """Follow the idle level, and wait for a hole to begin."""
+        level = _mean(self._recent[-_NOW:])
+        loud = _ratio(level, self._idle) > _ABOVE
+        self._rising = self._rising + 1 if loud and message.values["cutting"] != 0.0 else 0
+        self._quiet = self._quiet + 1 if sum(level) * 1.5 < sum(self._idle) else 0
+        if self._quiet >= _ENDED:  # what was taken for idle was a hole
+            self._idle, self._quiet = level, 0
+        elif not loud:
+            self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
+        if self._rising >= _STARTED:
+            self._rising = 0
+            self._hole = _Hole(frames=_STARTED)
+        return []
+
+    # in a hole -------------------------------------------------------------------------------------------------------
+
+    def _in_hole(self, message: Feature, powers: list[float], stands: bool) -> list[Message]:
+        hole = self._hole
+        assert hole is not None
+        level = _mean(self._recent[-_NOW:])
+        hole.frames += 1
+        self._sum_up(hole, powers)
+        hole.back = hole.back + 1 if _ratio(level, self._idle) < _BACK else 0
+        self._watch_burst(message, hole)
+        out: list[Message] = []
+        loss = self._loss(level)
+        if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
+            below = self._template.below_db(hole.frames, 10.0 * log10(max(_excess(level, self._idle), _TINY)))
+            hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
+            hole.under = hole.under + 1 if below > LOSS_DB else 0
+            if self._confirmed(hole):
+                hole.broken = True
+                out = [self._break(message, hole, loss if hole.loss else below)]
+        if hole.back >= _ENDED or stands:
+            out += self._close(message, hole)
+        return out
+
+    def _loss(self, level: Sequence[float]) -> float:
+        """By how many dB the cutting energy is below what it was 200-400 ms ago."""
+        before = [median(frame[i] for frame in self._recent[:_BEFORE]) for i in range(len(level))]
+        use = [i for i, (b, idle) in enumerate(zip(before, self._idle, strict=True)) if b > _ABOVE * idle]
+        was = sum(before[i] - self._idle[i] for i in use)
+        now = sum(max(level[i] - self._idle[i], 0.0) for i in use)
+        return 10.0 * log10(was / max(now, 0.001 * was)) if was > 0.0 else 0.0
+
+    def _watch_burst(self, message: Feature, hole: _Hole) -> None:
+        hole.burst = max(hole.burst - 1, 0)
+        if len(self._energies) < _BEFORE or message.values["crest"] <= CREST:
+            return
+        middle = median(self._energies)
+        spread = MAD_TO_STD * median(abs(e - middle) for e in self._energies)
+        if message.values["energy"] > middle + BURST_MAD * spread:
+            hole.burst = _BURST_FRAMES
+
+    def _confirmed(self, hole: _Hole) -> bool:
+        if hole.loss >= _HOLD and hole.burst:
+            return True
+        return self._template.still_cuts(hole.frames) and (hole.loss >= _HOLD or hole.under >= 20)
+
+    def _break(self, message: Feature, hole: _Hole, loss: float) -> Score:
+        heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
+        text = (
+            f"drill broken: {loss:.0f} dB of the cutting energy lost {hole.frames * HOP_S:.2f} s into the hole, {heard}"
+        )
+        reasons = {"loss_db": loss, "burst": bool(hole.burst), "into_hole_s": hole.frames * HOP_S, "text": text}
+        return self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, reasons)
+
+    def _sum_up(self, hole: _Hole, powers: list[float]) -> None:
+        excess = _excess(powers, self._idle)
+        hole.sum += excess
+        hole.wear_sum += sum(max(powers[i] - self._idle[i], 0.0) for i in _WEAR_BANDS if i < len(powers))
+        hole.bin_sum, hole.bin_frames = hole.bin_sum + excess, hole.bin_frames + 1
+        if hole.bin_frames == self._template.bin_frames and len(hole.envelope) < BINS:
+            hole.envelope.append(10.0 * log10(max(hole.bin_sum / hole.bin_frames, _TINY)))
+            hole.bin_sum, hole.bin_frames = 0.0, 0
+
+    # after a hole ----------------------------------------------------------------------------------------------------
+
+    def _close(self, message: Feature, hole: _Hole) -> list[Message]:
+        """Judge a whole hole against the template, then learn it if it was good."""
+        self._hole = None
+        cut = hole.frames - _STARTED - hole.back
+        if hole.broken or cut < _SETTLING:
+            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
+        level = 10.0 * log10(max(hole.sum / cut, _TINY))
+        wear = 10.0 * log10(max(hole.wear_sum / cut, _TINY))
+        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole"})]
+        if self._template.ready:
+            out += self._advise(message, level, wear, cut)
+        self._template.learn(hole.frames - hole.back, hole.envelope, level, wear)
+        return list(out)
+
+    def _advise(self, message: Feature, level: float, wear: float, cut: int) -> list[Score]:
+        t = self._template
+        below = t.mean_level() - level
+        z = (wear - t.mean_wear()) / max(t.std_wear(), 0.5)
+        self._wear = max(0.0, self._wear + z - WEAR_ALLOWANCE)
+        unlike = t.unlike(cut + _STARTED)
+        text = f"hole {below:+.1f} dB below the template" + ("; unlike the template: another program?" if unlike else "")
+        missing = "tool missing, broken or blunt: " if below > MISSING_DB else ""
+        wear_text = f"level between 3 and 12 kHz {z:+.1f} sigma, cumulative sum {self._wear:.1f} of {WEAR_LIMIT:g}"
+        return [
+            self._score(message, MISSING, below, MISSING_DB, {"text": missing + text, "unlike_template": unlike}),
+            self._score(message, WEAR, self._wear, WEAR_LIMIT, {"z": z, "text": wear_text}),
+        ]
+
+    def _state_text(self) -> str:
+        if not self._template.ready:
+            return f"not commissioned: {self._template.holes} of {self._teach} good holes learned"
+        return "cutting" if self._hole else "no hole"
+
+    def _score(
+        self, message: Feature, detector: str, value: float, limit: float, reasons: Mapping[str, Any], *,
+        complete: bool = True,
+    ) -> Score:  # fmt: skip
+        return Score(
+            message.machine, message.sensors, detector, message.t_end_ns, value, limit, self.settings, complete,
+            reasons, message.lineage,
+        )  # fmt: skip
+
+    # memory ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Levels of the last 400 ms, the hole under way, the template; at most 19 kB."""
+        return {
+            "schema": self.schema,
+            "frames": self._frames,
+            "idle": list(self._idle),
+            "idle_frames": self._idle_frames,
+            "quiet": self._quiet,
+            "recent": [list(frame) for frame in self._recent],
+            "energies": list(self._energies),
+            "rising": self._rising,
+            "hole": None if self._hole is None else asdict(self._hole),
+            "template": self._template.snapshot(),
+            "wear": self._wear,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._frames, self._idle_frames = state["frames"], state["idle_frames"]
+        self._idle, self._quiet, self._rising = list(state["idle"]), state["quiet"], state["rising"]
+        self._recent = [list(frame) for frame in state["recent"]]
+        self._energies = list(state["energies"])
+        hole = state["hole"]
+        self._hole = None if hole is None else _Hole(**{**hole, "envelope": list(hole["envelope"])})
+        self._template = HoleTemplate(self._teach)
+        self._template.restore(state["template"])
+        self._wear = state["wear"]
+
+
+def _mean(frames: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(column) / len(frames) for column in zip(*frames, strict=True)]
+
+
+def _ratio(level: Sequence[float], idle: Sequence[float]) -> float:
+    """By how much the second loudest band stands out: one band alone, a tone, begins no hole."""
+    ratios = sorted(a / max(b, _TINY) for a, b in zip(level, idle, strict=True))
+    return ratios[-2] if len(ratios) > 1 else ratios[-1]
+
+
+def _excess(level: Sequence[float], idle: Sequence[float]) -> float:
+    return sum(max(a - b, 0.0) for a, b in zip(level, idle, strict=True))

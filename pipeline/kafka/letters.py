@@ -1,0 +1,48 @@
+"""Dead letters on their way back: published once more under their own headers and key."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from pathlib import Path
+
+from config.schema import Settings
+from connectors.kafka import KafkaPublisher
+from pipeline.app import STATE_FILE
+from pipeline.errors import StateError
+from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.client import Client
+from pipeline.kafka.topics import INPUTS
+from pipeline.state import Store
+
+TIMEOUT_S = 15.0
+
+
+def retry(settings: Settings, seq: int) -> str:
+    """Publish the dead letter with this number in the durable state; returns a sentence for people.
+
+    Raises:
+        StateError: there is no such letter, or it did not come from a topic of ours.
+        BrokerError: the brokers do not take it.
+    """
+    path = settings.engine.state_dir / STATE_FILE
+    store = Store(path)
+    found = store.read(seq - 1, ("dlq",), 1)
+    store.close()
+    if not found or found[0].seq != seq:
+        raise StateError(f"{path}: no dead letter {seq}")
+    body = found[0].body
+    if body["topic"] not in INPUTS:
+        raise StateError(f"dead letter {seq} came from '{body['topic']}', which is no input")
+    headers = [(name, base64.b64decode(value)) for name, value in body["headers"]]
+    client = Client(settings.kafka)
+    with tempfile.TemporaryDirectory() as folder:
+        publisher = KafkaPublisher(client.settings(), Path(folder), 10_000_000)
+        value = base64.b64decode(body["value"])
+        publisher.publish(client.topic(body["topic"]), body["machine"].encode(), value or None, headers, 0)
+        sent = publisher.flush(TIMEOUT_S)
+        error = publisher.error
+        publisher.close(1.0)
+    if not sent:
+        raise BrokerError(f"kafka at {settings.kafka.bootstrap}: {error or 'no answer'}")
+    return f"dead letter {seq} is in {body['topic']} again"

@@ -1,0 +1,202 @@
+"""Recordings through Kafka: published, worked up by a worker, collected; the same journal as without.
+
+Everything goes through topics with a prefix of their own, which are removed at the end. Snapshots and decisions are in
+their logs before the worker starts. The preroll of a recording is published like the rest; what follows from it alone
+is known already, and a lane that runs here says what that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing as mp
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from config.schema import Kafka
+from connectors.kafka import KafkaPublisher
+from pipeline import codec
+from pipeline.app import Plan
+from pipeline.clock import Clock
+from pipeline.errors import BadInput, StethosError
+from pipeline.journal import TOPICS
+from pipeline.kafka import admin
+from pipeline.kafka.client import Client
+from pipeline.kafka.collector import Collector
+from pipeline.kafka.feed import publish
+from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.process import run_worker
+from pipeline.kafka.records import NOBODY, Out, snapshot_out
+from pipeline.kafka.topics import DECISION, STATE
+from pipeline.messages import NS, Decision, Input, Record
+from pipeline.recording_reader import Logged, Recording
+from pipeline.results import record_of
+from pipeline.runner import Lane
+from pipeline.state import Store
+
+FOREVER_H = 1e6
+DONE_S = 600.0
+OWN_CHOICE = frozenset({"baseline", "configuration", "model"})
+
+
+def replay_settings(bootstrap: str, base: Kafka | None = None) -> Kafka:
+    """The section for one replay: topics and group of its own, records that old event times do not expire."""
+    name = f"stethos-replay-{os.getpid()}-{time.time_ns() // 1_000_000}"
+    own = {"bootstrap": bootstrap, "prefix": name + ".", "group": name, "partitions": 4, "raw_retention_h": FOREVER_H}
+    return (base or Kafka()).model_copy(
+        update={**own, "instance_id": None, "health_port": None, "session_timeout_s": 6.0}
+    )
+
+
+@dataclass
+class KafkaReplay:
+    """One replay; see `pipeline.replay.Replay` for the meaning of the arguments."""
+
+    recordings: Sequence[Recording]
+    plan: Plan
+    store: Store
+    clock: Clock
+    speed: float = 0.0
+    faithful: bool = True
+
+    def __post_init__(self) -> None:
+        self.recordings = sorted(self.recordings, key=lambda r: r.path.name.split("-")[-1])
+        self.messages = 0
+        self.refused = 0
+        self.damage: dict[Path, str] = {}
+        self._client = Client(self.plan.settings.kafka)
+        self._known: set[tuple[str, str]] = set()
+
+    def run(self, every: Callable[[Logged], None] | None = None) -> None:
+        """Play everything and collect the results."""
+        admin.create(self._client)
+        worker = mp.get_context("spawn").Process(target=run_worker, args=(self.plan, "replay"))
+        try:
+            asyncio.run(self._before())
+            worker.start()
+            self._publish(every)
+            self._wait(worker)
+            collector = Collector(self._client, self.store.path)
+            if not collector.drain(self.store, DONE_S):
+                raise StethosError("the results could not be read to their end")
+            collector.close()
+        finally:
+            if worker.is_alive():
+                worker.terminate()
+                worker.join(30)
+            admin.remove(self._client)
+
+    def _number(self, machine: str) -> int:
+        return int(murmur2(machine.encode()) & 0x7FFFFFFF) % self._client.kafka.partitions
+
+    async def _before(self) -> None:
+        """Decisions and snapshots, and what of the results is known."""
+        outs: list[Out] = []
+        begun: set[str] = set()
+        for recording in self.recordings:
+            for machine, body in recording.snapshots.items() if self.faithful else ():
+                if machine not in begun:
+                    number = self._number(machine)
+                    outs.append(snapshot_out(self._client.topic(STATE), number, machine, NOBODY, body))
+            begun |= {_machine(m.message) for m in self._wanted(recording) if not m.preroll}
+        for decision in self._decisions():
+            headers, value = codec.encode(decision)
+            number = self._number(decision.machine)
+            outs.append(Out(self._client.topic(DECISION), number, codec.key_of(decision), value, headers))
+        outbox = Outbox(self._client, lambda: False)
+        await outbox.write(outs)
+        await outbox.close()
+
+    def _decisions(self) -> Iterator[Decision]:
+        seen = set()
+        for recording in self.recordings:
+            for logged in self._wanted(recording):
+                if isinstance(logged.message, Decision) and logged.message.id not in seen:
+                    seen.add(logged.message.id)
+                    yield logged.message
+
+    def _wanted(self, recording: Recording) -> Iterator[Logged]:
+        for logged in recording.messages():
+            if self.faithful or not isinstance(logged.message, Decision) or logged.message.kind not in OWN_CHOICE:
+                yield logged
+
+    def _publish(self, every: Callable[[Logged], None] | None) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            publisher = KafkaPublisher(self._client.settings(), Path(folder), 100_000_000_000)
+            try:
+                for logged in self._paced():
+                    self._send(publisher, logged.message)
+                    if not logged.preroll:
+                        self.messages += 1
+                        if every is not None:
+                            every(logged)
+                if not publisher.flush(DONE_S):
+                    raise StethosError(f"the recording could not be published: {publisher.error}")
+            finally:
+                publisher.close()
+
+    def _send(self, publisher: KafkaPublisher, message: Input) -> None:
+        if isinstance(message, Decision):
+            return
+        try:
+            publish(publisher, self._client, message)
+        except BadInput:
+            self.refused += 1
+
+    def _paced(self) -> Iterator[Logged]:
+        """All messages in order, in the replay's time; preroll of machines that are known is left out."""
+        begun: set[str] = set()
+        began_ns, first_ns = self.clock.now_ns(), None
+        lanes = {lane.machine.name: Lane(lane) for lane in self.plan.lanes}
+        for recording in self.recordings:
+            known = set(begun)
+            if self.faithful:
+                for name, body in recording.snapshots.items():
+                    if name in lanes and name not in known:
+                        lanes[name].restore(body)
+            for logged in self._wanted(recording):
+                machine = _machine(logged.message)
+                if logged.preroll:
+                    if machine not in known and machine in lanes:
+                        self._known |= {(r.topic, r.id) for r in map(record_of, lanes[machine].process(logged.message))}
+                        yield logged
+                    continue
+                begun.add(machine)
+                first_ns = logged.log_ns if first_ns is None else first_ns
+                if self.speed > 0:
+                    due = began_ns + int((logged.log_ns - first_ns) / self.speed)
+                    self.clock.sleep((due - self.clock.now_ns()) / NS)
+                yield logged
+            if recording.damage is not None:
+                self.damage[recording.path] = recording.damage
+
+    def _wait(self, worker: Any) -> None:
+        """Until the worker has acknowledged all that no open window needs."""
+        last, same, until = None, 0, time.monotonic() + DONE_S
+        while time.monotonic() < until:
+            lags = tuple(row.committed for row in admin.lags(self._client))
+            left = sum(row.lag for row in admin.lags(self._client))
+            same = same + 1 if lags == last and any(at is not None for at in lags) else 0
+            if left == 0 or same >= 6:
+                return
+            if not worker.is_alive():
+                raise StethosError(f"the worker ended with code {worker.exitcode}")
+            last = lags
+            time.sleep(0.5)
+        raise StethosError("the worker did not come to the end")
+
+    def journal_records(self) -> Iterator[Record]:
+        """What the journal is made of: without what the preroll alone gave."""
+        for record in self.store.journal_records():
+            if record.topic in TOPICS and (record.topic, record.id) not in self._known:
+                yield record
+
+
+def _machine(message: Input) -> str:
+    return message.machine if hasattr(message, "machine") else message.stream.machine

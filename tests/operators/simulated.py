@@ -1,0 +1,112 @@
+"""Simulated cuts, holes and bearings for the detectors, with their truth: what tests and benchmarks share.
+
+Seeds: `TUNING` were looked at while constants were chosen, `FINAL` only for the figures in `docs/detectors.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connectors.simulator.ambience import ambience
+from connectors.simulator.chatter_set import Mill, listen, perform
+from connectors.simulator.drill_set import DrillPress
+from connectors.simulator.drilling import Damage, Fault, Hole, drill, worn
+from connectors.simulator.machining import Label
+from connectors.simulator.microphone_model import Microphone, machine_sound
+from connectors.simulator.rotation import Rotation
+from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.tracks import Given
+from pipeline.messages import Float32
+
+TUNING = (901, 902, 911, 921)
+FINAL = (5001, 5002, 5011, 5021)
+
+MILL_HZ = 48_000
+DRILL_HZ = 96_000
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One recording of a mill: what the microphone and an accelerometer heard, and what was so."""
+
+    sound: Float32
+    acceleration: Float32
+    rpm: float
+    teeth: int
+    onset_s: float | None
+    seen_s: float | None
+    agc: bool
+
+
+def cut(
+    seed: int, index: int, label: Label, *, snr_db: float, seconds: float = 5.0, agc: bool = False
+) -> Cut:
+    """A cut of an own machine, tool, speed and room; `snr_db` is that of the cut over the machine's background.
+
+    The hall lies another -8 to 3 dB from that background, with its bangs, tones and compressed air. The acceleration
+    is the tool's own with white noise at `snr_db`.
+    """
+    mill = Mill.draw(seed, index % 7, index)
+    mill = replace(mill, pickup=replace(mill.pickup, snr_db=snr_db, agc=agc))
+    length = round(seconds * MILL_HZ)
+    done = perform(mill, label, length, seed, index)
+    job, motion = done.job, done.motion
+    sound = listen(mill, done, length, seed, index).astype(np.float32) / np.float32(32768.0)
+    in_cut = job.cut.depth.at(np.arange(length) / MILL_HZ) > 0.0
+    level = float(np.std(motion.acceleration[in_cut])) * 10.0 ** (-snr_db / 20.0)
+    noise = generator(seed, "accelerometer", index).standard_normal(length)
+    acceleration = (motion.acceleration + level * noise).astype(np.float32)
+    return Cut(
+        sound[:, None], acceleration[:, None], job.cut.rpm, job.cut.tool.teeth, job.onset_s, motion.seen_s, agc
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Drilled:
+    """One hole with a little air before and after."""
+
+    sound: Float32
+    fault: Fault
+    break_s: float | None
+    touch_s: float
+    out_s: float
+
+
+def holes(
+    seed: int, start: int, faults: list[Fault], *, snr_db: float, seconds: float = 3.0, spread: float = 0.01
+) -> Iterator[Drilled]:
+    """Holes of one program with one kind of bit, in one machine and room.
+
+    Args:
+        seed: of everything.
+        start: of the machine; another bit, microphone, room and gain.
+        faults: what happens in each hole; after a fracture a new bit is taken.
+        snr_db: of the cutting over the machine's background.
+        seconds: per hole.
+        spread: relative standard deviation of the hole's times (a program repeats itself; the axis jitters).
+    """
+    press = DrillPress.draw(seed, start % 7, start)
+    pickup = replace(press.pickup, snr_db=snr_db)
+    program = Hole.draw(generator(seed, "program", start), seconds, press.bit)
+    length = round(seconds * DRILL_HZ)
+    name = f"{press.name}/{start}"
+    for i, fault in enumerate(faults):
+        rng = generator(seed, "hole of a program", start, i)
+        bit = worn(press.bit, uniform(rng, 0.0, 0.5))
+        stretch = 1.0 + spread * float(rng.standard_normal())
+        corners = (program.touch_s, program.full_s, program.through_s, program.out_s)
+        times = [program.touch_s + stretch * (t - program.touch_s) for t in corners]
+        hole = Hole(*times)
+        damage = Damage.draw(rng, fault, hole) if fault != "none" else None
+        work = drill(bit, hole, damage, rate_hz=DRILL_HZ, length=length, seed=seed + 1000 * start + i) / press.bit.level
+        hall = 10.0 ** (-(snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
+        place = f"{name}/{i}"
+        dry = machine_sound(Given(work, DRILL_HZ), Rotation(bit.rpm, 0.002, seed, place), pickup, seed, name)
+        microphone = Microphone(
+            dry, pickup, seed=seed, name=name, others=((ambience(DRILL_HZ, seed, place), hall, 0),)
+        )
+        sound = microphone.read(0, length).astype(np.float32)[:, None] / np.float32(32768.0)
+        yield Drilled(sound, fault, damage.t_s if damage else None, hole.touch_s, hole.out_s)
