@@ -2,10 +2,12 @@
 
 A hole begins when the level by band rises above the idle machine and ends when it is back. Within it a break is
 
-* a burst (Teager-Kaiser energy above the base by 10 MAD, crest above 6) that is followed within 200 ms by the loss of
-  more than 6 dB of the cutting energy; or
-* that loss, or a level below the template's tube (mean - 4 sigma) by 6 dB for 100 ms, where good holes of this
-  program still cut. Without a burst it may also be a hole that was cut short; the reason says so.
+* the loss of more than 6 dB of the cutting energy for 30 ms, or
+* a level below the template's tube (mean - 4 sigma) by 6 dB for 100 ms,
+
+where good holes of this program still cut. A burst up to 200 ms before (Teager-Kaiser energy above the base by 10 MAD,
+crest above 6) allows the decision nearer to the hole's end; without one it may also be a hole that was cut short, and
+the reason says so.
 
 The cutting energy is what is louder than the idle machine, by band. Rooms ring on for some tenths of a second: that,
 not the detector, limits how fast a loss can be seen. Advisory, not a protective function.
@@ -22,7 +24,7 @@ from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.breakage import FRAME, HOP_S
-from operators.hole_template import BINS, HoleTemplate
+from operators.hole_template import BINS, HoleTemplate, trimmed
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
@@ -35,12 +37,16 @@ MISSING_DB = 6.0
 _RECENT = 80  # frames kept: 400 ms
 _BEFORE = 40  # the oldest of them are what the level was
 _NOW = 8  # frames that the present level is the mean of
+_FALLING_DB = 2.0
 _HOLD = 6  # frames that a loss must last
+_UNDER = 20  # frames below the template's tube
 _BURST_FRAMES = 40  # a burst is forgotten after 200 ms
 _STARTED, _ENDED = 20, 20  # frames above, or back at, the idle level that begin or end a hole
 _ABOVE, _BACK = 2.0, 1.4
+_FAINT = 0.1
+"""Share of the usual cutting energy below which a hole has not begun yet, or is over."""
 _IDLE_FRAMES = 20
-_SETTLING = 80  # frames of a hole before a loss can be told from the entry
+_SETTLING = 60  # frames of a hole before a loss can be told from the entry
 _IDLE_SHARE = 0.01
 _TINY = 1e-20
 _WEAR_BANDS = (2, 3)
@@ -57,6 +63,7 @@ class _Hole:
     sum: float = 0.0
     wear_sum: float = 0.0
     back: int = 0
+    falling: int = 0
     loss: int = 0
     burst: int = 0
     under: int = 0
@@ -71,8 +78,9 @@ class BreakDetector(Stateful):
     "drill_missing" (6 dB) says how far the hole lies below the template, and "drill_wear" (8) is the cumulative sum
     of the level between 3 and 12 kHz in standard deviations of the good holes, less 0.5 each.
 
-    The template is learned from the first `teach` holes that do not break. Until then only a burst with a loss counts,
-    and the reason says that the program is not commissioned.
+    The template is learned from the first `teach` holes. Until then nothing is judged: the score is incomplete and says
+    that the program is not commissioned. In the last part of a hole, where good ones may end, nothing is judged either:
+    breaking through sounds like breaking.
 
     Args:
         teach: good holes that make a template.
@@ -114,7 +122,8 @@ class BreakDetector(Stateful):
         out = self._in_hole(message, powers, stands) if self._hole else self._in_air(message, powers)
         self._energies = [*self._energies[1 - _RECENT :], message.values["energy"]]
         if not out and self._frames % self._every == 0:
-            out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": self._state_text()})]
+            ready = self._template.ready
+            out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": self._state_text()}, complete=ready)]
         return out
 
     # between holes ---------------------------------------------------------------------------------------------------
@@ -127,17 +136,23 @@ class BreakDetector(Stateful):
     def _in_air(self, message: Feature, powers: list[float]) -> list[Message]:
         """Follow the idle level, and wait for a hole to begin."""
         level = _mean(self._recent[-_NOW:])
-        loud = _ratio(level, self._idle) > _ABOVE
+        loud = _ratio(level, self._idle) > _ABOVE and self._enough(level)
         self._rising = self._rising + 1 if loud and message.values["cutting"] != 0.0 else 0
         self._quiet = self._quiet + 1 if sum(level) * 1.5 < sum(self._idle) else 0
         if self._quiet >= _ENDED:  # what was taken for idle was a hole
             self._idle, self._quiet = level, 0
-        elif not loud:
+        elif self._rising == 0:
             self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
         if self._rising >= _STARTED:
             self._rising = 0
             self._hole = _Hole(frames=_STARTED)
         return []
+
+    def _enough(self, level: Sequence[float]) -> bool:
+        """Whether this is a tenth of the cutting energy of a good hole, where that is known."""
+        if not self._template.ready:
+            return True
+        return 10.0 * log10(max(_excess(level, self._idle), _TINY)) >= self._template.mean_level() - 10.0
 
     # in a hole -------------------------------------------------------------------------------------------------------
 
@@ -147,12 +162,15 @@ class BreakDetector(Stateful):
         level = _mean(self._recent[-_NOW:])
         hole.frames += 1
         self._sum_up(hole, powers)
-        hole.back = hole.back + 1 if _ratio(level, self._idle) < _BACK else 0
+        cutting = _excess(level, self._idle)
+        faint = cutting < _FAINT * hole.sum / max(hole.frames - _STARTED, 1)
+        hole.back = hole.back + 1 if faint or _ratio(level, self._idle) < _BACK else 0
         self._watch_burst(message, hole)
         out: list[Message] = []
         loss = self._loss(level)
         if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
             below = self._template.below_db(hole.frames, 10.0 * log10(max(_excess(level, self._idle), _TINY)))
+            hole.falling = hole.falling + 1 if loss > _FALLING_DB else 0
             hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
             hole.under = hole.under + 1 if below > LOSS_DB else 0
             if self._confirmed(hole):
@@ -180,9 +198,10 @@ class BreakDetector(Stateful):
             hole.burst = _BURST_FRAMES
 
     def _confirmed(self, hole: _Hole) -> bool:
-        if hole.loss >= _HOLD and hole.burst:
-            return True
-        return self._template.still_cuts(hole.frames) and (hole.loss >= _HOLD or hole.under >= 20)
+        began = hole.frames - max(hole.falling, hole.under)
+        if hole.burst and hole.loss >= _HOLD:
+            return self._template.still_cuts(began, 0.0)
+        return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
 
     def _break(self, message: Feature, hole: _Hole, loss: float) -> Score:
         heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
@@ -206,23 +225,24 @@ class BreakDetector(Stateful):
     def _close(self, message: Feature, hole: _Hole) -> list[Message]:
         """Judge a whole hole against the template, then learn it if it was good."""
         self._hole = None
-        cut = hole.frames - _STARTED - hole.back
-        if hole.broken or cut < _SETTLING:
+        envelope = trimmed(hole.envelope)
+        frames = len(envelope) * self._template.bin_frames
+        if hole.broken or frames < _SETTLING:
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
-        level = 10.0 * log10(max(hole.sum / cut, _TINY))
-        wear = 10.0 * log10(max(hole.wear_sum / cut, _TINY))
+        level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
+        wear = level + 10.0 * log10(max(hole.wear_sum, _TINY) / max(hole.sum, _TINY))
         out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole"})]
         if self._template.ready:
-            out += self._advise(message, level, wear, cut)
-        self._template.learn(hole.frames - hole.back, hole.envelope, level, wear)
+            out += self._advise(message, level, wear, frames)
+        self._template.learn(frames, envelope, level, wear)
         return list(out)
 
-    def _advise(self, message: Feature, level: float, wear: float, cut: int) -> list[Score]:
+    def _advise(self, message: Feature, level: float, wear: float, frames: int) -> list[Score]:
         t = self._template
         below = t.mean_level() - level
         z = (wear - t.mean_wear()) / max(t.std_wear(), 0.5)
         self._wear = max(0.0, self._wear + z - WEAR_ALLOWANCE)
-        unlike = t.unlike(cut + _STARTED)
+        unlike = t.unlike(frames)
         text = f"hole {below:+.1f} dB below the template" + ("; unlike the template: another program?" if unlike else "")
         missing = "tool missing, broken or blunt: " if below > MISSING_DB else ""
         wear_text = f"level between 3 and 12 kHz {z:+.1f} sigma, cumulative sum {self._wear:.1f} of {WEAR_LIMIT:g}"

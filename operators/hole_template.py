@@ -9,14 +9,18 @@ from typing import Any
 
 TUBE_SIGMA = 4.0
 _LEAST_LEVEL_DB = 1.5
-_LEAST_LENGTH = 0.02  # of the mean duration: the smallest standard deviation believed
+_LEAST_LENGTH = 0.03  # of the mean duration: the smallest standard deviation believed
 _KEPT = 20
+ANOTHER = 0.15
 BINS = 100
 """Bins of 50 ms that a template can have."""
 
 
 class HoleTemplate:
     """Durations, levels and level envelopes of good holes.
+
+    While the template is taught, a hole whose duration differs by more than 15 % is passed over; a second one like it
+    begins the template anew: another program.
 
     The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Levels go on being learned from good holes (the newest 20), slowly following
@@ -36,6 +40,7 @@ class HoleTemplate:
         self._wears: list[float] = []
         self._mean: list[float] = []
         self._square: list[float] = []
+        self._odd = 0
 
     @property
     def ready(self) -> bool:
@@ -51,6 +56,14 @@ class HoleTemplate:
             level_db: of the whole hole.
             wear_db: of the bands in which wear shows.
         """
+        if self.ready and abs(frames - self._length()[0]) > TUBE_SIGMA * self._length()[1]:
+            return
+        if not self.ready and self._lengths and not _alike(frames, fmean(self._lengths)):
+            again = _alike(frames, self._odd)
+            self._odd = frames
+            if not again:
+                return
+            self.holes, self._lengths, self._levels, self._wears = 0, [], [], []
         self._lengths = [*self._lengths[1 - _KEPT :], frames]
         if self.holes < self._teach:
             self._levels.append(level_db)
@@ -79,12 +92,12 @@ class HoleTemplate:
         sigma = max(sqrt(self._square[place] / self._teach), _LEAST_LEVEL_DB)
         return max(0.0, self._mean[place] - TUBE_SIGMA * sigma - level_db)
 
-    def still_cuts(self, frames: int) -> bool:
-        """Whether all good holes are sure to last longer than this: mean - 4 sigma of their durations, less 10 %."""
+    def still_cuts(self, frames: int, margin: float = 0.05) -> bool:
+        """Whether all good holes are sure to last longer: mean - 4 sigma of their durations, less a margin."""
         if not self.ready:
             return False
         mean, sigma = self._length()
-        return frames < 0.9 * (mean - TUBE_SIGMA * sigma)
+        return frames < (1.0 - margin) * (mean - TUBE_SIGMA * sigma)
 
     def unlike(self, frames: int) -> bool:
         """Whether a hole of this duration is outside mean ± 4 sigma and 10 %."""
@@ -111,6 +124,7 @@ class HoleTemplate:
         """All of it as JSON values."""
         return {
             "holes": self.holes,
+            "odd": self._odd,
             "lengths": list(self._lengths),
             "levels": list(self._levels),
             "wears": list(self._wears),
@@ -120,6 +134,20 @@ class HoleTemplate:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the template that gave this snapshot."""
-        self.holes = state["holes"]
+        self.holes, self._odd = state["holes"], state["odd"]
         self._lengths, self._levels, self._wears = list(state["lengths"]), list(state["levels"]), list(state["wears"])
         self._mean, self._square = list(state["mean"]), list(state["square"])
+
+
+def _alike(frames: float, others: float) -> bool:
+    return abs(frames - others) <= ANOTHER * others
+
+
+def trimmed(envelope: Sequence[float]) -> list[float]:
+    """The part of a hole from the first to the last bin that lies at most 10 dB below its mean energy."""
+    if not envelope:
+        return []
+    shares = [10.0 ** (db / 10.0) for db in envelope]
+    least = 0.1 * fmean(shares)
+    loud = [i for i, share in enumerate(shares) if share >= least]
+    return list(envelope[loud[0] : loud[-1] + 1])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from connectors.base import Sink
 from pipeline.errors import SinkBusy, SinkRejected, StethosError
+from pipeline.messages import Record
 from pipeline.state import Store
 
 POLL_S = 0.1
@@ -80,7 +81,8 @@ class Delivery:
         while True:
             records = store.read(after, self._topics, 1 if self._breaks else BATCH)
             if not records:
-                store.move_cursor(self.name, after)
+                if after == 0:
+                    store.move_cursor(self.name, after)  # so that nothing is pruned before this sink has read it
                 return POLL_S
             wait_s = self._give(records)
             if wait_s is not None:

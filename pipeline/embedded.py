@@ -8,17 +8,18 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
 
 from connectors.base import Resume
 from pipeline.clock import Clock
-from pipeline.errors import StethosError
+from pipeline.errors import StateError, StethosError
 from pipeline.intake import Intake, Resumable, machine_of
 from pipeline.messages import NS
 from pipeline.shard import Shard
-from pipeline.shard_process import ShardProcess
+from pipeline.shard_process import REFUSED, ShardProcess
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
 
@@ -190,6 +191,8 @@ class Embedded:
         self._counts["shard.died"] += 1
         dead.stop()
         fate = f"{dead.name} has died (exit code {dead.exit_code})"
+        if dead.exit_code == REFUSED:
+            raise StethosError(f"{dead.name} cannot go on: its own error is written above")
         if len(deaths) >= MOST_DEATHS:
             raise StethosError(f"{fate}, {len(deaths)} times within a minute; its lanes resume at the next start")
         try:
@@ -200,9 +203,12 @@ class Embedded:
         machines = {lane.machine.name for lane in self._shares[number]}
         self._intake.reopen(machines, self._places(), now)
 
-    def metrics(self) -> dict[str, Any]:
-        """Counters of the intake."""
-        return {"counts": {**self._intake.counts, **self._counts}, "waiting_bytes": self._intake.waiting_bytes}
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Counters of the intake and of the shard in this process; shards elsewhere publish theirs with their state."""
+        counts = {**self._intake.counts, **self._counts}
+        waiting = self._intake.waiting_bytes + sum(process.waiting_bytes for process in self._processes)
+        inline = {self._inline.name: self._inline.metrics()} if self._inline is not None else {}
+        return {"intake": {"counts": counts, "waiting_bytes": waiting}, **inline}
 
     def _close(self) -> None:
         self._intake.close()
@@ -211,4 +217,5 @@ class Embedded:
         for process in self._processes:
             if process.stop() != 0:
                 self._fates.append(f"{process.name} has died (exit code {process.exit_code}): start once more")
-        self._store.put_metrics("intake", self.metrics())
+        with suppress(StateError):  # a full disk: the counters are not worth an error
+            self._store.put_metrics("intake", self.metrics()["intake"])

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from config.schema import InfluxSinkConfig, JournalSinkConfig, SinkConfig
 from connectors.base import Sink
@@ -16,6 +17,7 @@ from pipeline.app import Plan, ShardBuilder
 from pipeline.clock import Clock
 from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
+from pipeline.errors import StateError
 from pipeline.evidence import EvidenceSink
 from pipeline.messages import Input, Record
 from pipeline.metrics import families
@@ -26,6 +28,8 @@ from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
 PRUNE_EVERY_S = 60
+ALIVE_NS = 10_000_000_000
+"""An engine that has not come round for so long does not work."""
 
 
 class Live:
@@ -47,30 +51,45 @@ class Live:
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
-        build = ShardBuilder(plan, clock, settings.recording.enabled and record_to is None)
-        if record_to is not None:
-            start = app.recording_start(plan, self.store)
-            build.tap = SingleFile(Recorder(record_to, start, clock.now_ns()))
-        shards = 1 if record_to else shard_count(settings.engine.shards, plan.sensors)
-        self.engine = Embedded(
-            plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
-        )
         self._prometheus = PrometheusSink()
         self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
         self._deliveries = [] if record_to else self._sinks()
         self._status: StatusServer | None = None
         if settings.status.enabled and not record_to:
+            machines = [lane.machine.name for lane in plan.lanes]
             self._status = StatusServer(
-                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self._alive,
-                settings.status.host, settings.status.port,
+                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self.alive,
+                settings.status.host, settings.status.port, machines, lambda: self.problems,
             )  # fmt: skip
-        self._alive = False
+        build = ShardBuilder(plan, clock, settings.recording.enabled and record_to is None)
+        if record_to is not None:
+            start = app.recording_start(plan, self.store)
+            build.tap = SingleFile(Recorder(record_to, start, clock.now_ns()))
+        shards = 1 if record_to else shard_count(settings.engine.shards, plan.sensors)
+        # last, as it may fork: no thread runs yet, and nothing after it can fail and leave its processes behind
+        self.engine = Embedded(
+            plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
+        )
+        self._trouble = ""
+        self._counters: dict[str, dict[str, Any]] = {}
+        self._beat_ns = 0
         self._pruned_ns = clock.now_ns()
 
     @property
     def address(self) -> str:
         """Of the status page; empty without one."""
         return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine has finished a slice of its work lately."""
+        return 0 <= self._clock.now_ns() - self._beat_ns < ALIVE_NS
+
+    @property
+    def problems(self) -> list[str]:
+        """What sources, sinks and the durable state complain about now."""
+        sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+        return [*self.engine.errors, *sinks, *([self._trouble] if self._trouble else [])]
 
     def _sinks(self) -> list[Delivery]:
         settings, state = self.plan.settings, self.plan.state
@@ -93,11 +112,12 @@ class Live:
     def run(self, for_s: float | None = None, every: Callable[[], None] | None = None) -> list[str]:
         """Run the engine to its end, then let the sinks finish; returns the errors of sources and sinks."""
         self.engine.stop_on_signals()
-        self._alive = True
+        self._beat_ns = self._clock.now_ns()
         notify("READY=1")
 
         def second() -> None:
             notify("WATCHDOG=1")
+            self._beat_ns = self._clock.now_ns()
             self._publish()
             if every is not None:
                 every()
@@ -105,7 +125,7 @@ class Live:
         try:
             self.engine.run(for_s, second)
         finally:
-            self._alive = False
+            self._beat_ns = 0
             notify("STOPPING=1")
             self._publish()
             errors = [*self.engine.errors, *self.close()]
@@ -113,9 +133,16 @@ class Live:
 
     def _publish(self) -> None:
         """Counters to the exporter; old results out of the log."""
-        counters = self.store.metrics()
+        try:
+            self._counters = self.store.metrics()
+            self._prune()
+            self._trouble = ""
+        except StateError as error:  # the shards keep their results until it can be written again, or give up
+            self._trouble = str(error)
         sinks = {d.name: dict(d.counts) for d in self._deliveries}
-        self._prometheus.update(families({**counters, "intake": self.engine.metrics()}, sinks))
+        self._prometheus.update(families({**self._counters, **self.engine.metrics()}, sinks))
+
+    def _prune(self) -> None:
         now = self._clock.now_ns()
         if now - self._pruned_ns > PRUNE_EVERY_S * 1_000_000_000:
             self._pruned_ns = now

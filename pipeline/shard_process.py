@@ -6,6 +6,7 @@ import contextlib
 import marshal
 import multiprocessing as mp
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, Literal, cast
 
 from pipeline import codec
 from pipeline.clock import HostClock
-from pipeline.errors import BadInput, DecodeError
+from pipeline.errors import BadInput, DecodeError, StethosError
 from pipeline.headers import SOURCE, Headers, source_of
 from pipeline.messages import Input
 from pipeline.shard import Shard
@@ -25,6 +26,9 @@ STUCK_NS = 30_000_000_000
 """A process without progress for this long is killed; a commit that waits for a slow disk is not that slow."""
 BATCH_BYTES = 256_000
 HEADER_BYTES = 500
+
+REFUSED = 2
+"""Exit code of a shard that says itself why it cannot go on: starting it anew would not help."""
 
 _STOP = b"stop"
 _REASONS = {"shape": "wrong_shape"}
@@ -127,6 +131,14 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
     far.close()
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to stop
         signal.signal(number, signal.SIG_IGN)
+    try:
+        _serve(name, near, done, build)
+    except StethosError as error:  # one readable line, as from the command line
+        sys.stderr.write(f"error: {name}: {error}\n")
+        sys.exit(REFUSED)
+
+
+def _serve(name: str, near: Connection, done: Any, build: Callable[[], Shard]) -> None:
     shard, clock = build(), HostClock()
     inbox: deque[bytes] = deque()
     came = threading.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.errors import ConfigError, StateError
 from pipeline.evidence import index
 from pipeline.state import Store
 
+SHOWN = 240
+"""Scores of a detector that the page draws: two minutes."""
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _TYPES = {
     ".png": "image/png",
@@ -35,6 +38,11 @@ class StatusServer:
         alive: whether the engine works.
         host: address to listen on; anything but localhost is the user's own choice.
         port: 0 takes a free one.
+        machines: all that are configured, so that one that says nothing is shown too.
+        problems: what sources, sinks and the state complain about now.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
     """
 
     def __init__(
@@ -45,12 +53,16 @@ class StatusServer:
         alive: Callable[[], bool],
         host: str = "127.0.0.1",
         port: int = 0,
+        machines: Sequence[str] = (),
+        problems: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._path = path
         self._evidence = evidence
         self._metrics = metrics
         self._alive = alive
-        self._local = threading.local()
+        self._machines, self._problems = tuple(machines), problems
+        self._lock = threading.Lock()
+        self._store: Store | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,7 +74,11 @@ class StatusServer:
             def log_message(self, *_args: Any) -> None:
                 """Stay quiet: the terminal belongs to the machines."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            where = f"status.host = {host!r}, status.port = {port}"
+            raise ConfigError(f"{where}: {error.strerror or error}: choose another port (0 takes a free one)") from None
         self._server.daemon_threads = True
         self.host, self.port = str(self._server.server_address[0]), int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
@@ -73,8 +89,13 @@ class StatusServer:
 
     def stop(self) -> None:
         """End."""
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()
         self._server.server_close()
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One GET."""
@@ -83,7 +104,7 @@ class StatusServer:
             page = resources.files("pipeline").joinpath("status.html").read_bytes()
             _send(request, HTTPStatus.OK, page, "text/html; charset=utf-8")
         elif where == "/api/status":
-            _send(request, HTTPStatus.OK, json.dumps(self.status()).encode(), "application/json")
+            self._status(request)
         elif where == "/metrics":
             body, kind = self._metrics()
             _send(request, HTTPStatus.OK, body, kind)
@@ -91,6 +112,8 @@ class StatusServer:
             fine = self._alive()
             code = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
             _send(request, code, b"ok\n" if fine else b"not working\n", "text/plain")
+        elif where == "/favicon.ico":
+            _send(request, HTTPStatus.NO_CONTENT, b"", "image/x-icon")
         elif where.startswith("/evidence/"):
             self._file(request, unquote(where.removeprefix("/evidence/")))
         else:
@@ -103,25 +126,45 @@ class StatusServer:
             return
         _send(request, HTTPStatus.OK, file.read_bytes(), _TYPES[file.suffix])
 
+    def _status(self, request: BaseHTTPRequestHandler) -> None:
+        try:
+            body, code = self.status(), HTTPStatus.OK
+        except StateError as error:
+            body, code = {"problems": [str(error)]}, HTTPStatus.SERVICE_UNAVAILABLE
+        _send(request, code, json.dumps(body).encode(), "application/json")
+
     def status(self) -> dict[str, Any]:
-        """What the page shows: machines with their newest scores, active and past alarms, sensor health."""
-        return overview(self._store(), self._evidence)
+        """What the page shows: machines with their newest scores, active and past alarms, sensor health.
 
-    def _store(self) -> Store:
-        if not hasattr(self._local, "store"):
-            self._local.store = Store(self._path)
-        store: Store = self._local.store
-        return store
+        Raises:
+            StateError: the durable state cannot be read.
+        """
+        with self._lock:  # one connection for all readers: opening one would write
+            self._store = self._store or Store(self._path)
+            found = overview(self._store, self._evidence, self._machines)
+        return {**found, "problems": list(self._problems())}
 
 
-def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
-    """The state of all machines as JSON values, from the durable log and the folder of evidence."""
-    machines: dict[str, dict[str, Any]] = {}
+def overview(store: Store, evidence: Path | None = None, machines: Sequence[str] = ()) -> dict[str, Any]:
+    """The state of all machines as JSON values, from the durable log and the folder of evidence.
+
+    Args:
+        store: the durable state.
+        evidence: the folder of evidence.
+        machines: those to show even if nothing is known of them.
+
+    Returns:
+        `machines`: {machine: {"sensors · detector": newest scores first, (t_ns, value, threshold), value None where it
+        could not be told}}; `conditions`: {machine: ``alarm``, ``no data``, ``sensor``, ``abnormal``, ``normal`` or
+        ``not judged``}; `levels`, `health`, `alarms`, `active`, `evidence`.
+    """
+    scores: dict[str, dict[str, Any]] = {machine: {} for machine in machines}
     for record in store.latest("score", 2000):
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
-        series = machines.setdefault(record.machine, {}).setdefault(key, [])
-        if len(series) < 240:
-            series.append([record.t_ns, record.body["value"], record.body["threshold"]])
+        series = scores.setdefault(record.machine, {}).setdefault(key, [])
+        if len(series) < SHOWN:
+            value = record.body["value"] if record.body["complete"] else None
+            series.append([record.t_ns, value, record.body["threshold"]])
     levels: dict[str, str] = {}
     for record in store.latest("feature", 500):
         where = f"{record.machine}/{'+'.join(record.body['sensors'])}"
@@ -129,19 +172,44 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
         if said:
             levels.setdefault(where, said)
     health = {(r.machine, r.body["sensor"]): r.body for r in reversed(store.latest("health", 1000))}
+    for machine, _ in health:
+        scores.setdefault(machine, {})
     alarms: dict[str, dict[str, Any]] = {}
     for record in reversed(store.latest("alarm", 500)):
         alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
         alarm[record.body["transition"]] = record.body
     shown = [a for a in alarms.values() if a["raised"]]
+    active = [a["raised"]["machine"] for a in shown if not a["cleared"]]
+    states = {machine: [b["state"] for (m, _), b in health.items() if m == machine] for machine in scores}
     return {
-        "machines": machines,
+        "machines": scores,
+        "conditions": {m: condition(m in active, states[m], found) for m, found in scores.items()},
         "levels": levels,
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
         "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"]))[:50],
-        "active": sum(1 for a in shown if not a["cleared"]),
+        "active": len(active),
         "evidence": index(evidence) if evidence else {},
     }
+
+
+def condition(alarmed: bool, sensors: Sequence[str], scores: Mapping[str, Sequence[Sequence[Any]]]) -> str:
+    """A machine in one word: what a person should look at first.
+
+    Args:
+        alarmed: whether one of its alarms is active.
+        sensors: NE 107 states of its sensors.
+        scores: its newest scores first, by detector.
+    """
+    if alarmed:
+        return "alarm"
+    if sensors and all(state == "failure" for state in sensors):
+        return "no data"
+    if any(state != "normal" for state in sensors):
+        return "sensor"
+    newest = [series[0] for series in scores.values() if series[0][1] is not None]
+    if not newest:
+        return "not judged"
+    return "abnormal" if any(value > threshold for _, value, threshold in newest) else "normal"
 
 
 def level_text(body: Mapping[str, Any]) -> str:
@@ -159,9 +227,7 @@ def _send(request: BaseHTTPRequestHandler, code: HTTPStatus, body: bytes, kind: 
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         request.send_header("Cache-Control", "no-store")
-        request.send_header(
-            "Content-Security-Policy", "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-        )
+        request.send_header("Content-Security-Policy", _POLICY)
         request.send_header("X-Content-Type-Options", "nosniff")
         request.end_headers()
         request.wfile.write(body)

@@ -54,10 +54,16 @@ def render(state: dict[str, Any], address: str = "") -> RenderableType:
         for key, series in sorted(detectors.items()):
             _, value, threshold = series[0]
             sensor = key.split(" · ")[0]
+            level = state["levels"].get(f"{machine}/{sensor}", "")
+            score = "–" if value is None else f"{value:8.2f}"
             table.add_row(
-                machine, key, state["levels"].get(f"{machine}/{sensor}", ""), f"{value:8.2f}", f"{threshold:8.2f}", _bar(value, threshold),
+                machine, key, level, score, f"{threshold:8.2f}", _bar(value or 0.0, threshold),
                 _health(health.get((machine, sensor))),
             )  # fmt: skip
+        for (of, sensor), said in sorted(health.items()):
+            if of == machine and not any(key.startswith(sensor + " ") for key in detectors):
+                level = state["levels"].get(f"{machine}/{sensor}", "")
+                table.add_row(machine, sensor, level, "", "", "", _health(said))
     alarms = [_alarm(alarm, state["evidence"]) for alarm in state["alarms"][:6]]
     foot = Text(f"{time.strftime('%H:%M:%S')}   {address}", style="dim")
     body: list[RenderableType] = [Panel(table, title="stethos")]

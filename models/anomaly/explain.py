@@ -9,6 +9,7 @@ import numpy as np
 
 from models.anomaly.fusion import Fused, Fusion
 from models.anomaly.vectors import Dimension
+from operators.vibration import axis_names
 from pipeline.messages import Float32
 
 _STRONGEST = 8
@@ -33,7 +34,9 @@ def reasons(x: Float32, fusion: Fusion, fused: Fused, dimensions: Sequence[Dimen
     normal = fusion.bank.vectors[nearest]
     sigma, db = standard - normal, x - fusion.scale.undo(normal)
     bands = [_band(run, sigma, db, dimensions) for run in _runs(sigma, dimensions)]
-    text = ", ".join(_words(band) for band in bands)
+    channels = 1 + max(d.channel for d in dimensions)
+    axes = axis_names(channels) if channels > 1 else ("",)
+    text = ", ".join(f"{axes[band['channel']]} {_words(band)}".strip() for band in bands)
     return {
         "bands": bands,
         "distance": float(fused.apart[nearest]),

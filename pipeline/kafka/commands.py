@@ -14,6 +14,7 @@ from pipeline.kafka.part import Part
 from pipeline.kafka.records import OWNER, Claim, Out, command_headers, command_value
 from pipeline.kafka.topics import COMMAND, DECISION
 from pipeline.messages import DeadLetter, Decision, Result
+from pipeline.runner import Lane
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,12 @@ class Commands:
             headers = command_headers(wish.machine, wish.ident)
             value = command_value(wish.kind, wish.body)
             return [DeadLetter(COMMAND, wish.machine, "command", str(error), tuple(headers), value)]
-        decision = Decision(wish.machine, ident, lane.event_ns, wish.kind, body)
+        return await self.decide(
+            part, lane, Decision(wish.machine, ident, lane.event_ns, wish.kind, body), claim, found
+        )
+
+    async def decide(self, part: Part, lane: Lane, decision: Decision, claim: Claim, found: Found) -> list[Result]:
+        """Durable first, then known to count, then in force; returns what follows from it."""
         headers, value = codec.encode(decision)
         key, topic = codec.key_of(decision), self._client.topic(DECISION)
         await self._outbox.write([Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])])

@@ -12,7 +12,7 @@ from pipeline.runner import Lane
 Needs = Mapping[str, tuple[Stream, Anchor, int, bool]]
 """What `Lane.needs_from` says: per sensor its stream, anchor, first sample still needed, whether the stream ended."""
 
-UNUSABLE = frozenset({"too_large", "wrong_shape", "stream_changed"})
+UNUSABLE = frozenset({"range", "stream_changed", "too_large", "wrong_shape"})
 """Dead letters whose message no operator has seen."""
 
 

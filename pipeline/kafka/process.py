@@ -58,7 +58,7 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None) 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(called))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("aiokafka", "kafka", "mode"):
+    for noisy in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     checks.libraries()
     client = Client(plan.settings.kafka)

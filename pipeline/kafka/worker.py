@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import faust
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
@@ -21,8 +20,9 @@ from faust.types import TP
 
 from pipeline.clock import Clock
 from pipeline.kafka import checks
-from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
+from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
+from pipeline.kafka.faust_app import make_app
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -30,6 +30,7 @@ from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import Part
+from pipeline.kafka.patience import Patience
 from pipeline.kafka.records import Claim, snapshot_out
 from pipeline.kafka.topics import INPUTS, STATE
 from pipeline.runner import Lane
@@ -43,7 +44,6 @@ TICK_S = 0.01
 SLICE_S = 0.005
 SEEK_AGAIN_S = 2.0
 INBOX_BYTES = 48_000_000
-BUFFER = 64
 
 
 class Worker:
@@ -74,50 +74,16 @@ class Worker:
         self._claims: dict[int, tuple[Claim, Found]] = {}
         self._owning: asyncio.Task[None] | None = None
         self._checkpointing = asyncio.Lock()
+        self._feeding = asyncio.Lock()
         self.outbox = Outbox(client, self._stop.is_set)
         self._reader = LogReader(client)
         self._ownership = Ownership(client, self._reader, self.outbox, name)
         self._commands = Commands(client, self.outbox, self._ownership)
         self._pacing = Pacing()
+        self._patience = Patience()
         self._inbox = Inbox(INBOX_BYTES)
         self._sought: dict[tuple[str, int], float] = {}
-        self.app = self._make_app()
-
-    # faust -------------------------------------------------------------------------------------------------------
-
-    def _make_app(self) -> Any:
-        kafka = self._client.kafka
-        app = faust.App(
-            kafka.group, **self._client.faust(), broker_client_id=self.name,
-            stream_wait_empty=False, stream_buffer_maxsize=BUFFER, broker_max_poll_records=BUFFER // 5,
-            consumer_max_fetch_size=2 * 1024 * 1024, consumer_auto_offset_reset="earliest",
-            consumer_group_instance_id=kafka.instance_id, producer_acks=-1, producer_request_timeout=30.0,
-            producer_max_request_size=MAX_REQUEST_BYTES, broker_session_timeout=kafka.session_timeout_s,
-            broker_rebalance_timeout=kafka.rebalance_timeout_s,
-            broker_heartbeat_interval=kafka.session_timeout_s / 4,
-            broker_request_timeout=max(30.0, kafka.session_timeout_s), broker_commit_interval=5.0,
-            broker_commit_every=1_000_000, processing_guarantee="at_least_once", table_standby_replicas=1,
-            topic_partitions=kafka.partitions, topic_allow_declare=False, topic_disable_leader=True,
-            key_serializer="raw", value_serializer="raw", store="memory://", web_enabled=False,
-            stream_publish_on_commit=False, datadir="/nonexistent",
-        )  # fmt: skip
-        topic = app.topic(*self._rows, key_serializer="raw", value_serializer="raw")
-
-        @app.agent(topic, name="lanes", concurrency=1)
-        async def lanes(stream: Any) -> None:
-            async for event in stream.noack().events():
-                await self._inbox.put(event)
-
-        @app.on_partitions_assigned.connect
-        async def assigned(*args: Any, **_: Any) -> None:
-            self._assigned(args[-1])
-
-        @app.on_partitions_revoked.connect
-        async def revoked(*_: Any, **__: Any) -> None:
-            self.counts["rebalances"] += 1
-
-        self._agents = (lanes, assigned, revoked)  # Faust keeps its signal handlers by weak reference
-        return app
+        self.app, self._kept = make_app(client, name, list(self._rows), self._inbox.put, self._assigned, self._revoked)
 
     @property
     def generation(self) -> int:
@@ -181,6 +147,9 @@ class Worker:
         log.info("ended: %s, written: %s", dict(self.counts), dict(self.outbox.counts))
 
     # partitions --------------------------------------------------------------------------------------------------
+
+    def _revoked(self) -> None:
+        self.counts["rebalances"] += 1
 
     def _assigned(self, assigned: set[TP]) -> None:
         generation = self.generation
@@ -269,7 +238,8 @@ class Worker:
         try:
             part = await self._part_of(event.message)
             if part is not None and await self._in_order(part, event.message):
-                await self._process(part, event)
+                async with self._feeding:
+                    await self._process(part, event)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -357,9 +327,20 @@ class Worker:
             if time.monotonic() >= due:
                 due = time.monotonic() + CHECKPOINT_EVERY_S
                 await self.checkpoint()
+                await self._mind_contexts()
                 self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
             elif self.outbox.urgent or self._waited():
                 await self.outbox.flush()
+
+    async def _mind_contexts(self) -> None:
+        for part in [part for part in self.parts.values() if part.generation == self.generation]:
+            high = self.app.consumer.highwater(TP(self._client.topic("context"), part.number)) or 0
+            at_end = part.expect.get("context", 0) >= high
+            async with self._feeding:  # a decision holds behind what its lane has taken in: nothing may come between
+                for lane, decision in list(self._patience.due(part, self._clock.now_ns(), at_end)):
+                    if not part.lost:
+                        results = await self._commands.decide(part, lane, decision, *self._claims[part.number])
+                        self.outbox.add(part, results, self._clock.now_ns())
 
     def _waited(self) -> bool:
         return self.outbox.waiting > 0 and self._clock.now_ns() - self.outbox.oldest_ns >= RESULTS_EVERY_NS

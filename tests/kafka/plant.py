@@ -236,6 +236,16 @@ class Running:
             time.sleep(0.2)
         raise AssertionError(f"not done: {left}\n{self.log()}")
 
+    def wait_settled(self, timeout_s: float = 90.0) -> None:
+        """Wait until the workers acknowledge nothing more: open windows at the ends of logs keep their samples."""
+        until, last, same = time.monotonic() + timeout_s, None, 0
+        while same < 8:
+            assert time.monotonic() < until, self.log()
+            now = [(lag.committed, lag.end) for lag in admin.lags(self.client)]
+            same = same + 1 if now == last and any(committed for committed, _ in now) else 0
+            last = now
+            time.sleep(0.5)
+
     def results(self) -> list[Record]:
         """All results, overwritten by id."""
         assert self.collector.drain(self.store)

@@ -14,9 +14,6 @@ from tests.kafka.killing import KINDS, Killer
 from tests.kafka.plant import Running, plant
 from tests.servers.kafka import KafkaServer
 
-# kafka-python leaves sockets to the garbage collector that a broker has refused
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def check(running: Running) -> None:
     """The journal is the undisturbed run's, and no alarm is in it twice."""

@@ -1,0 +1,67 @@
+"""The Faust app of a worker: one agent over all input topics, and the settings that lose no messages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import faust
+
+from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
+
+BUFFER = 64
+"""Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
+fetcher waits, and with it every other topic."""
+
+
+def make_app(
+    client: Client,
+    name: str,
+    topics: Sequence[str],
+    put: Callable[[Any], Awaitable[None]],
+    assigned: Callable[[set[Any]], None],
+    revoked: Callable[[], None],
+) -> tuple[Any, object]:
+    """The app, and what its caller must keep: Faust refers to signal handlers weakly.
+
+    Args:
+        client: how to reach the brokers.
+        name: of the worker.
+        topics: on the brokers.
+        put: takes an event; must not raise, for an exception would acknowledge the message.
+        assigned: told of the partitions that the group gave us, under a new generation.
+        revoked: told when a rebalance begins.
+    """
+    kafka = client.kafka
+    app = faust.App(
+        kafka.group, **client.faust(), broker_client_id=name,
+        # Waiting for held messages would block a rebalance for ever; not waiting is safe with manual acknowledgement.
+        stream_wait_empty=False, stream_buffer_maxsize=BUFFER, broker_max_poll_records=BUFFER // 5,
+        consumer_max_fetch_size=2 * 1024 * 1024, consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=kafka.instance_id, producer_acks=-1, producer_request_timeout=30.0,
+        producer_max_request_size=MAX_REQUEST_BYTES, broker_session_timeout=kafka.session_timeout_s,
+        broker_rebalance_timeout=kafka.rebalance_timeout_s, broker_heartbeat_interval=kafka.session_timeout_s / 4,
+        broker_request_timeout=max(30.0, kafka.session_timeout_s),
+        # Offsets are committed by the worker; Faust has no acknowledgement to commit.
+        broker_commit_interval=5.0, broker_commit_every=1_000_000, processing_guarantee="at_least_once",
+        # Chooses the assignor that keeps a machine's topics together; there are no tables.
+        table_standby_replicas=1, topic_partitions=kafka.partitions, topic_allow_declare=False,
+        topic_disable_leader=True, key_serializer="raw", value_serializer="raw", store="memory://",
+        web_enabled=False, stream_publish_on_commit=False, datadir="/nonexistent",
+    )  # fmt: skip
+    topic = app.topic(*topics, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(topic, name="lanes", concurrency=1)
+    async def lanes(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await put(event)
+
+    @app.on_partitions_assigned.connect
+    async def on_assigned(*args: Any, **_: Any) -> None:
+        assigned(args[-1])
+
+    @app.on_partitions_revoked.connect
+    async def on_revoked(*_: Any, **__: Any) -> None:
+        revoked()
+
+    return app, (lanes, on_assigned, on_revoked)

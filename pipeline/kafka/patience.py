@@ -1,0 +1,47 @@
+"""Contexts that windows wait for: given up by decision when they stay away, taken back when they are heard of again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.kafka.part import Part
+from pipeline.messages import NS, Decision
+from pipeline.runner import Lane
+from pipeline.topics import ABANDON_S
+
+
+class Patience:
+    """Tells which decisions are due. The same rule as the embedded engine's, per partition."""
+
+    def __init__(self) -> None:
+        self._starving: dict[tuple[str, str], int] = {}
+        self._abandoned: dict[tuple[str, str], int] = {}
+
+    def due(self, part: Part, now_ns: int, read_to_the_end: bool) -> Iterator[tuple[Lane, Decision]]:
+        """Decisions that the lanes of a partition need now.
+
+        Args:
+            part: the partition.
+            now_ns: the host's clock.
+            read_to_the_end: whether nothing unread waits in its topic of contexts; time counts only then.
+        """
+        for machine, lane in part.lanes.items():
+            contexts, starving = lane.settings.contexts, lane.starving()
+            for fact in starving:
+                since = self._starving.setdefault((machine, fact), now_ns)
+                if not read_to_the_end:
+                    self._starving[machine, fact] = now_ns
+                elif now_ns - since >= ABANDON_S * NS:
+                    last = self._abandoned[machine, fact] = contexts.newest_ns(fact)
+                    unjudged_ns = last + round(lane.settings.machine.context_lag_s * NS)  # what ends later still waits
+                    yield lane, _decision(lane, "abandon", f"{fact}|{unjudged_ns}", fact, unjudged_ns)
+            for key in [key for key in self._starving if key[0] == machine and key[1] not in starving]:
+                del self._starving[key]
+            for key in [key for key in self._abandoned if key[0] == machine]:
+                if contexts.newest_ns(key[1]) > self._abandoned[key]:
+                    del self._abandoned[key]
+                    yield lane, _decision(lane, "return", f"{key[1]}|{lane.event_ns}", key[1], lane.event_ns)
+
+
+def _decision(lane: Lane, kind: str, name: str, fact: str, t_ns: int) -> Decision:
+    return Decision(lane.machine, f"{lane.machine}|{kind}|{name}", t_ns, kind, {"context": fact})

@@ -1,0 +1,111 @@
+"""The command line on a real broker: topics, lag, recording from Kafka, replay on both engines, health, dead letters."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from pipeline import codec
+from tests.kafka.plant import WORKER, Running, plant
+from tests.servers.kafka import KafkaServer
+
+
+def stethos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-c", WORKER, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_topics_lag_health_record_and_replay(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:
+    """One plant, looked at from all sides."""
+    with Running(plant(2, 8.0), broker, tmp_path, prefix, more={"health_port": 0}) as running:
+        config = running.config("any")
+        assert stethos("topics", "create", "--config", config).stdout == "all topics are there\n"
+        assert stethos("topics", "list", "--config", config).returncode == 0
+        other = tmp_path / "other.toml"
+        other.write_text(config.read_text().replace("partitions = 4", "partitions = 5"))
+        assert stethos("topics", "list", "--config", other).returncode == 1
+        refused = stethos("run", "--engine", "kafka", "--role", "worker", "--config", other)
+        assert refused.returncode == 2 and "4 partitions, not 5" in refused.stderr
+
+        headers, value = codec.encode(running.plant.messages[0])
+        topic = running.client.topic(codec.topic_of(running.plant.messages[0]))
+        running.publisher.publish(topic, b"machine-0", value[:-1], headers, 0)
+        running.start("w0")
+        running.publish_all()
+        running.wait_done()
+        rows = json.loads(stethos("topics", "lag", "--json", "--config", config).stdout)
+        assert sum(row["lag"] for row in rows) == 0 < sum(row["end"] for row in rows)
+
+        address = re.search(r"health at (http://[0-9.:]+)", (tmp_path / "w0.log").read_text())
+        assert address is not None
+        assert get(address[1] + "/live") == (200, "alive\n")
+        assert get(address[1] + "/ready") == (200, "ready\n")
+        metrics = get(address[1] + "/metrics")[1]
+        taken = re.search(r'stethos_kafka_taken_total\{worker="w0"\} ([0-9.]+)', metrics)
+        assert taken is not None and float(taken[1]) == len(running.plant.messages) + 1
+        assert 'stethos_kafka_lag{topic="raw.acoustic",worker="w0"} 0.0' in metrics
+
+        recording = tmp_path / "from-kafka.mcap"
+        told = stethos("record", recording, "--from-kafka", "--since", "2020-01-01", "--config", config)
+        assert told.returncode == 0, told.stderr
+        assert f"{len(running.plant.messages):,} messages" in told.stdout
+        assert "unreadable.length" in told.stderr
+        hashes = []
+        for engine in (["embedded"], ["kafka", "--kafka", broker.bootstrap]):
+            journal = tmp_path / f"{engine[0]}.jsonl"
+            done = stethos("replay", recording, "--engine", *engine, "--journal", journal)
+            assert done.returncode == 0, done.stderr
+            hashes.append(done.stdout.strip())
+        assert hashes == [running.expected, running.expected] == [running.journal()] * 2
+
+
+def test_everything_in_one_command_ends_by_itself(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:
+    """`run --engine kafka`: sources are published, a worker process hears them, results are collected."""
+    import numpy as np
+    import soundfile
+
+    noise = np.random.default_rng(1).standard_normal(16_000 * 6) * 0.05
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000, subtype="PCM_16")
+    config = tmp_path / "stethos.toml"
+    config.write_text(f"""schema_version = 1
+[kafka]
+bootstrap = "{broker.bootstrap}"
+group = "{prefix}group"
+prefix = "{prefix}"
+partitions = 2
+session_timeout_s = 2
+spool_folder = "spool"
+[engine]
+state_dir = "state"
+[status]
+enabled = false
+[[machine]]
+name = "m"
+[[machine.sensor]]
+name = "mic"
+modality = "acoustic"
+rate_hz = 16000
+unit = "FS"
+source = {{ type = "playback", files = ["noise.wav"], speed = 1.0 }}
+""")
+    began = time.monotonic()
+    done = stethos("run", "--engine", "kafka", "--config", config, "--journal", tmp_path / "journal.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 100
+    health = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()[1:]]
+    assert any(line["topic"] == "health" for line in health)

@@ -1,0 +1,44 @@
+"""Every client of the engine speaks TLS and SASL/SCRAM from the configuration; strangers are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.schema import Kafka
+from pipeline.errors import ConfigError
+from pipeline.kafka import admin
+from pipeline.kafka.client import Client
+from tests.kafka.conftest import QUICK
+from tests.kafka.plant import Running, plant
+from tests.servers.kafka import KafkaServer, Security
+
+
+def test_tls_and_scram_end_to_end(prefix: str, tmp_path: Path) -> None:
+    """Publisher, worker (Faust, its producer, its log reader), collector and administration."""
+    security = Security(tls=True, client_certificates=True, users={"stethos": "s3cret"})
+    with KafkaServer(own=True, security=security, options=QUICK) as secured:
+        files = secured.certificates
+        more = {
+            "tls": True, "ca_file": str(files.ca), "cert_file": str(files.client), "key_file": str(files.client_key),
+            "username": "stethos", "password": "s3cret",
+        }  # fmt: skip
+        with Running(plant(1, 8.0), secured, tmp_path, prefix, partitions=2, more=more) as running:
+            running.start("w0")
+            running.publish_all()
+            running.wait_done()
+            assert running.journal() == running.expected
+            wrong = running.client.kafka.model_copy(update={"password": Kafka(password="x", username="y").password})
+            with pytest.raises(admin.BrokerError, match="kafka at"):
+                admin.partitions(Client(wrong))
+
+
+def test_half_a_configuration_is_refused(tmp_path: Path) -> None:
+    """A name without a password, a certificate without its key, a file that is none."""
+    with pytest.raises(ValueError, match="belong together"):
+        Kafka(username="stethos")
+    with pytest.raises(ValueError, match="belong together"):
+        Kafka(cert_file=tmp_path / "c.pem")
+    with pytest.raises(ConfigError, match="ca_file"):
+        _ = Client(Kafka(tls=True, ca_file=tmp_path / "missing.pem")).ssl_context
