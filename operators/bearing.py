@@ -108,12 +108,14 @@ def line_db(spectrum: Spectrum, f_hz: float) -> float:
 
 
 def judge(levels: list[float]) -> float:
-    """One number of a fault's lines: two lines must stand out, or the first by 4 dB more.
+    """One number of a fault's lines: the first and one more must stand out, or the first by 4 dB more.
+
+    Multiples alone do not count: the fourth line of one race lies within a percent or two of the third of the other.
 
     Args:
         levels: of the first lines in dB, from `line_db`.
     """
-    return max(sorted(levels)[-2], levels[0] - _ALONE_DB)
+    return max(min(levels[0], max(levels[1:])), levels[0] - _ALONE_DB)
 
 
 class BearingLines(Windowed):

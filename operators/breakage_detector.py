@@ -243,7 +243,9 @@ class BreakDetector(Stateful):
         z = (wear - t.mean_wear()) / max(t.std_wear(), 0.5)
         self._wear = max(0.0, self._wear + z - WEAR_ALLOWANCE)
         unlike = t.unlike(frames)
-        text = f"hole {below:+.1f} dB below the template" + ("; unlike the template: another program?" if unlike else "")
+        text = f"hole {below:+.1f} dB below the template" + (
+            "; unlike the template: another program?" if unlike else ""
+        )
         missing = "tool missing, broken or blunt: " if below > MISSING_DB else ""
         wear_text = f"level between 3 and 12 kHz {z:+.1f} sigma, cumulative sum {self._wear:.1f} of {WEAR_LIMIT:g}"
         return [

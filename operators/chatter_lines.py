@@ -46,12 +46,13 @@ class Plan:
         n_fft: of the padded transform.
         first: line of the transform at or above 100 Hz.
         f: frequencies of the lines used, in Hz, shape (lines,).
-        outside: lines that lie further than b from every multiple of f_r, shape (lines,).
+        outside: lines that lie further than b from every multiple of f_r, shape (lines,); for ER.
+        between: those of them that a speed wandering by 0.15 % within the window does not reach either.
         half: lines within b of an odd multiple of f_TP/2, shape (lines,).
         b_hz: half-width of a harmonic's band: max(4 Hz, 2/T), at most 0.4 f_r.
         rotation_hz: f_r.
         passing_hz: f_TP.
-        blocks: lines outside the harmonics by span of 300 Hz, with the span's centre; for the noise.
+        blocks: lines between the harmonics by span of 300 Hz, with the span's centre; for the noise.
         taper: Hann window, float32, shape (samples, 1).
     """
 
@@ -60,6 +61,7 @@ class Plan:
     first: int
     f: Float64
     outside: NDArray[np.bool_]
+    between: NDArray[np.bool_]
     half: NDArray[np.bool_]
     b_hz: float
     rotation_hz: float
@@ -101,17 +103,18 @@ def plan(rate_hz: float, rpm: float, teeth: int, seconds: float) -> Plan:
     f = every[first:last]
     rotation = rpm / 60.0
     b = min(max(4.0, 2.0 / seconds), 0.4 * rotation)
-    width = np.maximum(b, np.minimum(_WANDER * f, 0.4 * rotation))
-    outside = np.abs(f - np.round(f / rotation) * rotation) > width
+    apart = np.abs(f - np.round(f / rotation) * rotation)
+    outside = apart > b
+    between = apart > np.maximum(b, np.minimum(_WANDER * f, 0.4 * rotation))
     passing = teeth * rotation
     half = np.abs(f - (np.floor(f / passing) + 0.5) * passing) <= b
     blocks = []
     for low in np.arange(LOW_HZ, high, _FLOOR_SPAN_HZ).tolist():
-        inside = np.flatnonzero(outside & (f >= low) & (f < low + _FLOOR_SPAN_HZ))
+        inside = np.flatnonzero(between & (f >= low) & (f < low + _FLOOR_SPAN_HZ))
         if len(inside):
             blocks.append((low + _FLOOR_SPAN_HZ / 2.0, inside))
     taper = hann(samples).astype(np.float32)[:, None]
-    return Plan(samples, n_fft, int(first), f, outside, half, b, rotation, passing, tuple(blocks), taper)
+    return Plan(samples, n_fft, int(first), f, outside, between, half, b, rotation, passing, tuple(blocks), taper)
 
 
 def window_s(rpm: float) -> float:
@@ -191,10 +194,10 @@ def lines(p: Float64, made: Plan) -> Lines:
     """Judge the lines of a window between the harmonics of the rotation."""
     floor = noise_floor(p, made)
     ratio = p / floor
-    tall = made.outside & (ratio > ABOVE_NOISE)
+    tall = made.between & (ratio > ABOVE_NOISE)
     total = max(float(p.sum()), _TINY)
     tonal = float((p[tall] - floor[tall]).sum()) / total
-    k = int(np.argmax(np.where(made.outside, p, 0.0)))
+    k = int(np.argmax(np.where(made.between, p, 0.0)))
     f = float(made.f[k])
     passing, rotation = made.passing_hz, made.rotation_hz
     pair = max(_near(ratio, made, f - passing), _near(ratio, made, f + passing))

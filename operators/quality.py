@@ -110,7 +110,9 @@ class SensorHealth(Stateful):
             return []
         self._reasons = reasons
         span = message.lineage[0]
-        state: HealthState = "failure" if {"no_data", "flat"} & set(reasons) else "out_of_specification" if reasons else "normal"
+        state: HealthState = "out_of_specification" if reasons else "normal"
+        if {"no_data", "flat"} & set(reasons):
+            state = "failure"
         return [Health(message.machine, span.sensor, span.epoch, message.t_end_ns, state, reasons)]
 
     def _judge(self, quality: Feature) -> tuple[str, ...]:

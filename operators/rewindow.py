@@ -27,6 +27,7 @@ from pipeline.messages import (
     Mark,
     MarkReason,
     Message,
+    Samples,
     Segment,
     Stream,
     Window,
@@ -42,10 +43,15 @@ class Sequence(Windowed):
     (its range was given up), a duplicate (its range was there) or an overlap (its head was there). An anchor that
     would let time run backwards, or that moves it by more than a second, is refused with its chunk: a clock step is
     a new stream. Infinite and not-a-number samples are missing samples.
+
+    What cannot be used becomes a gap when the next good sample comes, or at each whole second of the stream's index,
+    so that a sensor that gives nothing else is told of, and that its gaps do not depend on how it was cut.
     """
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self._scale = np.float32(stream.scale)
+        self._finite = stream.dtype != "<f4"  # integers are
         self._next: int | None = None
         self._anchor: Anchor | None = None
         self._gaps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_GAPS)
@@ -59,6 +65,8 @@ class Sequence(Windowed):
         if isinstance(message, Mark):
             return list(self._mark(message))
         if isinstance(message, Chunk):
+            if message.n0 == self._next and message.anchor == self._anchor and self._finite and len(message.samples):
+                return (self._segment(message.anchor, message.n0, self._scaled(message.samples)),)
             return list(self._chunk(message))
         raise TypeError(f"Sequence takes Chunk and Mark, not {type(message).__name__}")
 
@@ -78,6 +86,7 @@ class Sequence(Windowed):
         refused = self._refusal(chunk)
         if refused is not None:
             yield self._late(chunk, chunk.n0, chunk.n1, refused)
+            yield from self._unusable(self._anchor or chunk.anchor, chunk.n1)
             return
         if chunk.n0 < self._next:
             behind = min(chunk.n1, self._next)
@@ -87,14 +96,17 @@ class Sequence(Windowed):
             if chunk.n1 <= self._next:
                 return
         start = max(chunk.n0, self._next)
-        if start > self._next:
-            yield self._gap(chunk.anchor, start, "gap")
         samples = chunk.samples[start - chunk.n0 :]
-        x = np.multiply(samples, np.float32(self.stream.scale), dtype=np.float32)
+        x = self._scaled(samples)
         if samples.dtype.kind == "f" and not np.isfinite(x).all():
             yield from self._finite_runs(chunk, start, x)
             return
-        yield self._segment(chunk.anchor, start, x)
+        yield from self._good(chunk.anchor, start, x)
+
+    def _scaled(self, samples: Samples) -> Float32:
+        x: Float32 = samples.astype(np.float32)
+        x *= self._scale
+        return x
 
     def _refusal(self, chunk: Chunk) -> LateReason | None:
         if self._anchor is None or self._anchor == chunk.anchor or self._next is None:
@@ -111,14 +123,25 @@ class Sequence(Windowed):
         edges = [0, *(np.flatnonzero(np.diff(good)) + 1).tolist(), len(good)]
         for lo, hi in pairwise(edges):
             if good[lo]:
-                yield self._segment(chunk.anchor, start + lo, x[lo:hi])
+                yield from self._good(chunk.anchor, start + lo, x[lo:hi])
             else:
                 yield self._late(chunk, start + lo, start + hi, "not_finite")
-                yield self._gap(chunk.anchor, start + hi, "gap")
+                yield from self._unusable(chunk.anchor, start + hi)
 
-    def _segment(self, anchor: Anchor, n0: int, x: Float32) -> Segment:
+    def _unusable(self, anchor: Anchor, n1: int) -> Iterator[Gap]:
+        """Gaps up to the last whole second before n1; the rest follows with the next good sample."""
+        assert self._next is not None
+        second = max(1, round(self.stream.rate.hz))
+        last = n1 // second * second
+        while self._next < last:
+            yield self._gap(anchor, (self._next // second + 1) * second, "gap")
+
+    def _good(self, anchor: Anchor, n0: int, x: Float32) -> Iterator[Segment | Gap]:
+        assert self._next is not None
+        if n0 > self._next:
+            yield self._gap(anchor, n0, "gap")
         self._next, self._anchor = n0 + len(x), anchor
-        return Segment(self.stream, anchor, n0, x)
+        yield Segment(self.stream, anchor, n0, x)
 
     def _gap(self, anchor: Anchor, n1: int, reason: MarkReason) -> Gap:
         assert self._next is not None

@@ -80,6 +80,10 @@ class LaneSettings:
         sensor = self.sensor(stream.sensor)
         if sensor is None:
             return Mismatch("unknown_sensor", f"machine '{self.machine.name}' has no sensor '{stream.sensor}'")
+        try:
+            static_of("mark", stream)
+        except BadInput as unfit:
+            return Mismatch(unfit.reason, str(unfit))
         facts = (
             ("wrong_modality", sensor.modality, stream.modality),
             ("wrong_rate", f"{sensor.rate_hz:g} Hz", f"{stream.rate.hz:g} Hz"),
@@ -90,10 +94,6 @@ class LaneSettings:
             if expected != got:
                 where = f"machine '{self.machine.name}', sensor '{sensor.name}'"
                 return Mismatch(reason, f"{where}: the configuration says {expected}, the stream {got}")
-        try:
-            static_of("mark", stream)
-        except BadInput as unfit:
-            return Mismatch(unfit.reason, str(unfit))
         return None
 
     def verify(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The figures of docs/results.md: random halves of the normal groups commission, everything else is scored.
 
-python scripts/results.py MANIFEST.csv [--normal good] [--machine M01] [--seeds 5] [--out FOLDER]
+python scripts/results.py MANIFEST.csv [--normal good] [--machine M01] [--unit group] [--seeds 5]
 
 A split draws half of the normal groups of each operating state; abnormal recordings of a drawn group are left out, so
 that no group stands on both sides. Printed are means over the splits: of the value, and of the limits of its 95 %
@@ -27,9 +27,16 @@ from pipeline.validation_baseline import BaselineScorer
 SHOWN = ("auc", "pauc_0.1", "recall", "precision", "false_alarms_per_day")
 
 
-def split(rows: Sequence[Row], normal: frozenset[str], seed: int, share: float = 0.5) -> list[Row]:
+def split(rows: Sequence[Row], normal: frozenset[str], seed: int, unit: str, share: float = 0.5) -> list[Row]:
     """The rows of one split, marked train or test."""
     rng = random.Random(seed)
+    if unit == "machine":  # learn one machine's normal, judge the others by it
+        machines = sorted({r.machine for r in rows})
+        taught = machines[seed % len(machines)]
+        learns = [replace(r, machine="any", split="train") for r in rows if r.machine == taught and r.label in normal]
+        return learns + [replace(r, machine="any", split="test") for r in rows if r.machine != taught]
+    if unit == "recording":  # the occasion is known: groups stand on both sides
+        rows = [replace(r, group=r.name) for r in rows]
     drawn: set[str] = set()
     for state in sorted({r.state for r in rows}):
         groups = sorted({r.group for r in rows if r.label in normal and r.state == state})
@@ -48,6 +55,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--normal", default="good,normal,healthy,stable")
     parser.add_argument("--machine")
+    parser.add_argument("--unit", choices=["group", "recording", "machine"], default="group", help="what is drawn")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="keep the validation folders here")
     args = parser.parse_args()
@@ -57,7 +65,7 @@ def main() -> None:
     scored = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(args.seeds):
-            mine = split(rows, normal, seed)
+            mine = split(rows, normal, seed, args.unit)
             baselines = {(b.machine, b.sensor): b for b in commission_manifest(mine, normal)}
             result = validate(mine, BaselineScorer(baselines), (args.out or Path(scratch)) / str(seed), normal)
             scored.append(len(result.judged))
@@ -69,7 +77,7 @@ def main() -> None:
                 m = metrics["auc"]
                 found.setdefault(f"auc of {other}", []).append((m.value, m.low, m.high))
     counts = f"{min(scored)} to {max(scored)} recordings scored"
-    print(f"{args.manifest.name} {args.machine or ''}: {args.seeds} splits, {counts}")
+    print(f"{args.manifest.name} {args.machine or ''} by {args.unit}: {args.seeds} splits, {counts}")
     print("| figure | mean | 95 % interval (mean limits) | sd between splits |\n|---|---|---|---|")
     for name, values in found.items():
         value, low, high = np.mean(values, axis=0)

@@ -80,5 +80,6 @@ def _tell(plan: app.Plan, out: Path) -> int:
     journal = out / "journal.jsonl"
     write_journal(store.journal_records(), journal, app.journal_header(store))
     click.echo(f"4. All of it can be replayed; the journal's SHA-256 will be {sha256_of(journal)}:")
-    click.echo(f"   {os.path.relpath(sys.argv[0])} replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
+    command = os.path.relpath(sys.argv[0])
+    click.echo(f"   {command} replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
     return 0 if raised else 1

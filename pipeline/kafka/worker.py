@@ -1,6 +1,6 @@
 """A worker: a Faust app whose one agent feeds the lanes of the partitions that the group gave it.
 
-What the agent may rely on, and what it must not do, stands in docs/decisions/0010-kafka-engine.md.
+What the agent may rely on, and what it must not do, stands in docs/decisions/10-kafka-engine.md.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connectors.simulator.ambience import ambience
-from connectors.simulator.chatter_set import Mill, listen, perform
+from connectors.simulator.chatter_set import Done, Mill, listen, perform
 from connectors.simulator.drill_set import DrillPress
 from connectors.simulator.drilling import Damage, Fault, Hole, drill, worn
-from connectors.simulator.machining import Label
+from connectors.simulator.machining import Job, Label, move
 from connectors.simulator.microphone_model import Microphone, machine_sound
+from connectors.simulator.milling import Depth
 from connectors.simulator.rotation import Rotation
 from connectors.simulator.seeds import generator, uniform
 from connectors.simulator.tracks import Given
@@ -42,26 +43,48 @@ class Cut:
 
 
 def cut(
-    seed: int, index: int, label: Label, *, snr_db: float, seconds: float = 5.0, agc: bool = False
-) -> Cut:
+    seed: int, index: int, label: Label, *, snr_db: float, seconds: float = 5.0, agc: bool = False,
+    near: tuple[float, float] | None = None,
+) -> Cut:  # fmt: skip
     """A cut of an own machine, tool, speed and room; `snr_db` is that of the cut over the machine's background.
 
     The hall lies another -8 to 3 dB from that background, with its bangs, tones and compressed air. The acceleration
     is the tool's own with white noise at `snr_db`.
+
+    Args:
+        seed: of everything.
+        index: of the recording.
+        label: stable (0.25-0.7 of the limit), chatter (1.15-1.6).
+        snr_db: of the cut over the background.
+        seconds: length.
+        agc: whether the recorder levels its gain.
+        near: depth as shares of the limit, entered at once, instead of the label's.
     """
     mill = Mill.draw(seed, index % 7, index)
     mill = replace(mill, pickup=replace(mill.pickup, snr_db=snr_db, agc=agc))
     length = round(seconds * MILL_HZ)
-    done = perform(mill, label, length, seed, index)
+    done = perform(mill, label, length, seed, index) if near is None else _near(mill, seed, index, near, seconds)
     job, motion = done.job, done.motion
     sound = listen(mill, done, length, seed, index).astype(np.float32) / np.float32(32768.0)
     in_cut = job.cut.depth.at(np.arange(length) / MILL_HZ) > 0.0
     level = float(np.std(motion.acceleration[in_cut])) * 10.0 ** (-snr_db / 20.0)
     noise = generator(seed, "accelerometer", index).standard_normal(length)
     acceleration = (motion.acceleration + level * noise).astype(np.float32)
-    return Cut(
-        sound[:, None], acceleration[:, None], job.cut.rpm, job.cut.tool.teeth, job.onset_s, motion.seen_s, agc
-    )
+    return Cut(sound[:, None], acceleration[:, None], job.cut.rpm, job.cut.tool.teeth, job.onset_s, motion.seen_s, agc)
+
+
+def _near(mill: Mill, seed: int, index: int, near: tuple[float, float], seconds: float) -> Done:
+    """A cut at a share of its limit, drawn until the motion shows chatter."""
+    for attempt in range(40):
+        rng = generator(seed, "near", index, attempt)
+        job = Job.draw(rng, mill.tool, mill.rpm)
+        deep = uniform(rng, *near) * job.limit.depth_m
+        into, out = 0.1 * seconds, 0.94 * seconds
+        job = job.with_depth(Depth((into, into + 0.15, out, out + 0.1), (0.0, deep, deep, 0.0)))
+        motion = move(job, length=round(seconds * MILL_HZ), rate_hz=MILL_HZ, seed=seed + index)
+        if motion.seen_s is not None and motion.seen_s < out - 1.0:
+            return Done(job, motion)
+    raise AssertionError(f"no chatter at {near} of the limit in 40 tries")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +128,15 @@ def holes(
         hall = 10.0 ** (-(snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
         place = f"{name}/{i}"
         dry = machine_sound(Given(work, DRILL_HZ), Rotation(bit.rpm, 0.002, seed, place), pickup, seed, name)
-        microphone = Microphone(
-            dry, pickup, seed=seed, name=name, others=((ambience(DRILL_HZ, seed, place), hall, 0),)
-        )
+        microphone = Microphone(dry, pickup, seed=seed, name=name, others=((ambience(DRILL_HZ, seed, place), hall, 0),))
         sound = microphone.read(0, length).astype(np.float32)[:, None] / np.float32(32768.0)
         yield Drilled(sound, fault, damage.t_s if damage else None, hole.touch_s, hole.out_s)
+
+
+def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    if trials == 0:
+        return 0.0, 1.0
+    p, n = hits / trials, trials
+    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,8 +92,28 @@ def test_not_a_number_is_a_missing_sample() -> None:
     got = list(Sequence(stream).process(Chunk(stream, ANCHOR, 0, 0, x)))
     rows = [(type(m).__name__, m.n0, m.n1) for m in got if isinstance(m, Segment | Gap | Late)]
     assert rows == [
-        ("Segment", 0, 3), ("Late", 3, 5), ("Gap", 3, 5), ("Segment", 5, 9), ("Late", 9, 10), ("Gap", 9, 10),
+        ("Segment", 0, 3), ("Late", 3, 5), ("Gap", 3, 5), ("Segment", 5, 9), ("Late", 9, 10),
     ]  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 400), max_size=12), st.lists(st.integers(0, 399), max_size=6))
+def test_gaps_of_unusable_samples_do_not_depend_on_the_cut(cuts: list[int], bad: list[int]) -> None:
+    """However the chunks were cut, segments and gaps cover the same samples; a second without any good one is told."""
+    stream = Stream("m", "s", 0, "vibration", Rate(100), 1, "<f4", "m/s2")
+    x = np.arange(400, dtype=np.float32)[:, None]
+    for k in bad:
+        x[k : k + 60] = np.nan
+    gaps = []
+    for places in ([0, 400], sorted({0, 400, *cuts})):
+        sequence = Sequence(stream)
+        got = [m for lo, hi in pairwise(places) for m in sequence.process(Chunk(stream, ANCHOR, lo, 0, x[lo:hi]))]
+        gaps.append([(m.n0, m.n1) for m in got if isinstance(m, Gap)])
+    assert gaps[0] == gaps[1]
+    told = {n for lo, hi in gaps[0] for n in range(lo, hi)}
+    unusable = set(np.flatnonzero(np.isnan(x[:, 0])).tolist())
+    assert told <= unusable
+    assert len(unusable - told) < 100
 
 
 @settings(max_examples=200, deadline=None)

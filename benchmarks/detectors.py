@@ -1,0 +1,234 @@
+"""Recall, delay and false alarms of the physics detectors on simulated machines; prints one line of JSON per table.
+
+    .venv/bin/python benchmarks/detectors.py chatter --count 60
+    .venv/bin/python benchmarks/detectors.py near --count 40
+    .venv/bin/python benchmarks/detectors.py stable --minutes 10
+    .venv/bin/python benchmarks/detectors.py drill --starts 40
+    .venv/bin/python benchmarks/detectors.py bearing --count 40
+    .venv/bin/python benchmarks/detectors.py noise
+
+The seeds are the final ones of `tests/operators/simulated.py`; `--seed` takes another one, e.g. to tune.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from connectors.simulator.bearing import SKF_6205, Motor, decibels, vibration
+from connectors.simulator.seeds import generator, uniform
+from operators.bearing import BearingLines, Geometry
+from operators.breakage import BreakFeatures
+from operators.breakage_detector import BREAK, BreakDetector
+from operators.chatter import ChatterFeatures
+from operators.chatter_detector import ChatterDetector
+from operators.chatter_lines import energy_ratio, plan, power
+from operators.spindle import GivenSpeed
+from pipeline.messages import Anchor, Feature, Float32, Rate, Score, Segment, Stream
+from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, cut, holes, wilson
+
+NS = 1e9
+ANCHOR = Anchor(0, 0)
+
+
+def table(name: str, **figures: object) -> None:
+    print(json.dumps({"table": name, **figures}), flush=True)
+
+
+def share(hits: int, trials: int) -> dict[str, object]:
+    low, high = wilson(hits, trials)
+    return {
+        "hits": hits,
+        "n": trials,
+        "share": round(hits / max(trials, 1), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    p = np.percentile(values, [0, 10, 50, 90, 99, 100])
+    return dict(zip(("min", "p10", "p50", "p90", "p99", "max"), (round(float(x), 4) for x in p), strict=True))
+
+
+def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
+    sound = unit == "FS"
+    return Stream("m", "s", 0, "acoustic" if sound else "vibration", Rate(rate), channels, "<f4", unit)
+
+
+def chatter_scores(x: Float32, made: Cut, unit: str) -> list[Score]:
+    stream = sensor(MILL_HZ, unit)
+    features = ChatterFeatures(stream, GivenSpeed(made.rpm), made.teeth, made.rpm)
+    detector = ChatterDetector(made.teeth, 2.0 * made.rpm)
+    hops = features.process(Segment(stream, ANCHOR, 0, x))
+    return [score for hop in hops for score in detector.process(hop) if isinstance(score, Score)]
+
+
+def chatter(seed: int, count: int, near: tuple[float, float] | None) -> None:
+    """Recall and delay against the once-per-revolution reference, by sound and acceleration."""
+    for unit in ("FS", "m/s2"):
+        for agc in (False, True) if unit == "FS" and near is None else (False,):
+            hits, before, late, delays, missed, quick, slow = 0, 0, 0, [], [], [], []
+            for i in range(count):
+                made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near)
+                x = made.sound if unit == "FS" else made.acceleration
+                abnormal = [s.t_end_ns / NS for s in chatter_scores(x, made, unit) if s.abnormal]
+                assert made.seen_s is not None
+                assert made.onset_s is not None
+                before += any(t < made.onset_s - 0.05 for t in abnormal)
+                after = [t for t in abnormal if t >= made.onset_s - 0.05]
+                if not after:
+                    missed.append({"i": i, "rpm": made.rpm, "teeth": made.teeth})
+                    continue
+                hits += 1
+                delay = after[0] - made.seen_s
+                delays.append(delay)
+                (quick if made.rpm >= 8000 else slow).append(delay)
+                late += delay > (0.1 if made.rpm >= 8000 else 13 * 60.0 / made.rpm + 0.03)
+            name = "chatter" if near is None else f"chatter {near[0]}-{near[1]} of the limit"
+            table(
+                name, sensor=unit, agc=agc, seed=seed,
+                recall=share(hits, count), alarms_before_onset=before, later_than_target=late, delay_s=spread(delays),
+                delay_s_from_8000_rpm=spread(quick), delay_s_below=spread(slow), missed=missed,
+            )  # fmt: skip
+
+
+def stable(seed: int, minutes: float) -> None:
+    """False alarms in stable cutting at 0.25-0.7 of the limit, with entries, chips, bangs, tones and air."""
+    seconds, false, runs = 10.0, {"FS": 0, "m/s2": 0}, round(minutes * 6)
+    where = []
+    for i in range(runs):
+        made = cut(seed, 100_000 + i, "stable", snr_db=6.0 + 14.0 * ((i * 0.37) % 1.0), seconds=seconds, agc=i % 5 == 0)
+        for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
+            scores = chatter_scores(x, made, unit)
+            raised = sum(a.abnormal and not b.abnormal for a, b in zip(scores[1:], scores, strict=False))
+            false[unit] += raised
+            if raised:
+                where.append(
+                    {
+                        "i": i,
+                        "sensor": unit,
+                        "rpm": made.rpm,
+                        "text": next(s for s in scores if s.abnormal).reasons["text"],
+                    }
+                )
+    hours = runs * seconds / 3600.0
+    high = {unit: n + 3.0 if n == 0 else n + 1.96 * np.sqrt(n) + 1.92 for unit, n in false.items()}
+    table(
+        "stable", seed=seed, minutes=runs * seconds / 60.0, false_alarms=false,
+        per_hour_high={unit: round(float(n) / hours, 1) for unit, n in high.items()},
+        where=where,
+    )  # fmt: skip
+
+
+def drill(seed: int, starts: int, spread_of_times: float) -> None:
+    """Fractures found within 200 ms, and false stops over whole holes, after four taught holes."""
+    faults = ["none"] * 4 + ["fracture", "none", "fracture", "none", "fracture", "none"]
+    stream = sensor(DRILL_HZ, "FS")
+    found, fractures, false, whole, delays, missed = 0, 0, 0, 0, [], []
+    for start in range(starts):
+        snr = 10.0 + 10.0 * ((start * 0.37) % 1.0)
+        features, detector = BreakFeatures(stream), BreakDetector()
+        n = 0
+        for made in holes(seed, start, faults, snr_db=snr, spread=spread_of_times):  # type: ignore[arg-type]
+            frames = features.process(Segment(stream, ANCHOR, n, made.sound))
+            scores = [s for f in frames if isinstance(f, Feature) for s in detector.process(f) if isinstance(s, Score)]
+            stops = [s.t_end_ns / NS - n / DRILL_HZ for s in scores if s.detector == BREAK and s.abnormal]
+            n += len(made.sound)
+            if made.break_s is None:
+                whole += 1
+                false += bool(stops)
+                continue
+            fractures += 1
+            good = [t - made.break_s for t in stops if t >= made.break_s - 0.005]
+            if good and good[0] <= 0.2:
+                found += 1
+            else:
+                missed.append({"start": start, "snr_db": snr, "delay_s": good[:1]})
+            delays += good[:1]
+    table(
+        "drill", seed=seed, spread_of_times=spread_of_times, recall_within_200_ms=share(found, fractures),
+        delay_s=spread(delays), false_stops=share(false, whole), missed=missed,
+    )  # fmt: skip
+
+
+def bearing(seed: int, count: int) -> None:
+    """Faults found in one window of 4 s, and false lines on healthy motors."""
+    rate = 25_600
+    stream, geometry = sensor(rate, "m/s2", 3), Geometry(9, 0.2034)
+    for fault in ("outer_race", "inner_race", "ball", None):
+        for db in (0.0, -6.0, -12.0) if fault else (0.0,):
+            hits, others = 0, 0
+            for i in range(count):
+                rng = generator(seed, "bearing", i, str(fault), round(db + 50))
+                rpm = uniform(rng, 900.0, 3000.0)
+                motor = Motor.draw(rng, rpm, SKF_6205, seed + i, "m")
+                faults = {fault: decibels(db)} if fault else {}
+                x = vibration(
+                    motor, faults, t0_s=uniform(rng, 0.0, 500.0), length=4 * rate, rate_hz=rate, seed=seed + i
+                )  # type: ignore[arg-type]
+                lines = BearingLines(stream, geometry, GivenSpeed(rpm))
+                segment = Segment(stream, ANCHOR, 0, x[: 4 * rate].astype(np.float32))
+                scores = [s for s in lines.process(segment) if isinstance(s, Score)]
+                named = {s.detector.removeprefix("bearing_"): s.abnormal for s in scores}
+                hits += fault is not None and named[fault]
+                others += any(yes for name, yes in named.items() if name not in {fault, "cage"})
+            table(
+                "bearing", seed=seed, fault=fault, snr_db=db, found=share(hits, count), other_races=share(others, count)
+            )
+
+
+def noise() -> None:
+    """ER of white noise against 1 - 2b/f_r."""
+    rng = np.random.default_rng(FINAL[0])
+    for rpm, seconds in ((1656.0, 1.0), (1656.0, 0.5), (8000.0, 0.1), (12_000.0, 0.1), (24_000.0, 0.1)):
+        made = plan(48_000.0, rpm, 2, seconds)
+        x = rng.standard_normal((20, made.samples, 1)).astype(np.float32)
+        ratio = float(np.mean([energy_ratio(power(part, made), made) for part in x]))
+        expected = 1.0 - 2.0 * made.b_hz / made.rotation_hz
+        table(
+            "noise",
+            rpm=rpm,
+            window_s=seconds,
+            er=round(ratio, 4),
+            expected=round(expected, 4),
+            off=round(ratio - expected, 4),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("chatter", "near", "stable", "drill", "bearing", "noise"))
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--starts", type=int, default=40)
+    parser.add_argument("--spread", type=float, default=0.01)
+    parser.add_argument("--seed", type=int)
+    asked = parser.parse_args()
+    began = time.process_time()
+    if asked.what == "chatter":
+        chatter(asked.seed or FINAL[0], asked.count, None)
+    elif asked.what == "near":
+        chatter(asked.seed or FINAL[0], asked.count, (1.05, 1.15))
+    elif asked.what == "stable":
+        stable(asked.seed or FINAL[1], asked.minutes)
+    elif asked.what == "drill":
+        drill(asked.seed or FINAL[2], asked.starts, asked.spread)
+    elif asked.what == "bearing":
+        bearing(asked.seed or FINAL[3], asked.count)
+    else:
+        noise()
+    table("cost", what=asked.what, cpu_s=round(time.process_time() - began, 1))
+
+
+if __name__ == "__main__":
+    main()

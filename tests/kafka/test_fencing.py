@@ -1,0 +1,92 @@
+"""Claims and prefixes without a broker: what a late worker writes, and what may be acknowledged."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import codec
+from pipeline.kafka.ownership import Found, take_decision
+from pipeline.kafka.part import Part
+from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, claim_out, read_claim
+from pipeline.messages import NS, Anchor, Chunk, Decision, Rate, Stream
+from pipeline.results import canonical
+
+STREAM = Stream("m", "acc", 0, "vibration", Rate(100), 1, "<i2", "m/s2")
+
+
+def record(offset: int, out: object) -> SimpleNamespace:
+    """As a consumer gives it."""
+    return SimpleNamespace(offset=offset, headers=out.headers, value=out.value)  # type: ignore[attr-defined]
+
+
+def decision(offset: int, owner: int, ident: str) -> SimpleNamespace:
+    """A decision in the log."""
+    headers, value = codec.encode(Decision("m", ident, 5, "baseline", {}))
+    return SimpleNamespace(offset=offset, headers=[*headers, (OWNER, b"%d" % owner)], value=value)
+
+
+def test_decisions_of_a_lower_epoch_behind_a_claim_are_void() -> None:
+    """A worker that lost the partition decides nothing more; what it decided before stays."""
+    found = Found()
+    log = [
+        record(0, claim_out("decision", Claim(0, "a", 1, 0))),
+        decision(1, 0, "a-in-time"),
+        record(2, claim_out("decision", Claim(0, "b", 2, 0))),
+        decision(3, 0, "a-too-late"),
+        decision(4, 2, "b"),
+        decision(5, NOBODY, "from-outside"),
+        record(6, claim_out("decision", Claim(0, "a", 1, 0))),  # a claim of the generation before
+        decision(7, 6, "a-again"),
+        decision(8, 2, "b-again"),
+    ]
+    for entry in log:
+        take_decision(found, entry)
+    kept = [d.id for d in found.decisions]
+    assert kept == ["a-in-time", "b", "from-outside", "a-again", "b-again"]
+    # "a-again" can only stand there if "a" believed in its claim; it does not: the claim is void, as "a" reads itself
+    assert found.fence.epoch == 2
+
+
+def test_a_group_that_was_forgotten_goes_on_with_a_higher_base() -> None:
+    """Generations that begin anew do not leave the partition without an owner."""
+    fence = Fence()
+    assert fence.take(Claim(0, "a", 57, 0, epoch=3))
+    assert not fence.take(Claim(0, "b", 1, 0, epoch=8))
+    assert fence.take(Claim(0, "b", 1, 57, epoch=9))
+    assert fence.void(3) and not fence.void(9) and not fence.void(NOBODY)
+
+
+def test_a_claim_keeps_its_epoch_on_other_logs() -> None:
+    """On `decision` the offset is the epoch, elsewhere the value says it."""
+    claim = Claim(4, "w", 7, 1)
+    assert read_claim(claim_out("decision", claim).value, 33) == claim._replace(epoch=33)
+    marker = claim_out("score", claim._replace(epoch=33))
+    assert read_claim(marker.value, 99).epoch == 33
+    assert marker.value == canonical(claim._replace(epoch=33)._asdict())
+
+
+@given(
+    ends=st.lists(st.integers(1, 50), min_size=1, max_size=30).map(sorted),
+    needed=st.integers(0, 60),
+    upto=st.integers(0, 40),
+)
+def test_only_a_contiguous_prefix_is_released(ends: list[int], needed: int, upto: int) -> None:
+    """No message behind one that a window or a snapshot still needs; none that they need."""
+    part = Part(0, 1, 0, {})
+    for number, n1 in enumerate(ends):
+        chunk = Chunk(STREAM, Anchor(0, NS), 0, number, _samples(n1))
+        part.hold("raw.vibration", 100 + number, number + 1, chunk, "m")
+    needs = {"m": {"acc": (STREAM, Anchor(0, NS), needed, False)}}
+    behind = part.release(needs, upto).get("raw.vibration", 100) - 100
+    free = [number + 1 <= upto and n1 <= needed for number, n1 in enumerate(ends)]
+    assert behind == (free.index(False) if False in free else len(free))
+    assert part.waiting == len(ends) - behind
+
+
+def _samples(n: int) -> object:
+    import numpy as np
+
+    return np.zeros((n, 1), "<i2")
