@@ -74,6 +74,16 @@ class Generator(threading.Thread):
                 publish(self._publisher, self._client, Chunk(stream, anchor, k * step, k, self._noise[at : at + step]))
 
 
+def wait_quiet(collector: Collector, store: Store, quiet_s: float = 5.0) -> None:
+    """Wait until workers have claimed their partitions and no claim has come for some time."""
+    since = time.monotonic()
+    while collector.counts["read"] == 0 or time.monotonic() - since < quiet_s:
+        before = collector.counts["read"]
+        collector.poll(store, 100)
+        if collector.counts["read"] != before:
+            since = time.monotonic()
+
+
 def measure(sensors: int, seconds: float, workers: int, folder: Path, server: KafkaServer) -> dict[str, object]:
     """One run."""
     import config
@@ -85,7 +95,7 @@ def measure(sensors: int, seconds: float, workers: int, folder: Path, server: Ka
     store, collector = Store(folder / "r.sqlite"), Collector(client, folder / "r.sqlite")
     publisher = KafkaPublisher(client.settings(), folder / "spool", 1_000_000_000)
     try:
-        time.sleep(15)
+        wait_quiet(collector, store)
         processes = {"broker": psutil.Process(server.pid), "generator": psutil.Process(os.getpid())}
         processes |= {name: psutil.Process(pid) for name, pid in crew.pids.items()}
         before = {name: sum(p.cpu_times()[:2]) for name, p in processes.items()}

@@ -77,6 +77,49 @@ class Severity(Closed):
     speed_rpm: float = Field(gt=0)
 
 
+class Spindle(Closed):
+    """What the chatter, bearing and drill detectors need to know of a spindle; no speed is ever guessed from sound."""
+
+    rpm: float | None = Field(None, gt=0, description="a fixed speed")
+    rpm_context: str | None = Field(None, description="context that tells the speed, such as `spindle_rpm`")
+    teeth: int | None = Field(None, ge=1, le=100, description="teeth of the tool; where given, chatter is judged")
+    lowest_rpm: float | None = Field(None, ge=400, description="lowest speed at which chatter is judged")
+    highest_rpm: float | None = Field(None, gt=0, description="of the machine, for the advice of a stable speed")
+    cutting_states: tuple[str, ...] = Field((), description="`state_context` values that mean cutting; none: by level")
+
+    @model_validator(mode="after")
+    def _one_speed(self) -> Spindle:
+        if (self.rpm is None) == (self.rpm_context is None):
+            raise ValueError("a spindle needs either rpm or rpm_context")
+        if self.teeth is not None and self.slowest_rpm < 400:
+            raise ValueError(f"chatter is judged from 400 rpm on, not at {self.slowest_rpm:g} rpm")
+        return self
+
+    @property
+    def slowest_rpm(self) -> float:
+        """Lowest speed at which chatter is judged; it sets the length of the windows."""
+        return self.lowest_rpm or self.rpm or 1500.0
+
+    @property
+    def fastest_rpm(self) -> float:
+        """Highest speed that may be advised."""
+        return self.highest_rpm or 2.0 * (self.rpm or 12_000.0)
+
+
+class Bearing(Closed):
+    """A rolling bearing on the spindle or shaft, its outer race at rest."""
+
+    balls: int = Field(ge=3, le=200, description="rolling elements of a row")
+    diameter_ratio: float = Field(gt=0, lt=1, description="ball diameter over pitch diameter")
+    contact_angle_deg: float = Field(0.0, ge=0, lt=90)
+
+
+class Drill(Closed):
+    """A drilling spindle whose breaks are watched for."""
+
+    taught_holes: int = Field(4, ge=2, le=20, description="good holes that make the template")
+
+
 class Sensor(Closed):
     """A device on a machine."""
 
@@ -97,10 +140,19 @@ class Machine(Closed):
     sensors: tuple[Sensor, ...] = Field(min_length=1, alias="sensor")
     persistence: Persistence = Persistence()
     severity: Severity | None = None
+    spindle: Spindle | None = None
+    bearing: Bearing | None = None
+    drill: Drill | None = None
     align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
     context_lag_s: float = Field(1.0, ge=0, le=10, description="facts are read this long before a window's end")
+
+    @model_validator(mode="after")
+    def _bearings_turn(self) -> Machine:
+        if self.bearing is not None and self.spindle is None:
+            raise ValueError(f"the bearing of machine '{self.name}' needs a spindle with its speed")
+        return self
 
     @model_validator(mode="after")
     def _sensors_differ(self) -> Machine:

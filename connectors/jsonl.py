@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import SEEK_END, FileIO
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,10 +37,22 @@ class JsonLinesSink(Sink):
         ]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
+            with self._path.open("ab", buffering=0) as file:
+                whole = file.seek(0, SEEK_END)
+                _write(file, ("\n".join(lines) + "\n").encode(), whole)
         except OSError as error:
             raise SinkBusy(f"{self._path}: {error.strerror}", 5.0) from None
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _write(file: FileIO, data: bytes, whole: int) -> None:
+    """All of the data, or nothing of them: half a line would spoil the next one."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(whole)
+        raise

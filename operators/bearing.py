@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from operators.base import Windowed
+from operators.gated import Gated
 from operators.grid import Grid
 from operators.kurtogram import Band, envelope, kurtogram, most_impulsive
 from operators.rewindow import end_ns
 from operators.spectral import hann
 from operators.spindle import Speed
-from pipeline.messages import Context, Float32, Gap, Message, Score, Segment, Span, Stream
+from pipeline.messages import Float32, Gap, Message, Score, Segment, Span, Stream
 
 Float64 = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def judge(levels: list[float]) -> float:
     return max(min(levels[0], max(levels[1:])), levels[0] - _ALONE_DB)
 
 
-class BearingLines(Windowed):
+class BearingLines(Gated):
     """`Segment` and `Gap` of one stream, and `Context` of its machine → `Score` "bearing_outer_race" and so on.
 
     Every 2 s, one score for each of `FAULTS` over the last 4 s, in dB above the median, threshold 10 dB. Of several
@@ -140,32 +140,25 @@ class BearingLines(Windowed):
             raise ValueError(f"no bearing has {geometry.balls} rolling elements with d/D = {geometry.ratio:g}")
         if stream.rate.hz < 8.0 * LOW_HZ:
             raise ValueError(f"bearing lines need a rate of at least {8.0 * LOW_HZ:g} Hz, not {stream.rate.hz:g}")
-        self.stream = stream
+        super().__init__(stream, speed)
         self._rates = geometry.per_revolution()
-        self._speed = speed
         self._grid = Grid(round(WINDOW_S * stream.rate.hz), round(HOP_S * stream.rate.hz), stream.channels)
         self.settings = sha256(f"bearing|1|{geometry}".encode()).hexdigest()[:12]
 
-    def needs_from(self) -> Mapping[tuple[str, int], int]:
+    def first(self) -> int | None:
         """Start of the next window."""
-        n = self._grid.needs_from()
-        return {} if n is None else {self.stream.key: n}
+        return self._grid.needs_from()
 
-    def process(self, message: Message) -> Iterable[Message]:
+    def take(self, message: Segment | Gap) -> Iterable[Message]:
         """Judge the windows that this message completes."""
-        if isinstance(message, Context):
-            self._speed.tell(message)
-            return []
         if isinstance(message, Segment):
             return [score for n0, x in self._grid.feed(message) for score in self._judge(message, n0, x)]
-        if isinstance(message, Gap):
-            lost = self._grid.gap(message)
-            return [] if lost is None else self._missing(message, *lost, {"text": "samples are missing"})
-        raise TypeError(f"BearingLines takes Segment, Gap and Context, not {type(message).__name__}")
+        lost = self._grid.gap(message)
+        return [] if lost is None else self._missing(message, *lost, {"text": "samples are missing"})
 
     def _judge(self, segment: Segment, n0: int, x: Float32) -> list[Score]:
         n1 = n0 + len(x)
-        reading = self._speed.at(end_ns(segment.anchor, n1, self.stream))
+        reading = self.speed.at(end_ns(segment.anchor, n1, self.stream))
         if reading.doubt:
             text = f"unverified: the shaft speed is {reading.doubt}"
             return self._missing(segment, n0, n1, {"speed": reading.doubt, "text": text})

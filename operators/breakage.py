@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from operators.base import Windowed
+from operators.gated import Gated
 from operators.grid import Grid
 from operators.rewindow import end_ns
 from operators.spectral import hann
-from operators.spindle import Speed
-from pipeline.messages import Context, Feature, Float32, Gap, Message, Segment, Span, Stream
+from operators.spindle import GivenSpeed, Speed
+from pipeline.messages import Feature, Float32, Gap, Message, Segment, Span, Stream
 
 Float64 = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def crest(x: Float32, last: int) -> float:
     return float(np.max(np.divide(peak, level, out=np.zeros_like(level), where=level > 0.0)))
 
 
-class BreakFeatures(Windowed):
+class BreakFeatures(Gated):
     """`Segment` and `Gap` of one stream → `Feature` ``drill_frame`` every 5 ms; `Context` of its machine goes along.
 
     Values: ``p0``, ``p1``, … (mean square by band over the last 10 ms, unit²), ``energy`` (Teager-Kaiser peak of the
@@ -105,37 +105,27 @@ class BreakFeatures(Windowed):
         if stream.rate.hz * 0.45 < EDGES_HZ[1]:
             least = EDGES_HZ[1] / 0.45
             raise ValueError(f"drill break needs a rate of at least {least:.0f} Hz, not {stream.rate.hz:g}")
-        self.stream = stream
-        self._state = state
+        super().__init__(stream, GivenSpeed(1.0) if state is None else state)
         self._rate = stream.rate.hz
         self._hop = round(HOP_S * self._rate)
         self._spectrum = round(_SPECTRUM_S * self._rate)
         self._smooth = max(2, round(_SMOOTH_S * self._rate))
         self._grid = Grid(round(_WINDOW_S * self._rate), self._hop, stream.channels)
 
-    def needs_from(self) -> Mapping[tuple[str, int], int]:
+    def first(self) -> int | None:
         """Start of the next frame's window."""
-        n = self._grid.needs_from()
-        return {} if n is None else {self.stream.key: n}
+        return self._grid.needs_from()
 
-    def process(self, message: Message) -> Iterable[Message]:
+    def take(self, message: Segment | Gap) -> Iterable[Message]:
         """Measure the frames that this message completes."""
-        if isinstance(message, Context):
-            if self._state is not None:
-                self._state.tell(message)
-            return []
         if isinstance(message, Segment):
             frames = self._grid.feed(message)
             return [self._feature(message, n0, n0 + len(x), self._measure(message, n0, x)) for n0, x in frames]
-        if isinstance(message, Gap):
-            lost = self._grid.gap(message)
-            return [] if lost is None else [self._feature(message, *lost, None)]
-        raise TypeError(f"BreakFeatures takes Segment, Gap and Context, not {type(message).__name__}")
+        lost = self._grid.gap(message)
+        return [] if lost is None else [self._feature(message, *lost, None)]
 
     def _measure(self, segment: Segment, n0: int, x: Float32) -> dict[str, float]:
-        cutting = None
-        if self._state is not None:
-            cutting = self._state.at(end_ns(segment.anchor, n0 + len(x), self.stream)).cutting
+        cutting = self.speed.at(end_ns(segment.anchor, n0 + len(x), self.stream)).cutting
         values = {f"p{i}": p for i, p in enumerate(band_powers(x[len(x) - self._spectrum :], self._rate))}
         values["energy"] = max(energy_peak(x, self._smooth, self._hop), _TINY)
         values["crest"] = crest(x, self._hop)

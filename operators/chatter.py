@@ -7,14 +7,12 @@ thirteen revolutions or 100 ms.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import log10
 from typing import ClassVar
 
 import numpy as np
 
-from operators.base import Windowed
 from operators.chatter_lines import (
     Plan,
     energy_ratio,
@@ -27,10 +25,11 @@ from operators.chatter_lines import (
     turns,
     window_s,
 )
+from operators.gated import Gated
 from operators.grid import Grid
 from operators.rewindow import end_ns
 from operators.spindle import Doubt, Reading, Speed
-from pipeline.messages import Context, Feature, Float32, Gap, Message, Segment, Span, Stream
+from pipeline.messages import Feature, Float32, Gap, Message, Segment, Span, Stream
 
 CHATTER = "chatter_lines"
 HOP_S = 0.01
@@ -44,7 +43,7 @@ _TURNS = 16
 _CLIPPED = 0.999
 
 
-class ChatterFeatures(Windowed):
+class ChatterFeatures(Gated):
     """`Segment` and `Gap` of one stream, and `Context` of its machine → `Feature` ``chatter_lines`` every 10 ms.
 
     Values of each hop, over thirteen revolutions and at least 100 ms: ``rpm``, ``level_db`` (100-6,000 Hz, re 1 unit²),
@@ -74,61 +73,31 @@ class ChatterFeatures(Windowed):
             raise ValueError(f"a tool has at least one tooth, not {teeth}")
         if not slowest_rpm > 0.0 or window_s(slowest_rpm) > LONGEST_S:
             raise ValueError(f"{slowest_rpm:g} rpm is too slow: {LONGEST_S:g} s must hold thirteen revolutions")
-        self.stream = stream
-        self._speed = speed
+        super().__init__(stream, speed)
         self._teeth = teeth
         self._slowest = slowest_rpm
         self._rate = stream.rate.hz
         longest = min(LONG * window_s(slowest_rpm), LONGEST_S)
         self._hop = max(1, round(HOP_S * self._rate))
         self._grid = Grid(round(longest * self._rate), self._hop, stream.channels)
-        self._held: deque[Segment | Gap] = deque()
         counts = {"<i2": 2.0**15, "<i4": 2.0**31}.get(stream.dtype)
         full = counts * stream.scale if counts else (1.0 if stream.unit == "FS" else np.inf)
         self._clip = np.float32(full * _CLIPPED)
 
-    def needs_from(self) -> Mapping[tuple[str, int], int]:
-        """Start of the next long window; the facts since the lag before it must be told again too."""
-        n = self._grid.needs_from()
-        if n is None and self._held:
-            n = self._held[0].n0
-        return {} if n is None else {self.stream.key: n}
+    def first(self) -> int | None:
+        """Start of the next long window."""
+        return self._grid.needs_from()
 
-    def process(self, message: Message) -> Iterable[Message]:
-        """Judge the hops that this message completes and whose speed is known."""
-        if isinstance(message, Context):
-            self._speed.tell(message)
-        elif isinstance(message, Segment):
-            if self._held or self._waits(message):
-                message = Segment(message.stream, message.anchor, message.n0, message.x.copy())
-            self._held.append(message)
-        elif isinstance(message, Gap):
-            self._held.append(message)
-        else:
-            raise TypeError(f"ChatterFeatures takes Segment, Gap and Context, not {type(message).__name__}")
-        return list(self._release(ended=False))
-
-    def flush(self) -> Iterable[Message]:
-        """What still waited for a speed is judged under what is known."""
-        return list(self._release(ended=True))
-
-    def _waits(self, message: Segment | Gap) -> bool:
-        return self._speed.waits(end_ns(message.anchor, message.n1, message.stream))
-
-    def _release(self, *, ended: bool) -> Iterator[Feature]:
-        while self._held and (ended or not self._waits(self._held[0])):
-            message = self._held.popleft()
-            if isinstance(message, Segment):
-                for n0, x in self._grid.feed(message):
-                    yield self._judge(message, n0, x)
-            else:
-                lost = self._grid.gap(message)
-                if lost is not None:
-                    yield self._feature(message, *lost, {}, complete=False)
+    def take(self, message: Segment | Gap) -> Iterable[Message]:
+        """Judge the hops that this message completes."""
+        if isinstance(message, Segment):
+            return [self._judge(message, n0, x) for n0, x in self._grid.feed(message)]
+        lost = self._grid.gap(message)
+        return [] if lost is None else [self._feature(message, *lost, {}, complete=False)]
 
     def _judge(self, segment: Segment, n0: int, x: Float32) -> Feature:
         n1 = n0 + len(x)
-        reading = self._speed.at(end_ns(segment.anchor, n1, self.stream))
+        reading = self.speed.at(end_ns(segment.anchor, n1, self.stream))
         doubt: Doubt = reading.doubt or ("out_of_range" if reading.rpm < self._slowest else "")
         if doubt:
             return self._feature(segment, n0, n1, {"doubt": float(DOUBTS.index(doubt))}, complete=False)

@@ -34,6 +34,10 @@ from pipeline.messages import (
 )
 
 _REMEMBERED_GAPS = 64
+LONGEST_GAP_S = 86_400
+"""A chunk further ahead of its stream than this is refused: one wrong index must not make all that follows late."""
+TELLING_S = 60
+"""A refused chunk says that its samples are missing only if it lies this near to where the stream is."""
 
 
 class Sequence(Windowed):
@@ -41,8 +45,8 @@ class Sequence(Windowed):
 
     Samples are cut and joined by their index alone. A chunk that starts behind what was already passed on is late
     (its range was given up), a duplicate (its range was there) or an overlap (its head was there). An anchor that
-    would let time run backwards, or that moves it by more than a second, is refused with its chunk: a clock step is
-    a new stream. Infinite and not-a-number samples are missing samples.
+    would let time run backwards, or that moves it by more than a second, is refused with its chunk, as is a chunk a
+    day ahead: a clock step is a new stream. Infinite and not-a-number samples are missing samples.
 
     What cannot be used becomes a gap when the next good sample comes, or at each whole second of the stream's index,
     so that a sensor that gives nothing else is told of, and that its gaps do not depend on how it was cut.
@@ -66,7 +70,8 @@ class Sequence(Windowed):
             return list(self._mark(message))
         if isinstance(message, Chunk):
             if message.n0 == self._next and message.anchor == self._anchor and self._finite and len(message.samples):
-                return (self._segment(message.anchor, message.n0, self._scaled(message.samples)),)
+                self._next = message.n1
+                return (Segment(self.stream, message.anchor, message.n0, self._scaled(message.samples)),)
             return list(self._chunk(message))
         raise TypeError(f"Sequence takes Chunk and Mark, not {type(message).__name__}")
 
@@ -86,7 +91,8 @@ class Sequence(Windowed):
         refused = self._refusal(chunk)
         if refused is not None:
             yield self._late(chunk, chunk.n0, chunk.n1, refused)
-            yield from self._unusable(self._anchor or chunk.anchor, chunk.n1)
+            if chunk.n0 - self._next <= TELLING_S * self.stream.rate.hz:  # else its index is as wrong as its clock
+                yield from self._unusable(self._anchor or chunk.anchor, chunk.n0, chunk.n1)
             return
         if chunk.n0 < self._next:
             behind = min(chunk.n1, self._next)
@@ -109,9 +115,11 @@ class Sequence(Windowed):
         return x
 
     def _refusal(self, chunk: Chunk) -> LateReason | None:
+        rate = self.stream.rate
+        if self._anchor is not None and self._next is not None and chunk.n0 - self._next > LONGEST_GAP_S * rate.hz:
+            return "clock_jump"
         if self._anchor is None or self._anchor == chunk.anchor or self._next is None:
             return None
-        rate = self.stream.rate
         if chunk.n0 >= self._next and chunk.t0_ns <= self._anchor.at(self._next - 1, rate):
             return "time_backwards"
         if abs(chunk.t0_ns - self._anchor.at(chunk.n0, rate)) > NS:
@@ -126,13 +134,15 @@ class Sequence(Windowed):
                 yield from self._good(chunk.anchor, start + lo, x[lo:hi])
             else:
                 yield self._late(chunk, start + lo, start + hi, "not_finite")
-                yield from self._unusable(chunk.anchor, start + hi)
+                yield from self._unusable(chunk.anchor, start + lo, start + hi)
 
-    def _unusable(self, anchor: Anchor, n1: int) -> Iterator[Gap]:
-        """Gaps up to the last whole second before n1; the rest follows with the next good sample."""
+    def _unusable(self, anchor: Anchor, n0: int, n1: int) -> Iterator[Gap]:
+        """One gap up to the second of n0, then one a second up to that of n1; what remains waits for a good sample."""
         assert self._next is not None
         second = max(1, round(self.stream.rate.hz))
-        last = n1 // second * second
+        first, last = n0 // second * second, n1 // second * second
+        if self._next < first:
+            yield self._gap(anchor, first, "gap")
         while self._next < last:
             yield self._gap(anchor, (self._next // second + 1) * second, "gap")
 

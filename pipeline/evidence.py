@@ -51,6 +51,7 @@ class EvidenceSink(Sink):
         self._sensors = {lane.machine.name: [s.name for s in lane.machine.sensors] for lane in lanes}
         self._now_s = monotonic_s
         self._first_asked: dict[str, float] = {}
+        self._made: set[str] = set()
 
     def write(self, records: Sequence[Record]) -> None:
         """Make the evidence of each raised alarm.
@@ -59,8 +60,11 @@ class EvidenceSink(Sink):
             SinkBusy: the time behind an alarm is not recorded yet, or the disk is full.
         """
         for record in records:
-            if record.body["transition"] == "raised" and record.machine in self._sensors:
+            wanted = record.body["transition"] == "raised" and record.machine in self._sensors
+            if wanted and record.id not in self._made:
                 self._make(record)
+                self._made.add(record.id)
+        self._made.clear()  # the batch is done and does not come again
 
     def _make(self, record: Record) -> None:
         t0 = record.t_ns - round(self._settings.before_s * NS)

@@ -20,7 +20,6 @@ from operators.base import Windowed
 from operators.levels import WindowLevels
 from operators.logmel import LogMel
 from operators.mel import PAPER
-from operators.persistence import Persistence
 from operators.quality import Quality, SensorHealth
 from operators.resample import Resample
 from operators.rewindow import Rewindow, Sequence
@@ -292,15 +291,6 @@ def anomaly_slow(settings: LaneSettings, stream: Stream | None) -> Anomaly | Non
     """Distance from normal, for sensors too slow for a log-Mel."""
     slow = stream is not None and extraction(stream).front_end is None
     return Anomaly(settings, stream) if stream is not None and slow else None
-
-
-def persistence(settings: LaneSettings, _stream: Stream | None) -> Persistence:
-    """Alarms."""
-    p = settings.machine.persistence
-    return Persistence(
-        alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=p.clear_below, clear_s=p.clear_after_s,
-        severity=settings.machine.alarm_severity,
-    )  # fmt: skip
 
 
 def align(settings: LaneSettings, stream: Stream | None) -> AlignEstimate | None:

@@ -55,6 +55,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic("wire.window", "wire", (m.Window,), "one-second windows of samples"),
     Topic("wire.logmel", "wire", (m.Window,), "log-Mel images, 128 frames of sound or 1 s of vibration"),
     Topic("wire.alignment", "wire", (m.Feature,), "single estimates of the delay between two sensors"),
+    Topic("wire.chatter", "wire", (m.Feature,), "chatter indicators of every 10 ms"),
+    Topic("wire.drill", "wire", (m.Feature,), "band levels and bursts of every 5 ms"),
     Topic("wire.quality", "wire", (m.Feature,), "what a sensor's samples say about the sensor"),
     Topic("feature", "out", (m.Feature,), "named numbers about a window", 1.0, 10.0, 72),
     Topic("score", "out", (m.Score,), "a detector's number for a window, with its threshold", 2.0, 10.0, 720),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from operators.base import Stateful, Windowed
-from pipeline import stages
+from pipeline import stages, stages_physics
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import BY_NAME
@@ -99,7 +99,27 @@ STAGES: tuple[Stage, ...] = (
         "the same for sensors too slow for a log-Mel",
     ),
     Stage(
-        "persistence", "stateful", "condition", ("score",), ("alarm",), stages.persistence, SAMPLES,
+        "chatter", "windowed", "stream", ("wire.samples",), ("wire.chatter",), stages_physics.chatter, SAMPLES,
+        "chatter indicators of thirteen revolutions, every 10 ms",
+    ),
+    Stage(
+        "chatter_detector", "stateful", "condition", ("wire.chatter",), ("score",), stages_physics.chatter_detector,
+        SAMPLES, "chatter against the baseline of its operating point, with advice",
+    ),
+    Stage(
+        "drill", "windowed", "stream", ("wire.samples",), ("wire.drill",), stages_physics.drill, SAMPLES,
+        "band levels and bursts of every 5 ms",
+    ),
+    Stage(
+        "drill_detector", "stateful", "condition", ("wire.drill",), ("score",), stages_physics.drill_detector, SAMPLES,
+        "drill break, missing tool and wear against the template of good holes",
+    ),
+    Stage(
+        "bearing", "windowed", "stream", ("wire.samples",), ("score",), stages_physics.bearing, SAMPLES,
+        "fault lines in the squared-envelope spectrum of the most impulsive band",
+    ),
+    Stage(
+        "persistence", "stateful", "condition", ("score",), ("alarm",), stages_physics.persistence, SAMPLES,
         "k of n scores raise an alarm, hysteresis clears it",
     ),
     Stage(

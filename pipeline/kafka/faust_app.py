@@ -13,6 +13,17 @@ BUFFER = 64
 """Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
 fetcher waits, and with it every other topic."""
 
+FETCH_WAIT_MS = 50
+
+
+def fetch_soon(app: Any) -> None:
+    """Shorten the brokers' wait for new records, which Faust fixes at 1.5 s.
+
+    aiokafka has one fetch under way per broker, and leaves out of it the partitions whose records are not used up. A
+    fetch of quiet partitions alone would hold those up for as long as the broker waits.
+    """
+    app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
+
 
 def make_app(
     client: Client,

@@ -22,7 +22,7 @@ from pipeline.clock import Clock
 from pipeline.kafka import checks
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
-from pipeline.kafka.faust_app import make_app
+from pipeline.kafka.faust_app import fetch_soon, make_app
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -106,7 +106,8 @@ class Worker:
         self.app.finalize()
         await self.app.start()
         checks.assignor(self.app)
-        tasks = [asyncio.create_task(self._ticks(), name="ticks"), asyncio.create_task(self._work(), name="work")]
+        fetch_soon(self.app)
+        tasks = [asyncio.create_task(loop) for loop in (self._work(), self._flushes(), self._checkpoints())]
         until = time.monotonic() + for_s if for_s is not None else None
         try:
             while not self._stop.is_set() and not self._failed(tasks):
@@ -319,18 +320,20 @@ class Worker:
 
     # durability --------------------------------------------------------------------------------------------------
 
-    async def _ticks(self) -> None:
-        due = time.monotonic() + CHECKPOINT_EVERY_S
+    async def _flushes(self) -> None:
+        """Results on their way; beside the checkpoints, whose commits wait for Faust's fetcher."""
         while True:
             await asyncio.sleep(TICK_S)
             self.beat_s = time.monotonic()
-            if time.monotonic() >= due:
-                due = time.monotonic() + CHECKPOINT_EVERY_S
-                await self.checkpoint()
-                await self._mind_contexts()
-                self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
-            elif self.outbox.urgent or self._waited():
+            if self.outbox.urgent or self._waited():
                 await self.outbox.flush()
+
+    async def _checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_EVERY_S)
+            await self.checkpoint()
+            await self._mind_contexts()
+            self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
 
     async def _mind_contexts(self) -> None:
         for part in [part for part in self.parts.values() if part.generation == self.generation]:

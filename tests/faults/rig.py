@@ -177,7 +177,7 @@ class Device:
         out = []
         while self._anchor.at(self._next + step, self.stream.rate) <= now_ns:
             n, self._next = self._next, self._next + step
-            at = n % (len(self._x) - rate)
+            at = ((self._anchor.t_ns - T0) * rate // NS + n) % (len(self._x) - rate)
             if not self.deaf:
                 out.append(Chunk(self.stream, self._anchor, n, n // step, self._x[at : at + step]))
         return out

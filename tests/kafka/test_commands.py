@@ -1,4 +1,4 @@
-"""The command line on a real broker: topics, lag, recording from Kafka, replay on both engines, health, dead letters."""
+"""The command line on a real broker: topics, lag, recording from Kafka, replay on both engines, health."""
 
 from __future__ import annotations
 

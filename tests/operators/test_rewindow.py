@@ -163,3 +163,18 @@ def test_windows_end_where_their_last_sample_ends() -> None:
     ]  # fmt: skip
     lost = list(window.process(Gap(stream, Anchor(0, 7), 23, 31, "gap")))
     assert [(w.n0, w.n1, w.complete) for w in lost if isinstance(w, Window)] == [(15, 40, False)]
+
+
+def test_one_wrong_index_does_not_end_the_stream() -> None:
+    """A chunk weeks ahead, with the right clock or a wrong one, is refused and what follows is used."""
+    far = 10**12
+    got = describe(run(chunk(0, 10), chunk_at(far), chunk_at(far, Anchor(0, 5 * NS)), chunk(10, 20)))
+    assert got == [
+        ("segment", 0, 10), ("late", far, far + 5, "clock_jump"), ("late", far, far + 5, "clock_jump"),
+        ("segment", 10, 20),
+    ]  # fmt: skip
+
+
+def chunk_at(n0: int, anchor: Anchor = ANCHOR) -> Chunk:
+    """Five samples anywhere."""
+    return Chunk(STREAM, anchor, n0, 0, np.zeros((5, 1), "<i2"))

@@ -1,0 +1,213 @@
+"""Makes the physics detectors of a machine that says what its spindle, drill or bearing is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import radians
+from typing import Any, ClassVar
+
+from config.schema import Spindle
+from operators.base import Stateful
+from operators.bearing import LOW_HZ, BearingLines, Geometry
+from operators.breakage import EDGES_HZ, BreakFeatures
+from operators.breakage_detector import BREAK, MISSING, WEAR, BreakDetector
+from operators.chatter import ChatterFeatures
+from operators.chatter_detector import DETECTOR as CHATTER
+from operators.chatter_detector import ChatterDetector
+from operators.gated import Gated
+from operators.persistence import Persistence
+from operators.spindle import SAME, Reading
+from pipeline.messages import NS, Context, Decision, Message, Score, Stream
+from pipeline.stages import LaneSettings, Switchable
+
+CHANGE_NS = 2 * NS
+"""A speed that differs by more than 1 % from the one so long before is changing."""
+CHATTER_HZ = 2000.0
+CHATTER_HOPS = 50
+"""Hops of 10 ms between chatter scores while nothing changes."""
+
+
+class LaneSpeed:
+    """Speed and operating state of a machine, from its configuration and from the contexts as of the end less the lag.
+
+    Args:
+        settings: of the lane.
+    """
+
+    def __init__(self, settings: LaneSettings) -> None:
+        machine, spindle = settings.machine, settings.machine.spindle or Spindle(rpm=1.0)
+        self._contexts = settings.contexts
+        self._lag_ns = round(machine.context_lag_s * NS)
+        self._rpm = spindle.rpm
+        self._speed = spindle.rpm_context
+        self._state = machine.state_context if spindle.cutting_states else None
+        self._cutting = frozenset(spindle.cutting_states)
+        self._facts = [fact for fact in (self._speed, self._state) if fact is not None]
+
+    def tell(self, fact: Context) -> None:
+        """The lane keeps the facts itself."""
+
+    def starves(self, t_ns: int) -> str | None:
+        """The fact that a window which ends at `t_ns` waits for."""
+        for fact in self._facts:
+            if not self._contexts.given_up(fact, t_ns) and not self._contexts.passed(fact, t_ns - self._lag_ns):
+                return fact
+        return None
+
+    def waits(self, t_ns: int) -> bool:
+        """Whether a fact is still on its way."""
+        return self.starves(t_ns) is not None
+
+    def at(self, t_ns: int) -> Reading:
+        """What holds for a window that ends at `t_ns`."""
+        asked = t_ns - self._lag_ns
+        state = None
+        if self._state is not None and not self._contexts.given_up(self._state, t_ns):
+            state = self._contexts.as_of(self._state, asked)
+        cutting = None if state is None else str(state) in self._cutting
+        if self._speed is None:
+            assert self._rpm is not None
+            return Reading(self._rpm, "", cutting)
+        if self._contexts.given_up(self._speed, t_ns):
+            return Reading(0.0, "stale", cutting)
+        return self._told(asked, cutting)
+
+    def _told(self, asked_ns: int, cutting: bool | None) -> Reading:
+        assert self._speed is not None
+        rpm, before = (self._contexts.as_of(self._speed, t) for t in (asked_ns, asked_ns - CHANGE_NS))
+        if rpm is None or isinstance(rpm, str):
+            return Reading(0.0, "missing", cutting)
+        if rpm <= 0.0:
+            return Reading(0.0, "zero", cutting)
+        changed = isinstance(before, int | float) and abs(before / rpm - 1.0) > SAME
+        return Reading(float(rpm), "changing" if changed else "", cutting)
+
+
+class Facing(Switchable):
+    """A gated operator in a lane, which tells it when a fact has come.
+
+    Args:
+        inner: the operator.
+        speed: where it takes its facts from.
+    """
+
+    memory_s: ClassVar[float] = 5.0
+
+    def __init__(self, inner: Gated, speed: LaneSpeed) -> None:
+        self._inner, self._speed = inner, speed
+
+    def switch(self, decision: Decision) -> None:
+        """No decision changes the operator; those about contexts change what it waits for."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """The fact that the oldest samples wait for."""
+        end = self._inner.waits_until_ns
+        return None if end is None else self._speed.starves(end)
+
+    def release(self) -> list[Message]:
+        """Judge what need not wait any longer."""
+        return self._inner.release()
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Samples and gaps."""
+        return self._inner.process(message)
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """What the operator needs."""
+        return self._inner.needs_from()
+
+    def flush(self) -> Iterable[Message]:
+        """The end of the stream: what waits for a fact goes on waiting."""
+        return self._inner.release()
+
+
+class Raise(Stateful):
+    """Alarms from scores: by the machine's persistence, or by the detector's own where its scores contain one.
+
+    Args:
+        settings: of the lane.
+    """
+
+    def __init__(self, settings: LaneSettings) -> None:
+        self._settings = settings
+        self._detector = ""
+        self._inner = self._made("")
+
+    def _made(self, detector: str) -> Persistence:
+        p, severity = self._settings.machine.persistence, self._settings.machine.alarm_severity
+        ratio, wait = p.clear_below, p.clear_after_s
+        if detector == CHATTER:
+            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
+        if detector == BREAK:
+            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
+        if detector in {MISSING, WEAR}:
+            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
+        if detector.startswith("bearing_"):
+            return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)
+        return Persistence(alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, severity=severity)
+
+    def _choose(self, detector: str) -> None:
+        if detector != self._detector:
+            self._detector, self._inner = detector, self._made(detector)
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Take one score in."""
+        if isinstance(message, Score):
+            self._choose(message.detector)
+        return self._inner.process(message)
+
+    def snapshot(self) -> dict[str, Any]:
+        """State of the persistence, and whose it is."""
+        return {**self._inner.snapshot(), "detector": self._detector}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot; older ones do not name their detector, none of them a physics one."""
+        self._choose(str(state.get("detector", "")))
+        self._inner.restore(state)
+
+
+def chatter(settings: LaneSettings, stream: Stream | None) -> Facing | None:
+    """Chatter indicators, where the machine says how many teeth cut."""
+    spindle = settings.machine.spindle
+    if stream is None or spindle is None or spindle.teeth is None or stream.rate.hz < CHATTER_HZ:
+        return None
+    speed = LaneSpeed(settings)
+    return Facing(ChatterFeatures(stream, speed, spindle.teeth, spindle.slowest_rpm), speed)
+
+
+def chatter_detector(settings: LaneSettings, _stream: Stream | None) -> ChatterDetector | None:
+    """Chatter scores."""
+    spindle = settings.machine.spindle
+    if spindle is None or spindle.teeth is None:
+        return None
+    return ChatterDetector(spindle.teeth, spindle.fastest_rpm, every=CHATTER_HOPS)
+
+
+def drill(settings: LaneSettings, stream: Stream | None) -> Facing | None:
+    """Frames of drilling."""
+    if stream is None or settings.machine.drill is None or stream.rate.hz < EDGES_HZ[1] / 0.45:
+        return None
+    speed = LaneSpeed(settings)
+    return Facing(BreakFeatures(stream, speed), speed)
+
+
+def drill_detector(settings: LaneSettings, _stream: Stream | None) -> BreakDetector | None:
+    """Breaks, missing tools, wear."""
+    said = settings.machine.drill
+    return None if said is None else BreakDetector(said.taught_holes)
+
+
+def bearing(settings: LaneSettings, stream: Stream | None) -> Facing | None:
+    """Bearing lines, where the machine says what its bearing is."""
+    said = settings.machine.bearing
+    if stream is None or said is None or stream.rate.hz < 8.0 * LOW_HZ:
+        return None
+    speed = LaneSpeed(settings)
+    geometry = Geometry(said.balls, said.diameter_ratio, radians(said.contact_angle_deg))
+    return Facing(BearingLines(stream, geometry, speed), speed)
+
+
+def persistence(settings: LaneSettings, _stream: Stream | None) -> Raise:
+    """Alarms."""
+    return Raise(settings)
