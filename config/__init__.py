@@ -36,7 +36,7 @@ def load(path: Path) -> Settings:
     Raises:
         ConfigError: names the file, the key, and what to write instead.
     """
-    return build(migrate(_read(path)), path)
+    return build(migrate(_read(path), str(path)), path)
 
 
 def build(raw: Mapping[str, Any], path: Path) -> Settings:
@@ -47,15 +47,15 @@ def build(raw: Mapping[str, Any], path: Path) -> Settings:
         raise ConfigError(_explain(path, error)) from None
 
 
-def migrate(raw: dict[str, Any]) -> dict[str, Any]:
-    """Bring an older file to the present schema version; a newer one is refused.
+def migrate(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """Bring an older file to the present schema version; a newer one is refused with its `name`.
 
     Version 0 was the draft without a version number and with one `[[machines]]` key; it differs in that name only.
     """
     version = raw.get("schema_version", 0)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise ConfigError(
-            f"schema_version = {version!r} is newer than this program knows ({SCHEMA_VERSION}): update stethos"
+            f"{name}: schema_version = {version!r} is newer than this program knows ({SCHEMA_VERSION}): update stethos"
         )
     if version == 0:
         raw = {("machine" if key == "machines" else key): value for key, value in raw.items()}
@@ -69,7 +69,7 @@ def migrate_text(text: str, name: str) -> str:
         version = tomllib.loads(text).get("schema_version", 0)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from None
-    migrate({"schema_version": version})  # refuses what is newer
+    migrate({"schema_version": version}, name)  # refuses what is newer
     if version == 0:
         text = re.sub(r"(?m)^(\s*\[\[\s*)machines(\s*[.\]])", r"\1machine\2", text)
         text = re.sub(r"(?m)^\s*schema_version\s*=.*\n", "", text)

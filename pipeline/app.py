@@ -135,6 +135,10 @@ class ShardBuilder:
     def __call__(self, name: str, lanes: Sequence[LaneSettings]) -> Shard:
         """The shard of these lanes."""
         store = Store(self._plan.state)
+        for decision in store.decisions():  # before the recording begins: it carries them
+            for lane in lanes:
+                if decision.kind == "baseline" and decision.machine == lane.machine.name:
+                    lane.fetch(decision.body)
         ring = self.tap
         if self._record:
             rec = self._plan.settings.recording
@@ -142,10 +146,6 @@ class ShardBuilder:
                 rec.folder, recording_start(self._plan, store), self._clock.now_ns(), ring_bytes=rec.ring_bytes,
                 rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name,
             )  # fmt: skip
-        for decision in store.decisions():
-            for lane in lanes:
-                if decision.kind == "baseline" and decision.machine == lane.machine.name:
-                    lane.fetch(decision.body)
         return Shard(name, lanes, store, self._clock, ring)
 
 

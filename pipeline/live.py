@@ -186,6 +186,10 @@ class SingleFile:
         del now_ns, snapshots
         return False
 
+    def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
+        """Nothing: no command reaches a recording with a state of its own."""
+        del attachments, now_ns, snapshots
+
 
 def make_sink(sink: SinkConfig) -> Sink:
     """The sink that a configuration names."""

@@ -121,10 +121,20 @@ class Ring:
         """Begin a new file if it is time, with the lanes' snapshots of this moment by machine."""
         if not self.due(now_ns):
             return False
+        self._rotate_with(snapshots, now_ns)
+        return True
+
+    def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
+        """Begin a new file that holds these attachments too, as will those after it. Known ones change nothing."""
+        if attachments.keys() <= self._start.attachments.keys():
+            return
+        self._start = replace(self._start, attachments={**self._start.attachments, **attachments})
+        self._rotate_with(snapshots, now_ns)
+
+    def _rotate_with(self, snapshots: Mapping[str, bytes], now_ns: int) -> None:
         kept = {name: data for name, data in self._start.attachments.items() if not name.startswith("snapshot/")}
         fresh = {f"snapshot/{machine}": data for machine, data in snapshots.items()}
         self.rotate(replace(self._start, attachments={**kept, **fresh}, preroll=()), now_ns)
-        return True
 
     def rotate(self, start: Start, now_ns: int) -> Path:
         """Finish the file and begin the next; returns the finished one.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from models.anomaly.baseline import Baseline
+from models.anomaly.packing import pack
 from pipeline import codec
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, DecodeError, StateError, StethosError
@@ -48,6 +50,10 @@ class Tap(Protocol):
 
     def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
         """Begin a new file if it is time for one."""
+        ...
+
+    def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
+        """Hold these too from now on: a decision is about to need them."""
         ...
 
     def close(self) -> object:
@@ -111,6 +117,8 @@ class Shard:
             return
         if self._tap is not None:
             self._record(self._tap.write, message, now)
+        if isinstance(message, Decision):  # made elsewhere, by the run that is replayed: the journal has it too
+            self._store.decide(message)
         self._keep(lane.process(message), now)
 
     def warm(self, message: Input) -> None:
@@ -246,8 +254,20 @@ class Shard:
         except StethosError as error:
             self._store.answer(command.seq, error=str(error))
             return
+        self._carry(lane.settings.artefacts[body["baseline"]])
         decision = self._decide(lane, command.kind, str(command.seq), body, lane.event_ns)
         self._store.answer(command.seq, decision=decision.id)
+
+    def _carry(self, baseline: Baseline) -> None:
+        """Let the recording hold what a replay of the coming decision needs."""
+        if self._tap is None:
+            return
+        files = {f"baseline/{baseline.settings}/{name}": data for name, data in pack(baseline).items()}
+        try:
+            snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
+            self._tap.carry(files, self._clock.now_ns(), snapshots)
+        except (StethosError, OSError):
+            self._count("recording.failed")
 
     def _decide(self, lane: Lane, kind: str, name: str, body: Mapping[str, Any], t_ns: int) -> Decision:
         """Durable first, then recorded, then in force for windows that end after `t_ns`."""

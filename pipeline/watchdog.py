@@ -14,6 +14,7 @@ def notify(state: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         try:
+            out.setblocking(False)  # a service manager that does not read must not hold up the engine
             out.connect("\0" + address[1:] if address.startswith("@") else address)
             out.send(state.encode())
         except OSError:

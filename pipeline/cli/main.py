@@ -12,6 +12,7 @@ from pipeline.errors import StethosError
 
 _COMMANDS = {
     "alarms": "pipeline.cli.results",
+    "baseline": "pipeline.cli.baseline",
     "commission": "pipeline.cli.learn",
     "config": "pipeline.cli.configuration",
     "demo": "pipeline.cli.demo",

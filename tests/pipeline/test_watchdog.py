@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -94,3 +95,16 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     notify("WATCHDOG=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("WATCHDOG=1")
+
+
+def test_a_full_socket_does_not_stop_the_engine(manager: socket.socket) -> None:
+    """Systemd that does not read must not make the engine wait for ever."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
+        flood.setblocking(False)
+        flood.connect(manager.getsockname())
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                flood.send(b"x")
+    notify("WATCHDOG=1")
+    manager.setblocking(False)
+    assert "WATCHDOG=1" not in everything(manager)

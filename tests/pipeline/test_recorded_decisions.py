@@ -1,0 +1,64 @@
+"""A baseline that takes hold while the engine runs: the recording carries it, and the replay gives the same journal."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import config
+from models.anomaly import store as baselines
+from pipeline import app
+from pipeline.cli.replay import play
+from pipeline.clock import ManualClock
+from pipeline.journal import read_journal, write_journal
+from pipeline.messages import Chunk
+from pipeline.shard import Shard
+from pipeline.state import Store
+from tests.fixtures.make_v1 import OUT, RATE, T0, inputs
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The press of the fixtures; only its first baseline is configured."""
+    shutil.copy(OUT / "v1.toml", tmp_path)
+    shutil.copytree(OUT / "baselines", tmp_path / "baselines")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(site: Path, clock: ManualClock, to_s: float, wish: Path | None = None) -> Store:
+    """One run of the engine up to a time of the press' samples, with a wish for another baseline at its begin."""
+    plan = app.plan(config.load(site / "v1.toml"))
+    shard: Shard = app.ShardBuilder(plan, clock, record=True)("shard-0", plan.lanes)
+    store = Store(plan.state)
+    if wish is not None:
+        body = {"sensor": "accelerometer", "baseline": wish.name.rsplit("-", 1)[1], "path": str(wish)}
+        store.ask("press", "baseline", body)
+    reached = store.positions().get(("press", "accelerometer"))
+    first = 0 if reached is None else reached.n
+    for message in inputs():
+        if isinstance(message, Chunk) and message.n1 > first and message.n0 < to_s * RATE:
+            shard.take(message)
+            clock.sleep(0.25)
+            shard.tick()
+    shard.close()
+    return store
+
+
+def test_a_replay_over_two_changes_of_the_baseline_and_a_restart(site: Path) -> None:
+    """One change within a run; after a restart the recording begins with what is in force; then back again."""
+    clock = ManualClock(T0)
+    current = baselines.load_all(site / "baselines")["press", "accelerometer"]
+    first = site / "baselines" / baselines.folder_name(current)
+    (other,) = {f for f in (site / "baselines").iterdir() if f.is_dir()} - {first}
+    run(site, clock, 3, wish=other).close()
+    run(site, clock, 6).close()
+    store = run(site, clock, 12, wish=first)
+    live = write_journal(store.journal_records(), site / "live.jsonl", {})
+    digest, _ = play((site / "recordings",), site / "replayed.jsonl")
+    lines = list(read_journal(site / "live.jsonl"))
+    assert [line["topic"] for line in lines].count("decision") == 2
+    assert len({line["settings"] for line in lines if line["topic"] == "score"}) == 2
+    assert digest == live
