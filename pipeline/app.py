@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 import config
 from config.schema import Settings
@@ -16,12 +17,12 @@ from models.anomaly import store as baselines
 from models.anomaly.baseline import Baseline
 from models.anomaly.packing import pack, unpack
 from pipeline.clock import Clock
-from pipeline.errors import ConfigError, StateError
+from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
 from pipeline.recording import Start
 from pipeline.recording_ring import Ring
 from pipeline.shard import Shard, Tap
-from pipeline.stages import LaneSettings
+from pipeline.stages import LaneSettings, severity
 from pipeline.state import Store
 
 STATE_FILE = "stethos.sqlite"
@@ -73,8 +74,36 @@ def plan(settings: Settings) -> Plan:
             baseline.check(LaneSettings(machine).announced(sensor))
             chosen[sensor.name] = baseline.settings
             artefacts[baseline.settings] = baseline
-        lanes.append(LaneSettings(machine, chosen, artefacts, baselines.load))
+        lane = LaneSettings(machine, chosen, artefacts, Loader(settings.engine.state_dir / "baselines"))
+        _check_severity(lane)
+        lanes.append(lane)
     return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
+
+
+class Loader:
+    """Reads a baseline from where a decision said it lies or, if that is gone, from the state's own copy."""
+
+    def __init__(self, copies: Path) -> None:
+        self._copies = copies
+
+    def __call__(self, folder: Path) -> Baseline:
+        """The baseline.
+
+        Raises:
+            StateError: it is in neither place, damaged, or of a newer version.
+        """
+        here = folder if folder.exists() else self._copies / folder.name
+        return baselines.load(here)
+
+
+def _check_severity(lane: LaneSettings) -> None:
+    """Refuse a severity that a vibration sensor cannot give, before anything starts."""
+    for sensor in lane.machine.sensors:
+        if lane.machine.severity is not None and sensor.modality == "vibration":
+            try:
+                severity(lane, lane.announced(sensor))
+            except BadInput as error:
+                raise ConfigError(f"{error}: take [machine.severity] away, or give the sensor what it needs") from None
 
 
 def config_sha256(settings: Settings) -> str:
@@ -110,7 +139,15 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
     """
     if "config.json" not in attachments:
         raise StateError("the recording holds no configuration: name one with --config")
-    settings = Settings.model_validate(orjson.loads(attachments["config.json"]))
+    try:
+        settings = Settings.model_validate(orjson.loads(attachments["config.json"]))
+    except ValidationError as error:
+        said = error.errors()[0]
+        where = ".".join(map(str, said["loc"]))
+        raise StateError(
+            f"the recording's configuration is not one of this version ({where}: {said['msg']}): update stethos, or "
+            "name a configuration with --config"
+        ) from None
     used: dict[str, dict[str, str]] = orjson.loads(attachments.get("baselines.json", b"{}"))
     packs: dict[str, dict[str, bytes]] = {}
     for name, data in attachments.items():

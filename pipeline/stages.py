@@ -109,7 +109,9 @@ class LaneSettings:
         if sensor is None:
             raise ConfigError(f"machine '{self.machine.name}' has no sensor '{body.get('sensor')}'")
         self.fetch(body)
-        self.artefacts[body["baseline"]].check(self.announced(sensor))
+        baseline = self.artefacts[body["baseline"]]
+        baseline.check(self.announced(sensor))
+        AnomalyScore(baseline)  # refuses one that another front-end has learned
         return dict(body)
 
     def fetch(self, body: Mapping[str, Any]) -> None:

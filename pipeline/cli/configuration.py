@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 import config as configuration
+from pipeline import app
 from pipeline.errors import ConfigError
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -38,8 +39,8 @@ def check(file: Path) -> None:
     ]
     if missing:
         raise ConfigError("\n".join(missing))
-    sensors = sum(len(m.sensors) for m in settings.machines)
-    click.echo(f"{file}: fine: {len(settings.machines)} machines, {sensors} sensors, {len(settings.sinks)} sinks")
+    plan = app.plan(settings)  # baselines fit their sensors, and so on
+    click.echo(f"{file}: fine: {len(settings.machines)} machines, {plan.sensors} sensors, {len(settings.sinks)} sinks")
 
 
 @config.command()

@@ -196,16 +196,16 @@ class Device:
 
 
 class Recording:
-    """A re-readable source of one machine's inputs, `at_once` of them a poll; `broken` raises what it says."""
+    """A re-readable source of one machine's inputs, `at_once` of them every `pace_ns`; `broken` is what it raises."""
 
     rereadable = True
 
-    def __init__(self, messages: Sequence[Input], at_once: int = 3) -> None:
+    def __init__(self, messages: Sequence[Input], at_once: int = 3, pace_ns: int = 0) -> None:
         self.broken: Exception | None = None
         self.opened: list[dict[tuple[str, str], Resume]] = []
         self._messages = list(messages)
         self._left: list[Input] = []
-        self._at_once = at_once
+        self._at_once, self._pace_ns = at_once, pace_ns
 
     def open(self, resume: dict[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Go to where the stream stopped."""
@@ -231,8 +231,8 @@ class Recording:
         return taken
 
     def wake_ns(self, now_ns: int) -> int:
-        """At once."""
-        return now_ns
+        """At its pace."""
+        return now_ns + self._pace_ns
 
     @property
     def exhausted(self) -> bool:
