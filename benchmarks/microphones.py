@@ -45,15 +45,16 @@ class Microphones:
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(0)
-        noise = rng.standard_normal(LOOP_S * RATE * 2).astype(np.float32) * 600
+        noise = rng.standard_normal(LOOP_S * RATE * 8).astype(np.float32) * 600
         t = np.arange(LOOP_S * RATE) / RATE
         self._streams = [
             Stream(f"m{i:03d}", "mic", 0, "acoustic", Rate(RATE), 1, "<i2", "FS", 1 / 32768) for i in range(count)
         ]
         self._loops = []
-        for i in range(count):
-            start = (i * 7919) % (LOOP_S * RATE)
-            x = noise[start : start + LOOP_S * RATE] + 900 * np.sin(2 * np.pi * (200 + 3 * i) * t).astype(np.float32)
+        for i in range(count):  # one machine type: the same spectrum, other noise and phase
+            start = (i * 7919) % (LOOP_S * RATE * 7)
+            tone = 900 * np.sin(2 * np.pi * (400 * t + i / 7)).astype(np.float32)
+            x = noise[start : start + LOOP_S * RATE] + tone
             self._loops.append(np.ascontiguousarray(x.astype("<i2")[:, None]))
         self._anchor = Anchor(0, 0)
         self._next = [0] * count
@@ -103,11 +104,12 @@ class _Part:
 
 def normal_of(rack: Microphones) -> Baseline:
     """A baseline of five minutes of normal running in three starts."""
-    stream, loop = rack._streams[0], rack._loops[0]
-    x = np.tile(loop, (50, 1)).astype(np.float32) / 32768
-    rng = np.random.default_rng(1)
-    starts = [x + rng.standard_normal(x.shape).astype(np.float32) * 0.01 for _ in range(3)]
-    return commission([Normal(str(i), str(i), "", (_Part(stream, s),)) for i, s in enumerate(starts)])[0]
+    stream, recordings = rack._streams[0], []
+    for start in range(3):
+        loops = [rack._loops[(start * 5 + k) % len(rack._loops)] for k in range(5)]
+        x = np.tile(np.concatenate(loops), (10, 1)).astype(np.float32) / 32768
+        recordings.append(Normal(str(start), str(start), "", (_Part(stream, x),)))
+    return commission(recordings)[0]
 
 
 def run(sensors: int, seconds: float, shards: int) -> dict[str, Any]:

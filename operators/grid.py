@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -36,11 +36,19 @@ class Grid:
         """First sample that a window still to come depends on; None before the first sample."""
         return self._start
 
-    def feed(self, segment: Segment) -> Iterator[tuple[int, Float32]]:
-        """Take the next samples in; yield (n0, view of (length, channels)) per completed window.
+    def feed(self, segment: Segment) -> Iterable[tuple[int, Float32]]:
+        """Take the next samples in; gives (n0, view of (length, channels)) per completed window.
 
         A view is valid until the iterator advances. The iterator must be exhausted.
         """
+        held, more = self._hi - self._lo, len(segment.x)
+        if self._first == self._start and held + more < self.length and self._hi + more <= len(self._buffer):
+            self._buffer[self._hi : self._hi + more] = segment.x  # most segments complete nothing
+            self._hi += more
+            return ()
+        return self._feed(segment)
+
+    def _feed(self, segment: Segment) -> Iterator[tuple[int, Float32]]:
         if self._start is None:
             self._restart(segment.n0)
         x, at = segment.x, 0

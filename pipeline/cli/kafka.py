@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -29,12 +30,8 @@ def needs_kafka() -> None:
     Raises:
         MissingExtra: kafka's clients or Faust are not installed.
     """
-    try:
-        import aiokafka  # noqa: F401
-        import faust  # noqa: F401
-        import kafka  # noqa: F401
-    except ImportError:
-        raise MissingExtra("kafka", "the engine kafka") from None
+    if any(find_spec(name) is None for name in ("aiokafka", "faust", "kafka")):
+        raise MissingExtra("kafka", "the engine kafka")
 
 
 def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | None, journal: Path | None) -> int:

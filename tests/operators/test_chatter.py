@@ -133,7 +133,7 @@ def test_once_per_revolution() -> None:
     """A periodic signal gives 0, noise 1, and a line between the harmonics its share."""
     rpm, n = 9000.0, round(0.4 * RATE)
     y = turns(tones(*harmonics(rpm, 3))[:n], RATE, rpm, 16)
-    assert y.shape == (16, 640, 1)
+    assert y.shape == (16, 320, 1)
     assert once_per_revolution(y) < 0.02
     assert residual_ratio(y) < 1e-3
     x = np.random.default_rng(0).standard_normal((n, 1)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_advice_puts_the_line_on_a_harmonic_of_the_tooth_passing() -> None:
     assert all(speed <= 12_000 for speed in next_stable_speeds(5000, 2, 11_000, 12_000, 5))
 
 
-# the operators ---------------------------------------------------------------------------------------------------------
+# the operators ------------------------------------------------------------------------------------------------
 
 
 @given(st.data())
