@@ -13,6 +13,7 @@ from pipeline.errors import StethosError
 _COMMANDS = {
     "alarms": "pipeline.cli.results",
     "baseline": "pipeline.cli.baseline",
+    "bench": "pipeline.cli.bench",
     "commission": "pipeline.cli.learn",
     "config": "pipeline.cli.configuration",
     "demo": "pipeline.cli.demo",
