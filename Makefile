@@ -8,7 +8,8 @@ SECONDS_ARG = $(if $(SECONDS_GIVEN),--for $(SECONDS_GIVEN),)
 # bash sets SECONDS itself; only a value given on make's command line or in its environment counts
 SECONDS_GIVEN := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),)
 
-.PHONY: help demo test test-full bench check lint types clean install install-test servers lock docs
+
+.PHONY: help demo test test-full bench kafka check lint types clean install install-test servers lock docs
 
 help: ## list these jobs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -24,6 +25,9 @@ test-full: install-test servers ## all tests, slow ones too; goes on where it st
 
 bench: install-test ## measure speed and memory, each beside its peer or limit
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+kafka: servers ## a local Kafka broker on 127.0.0.1 until Ctrl-C, for trying the Kafka engine
+	@$(BIN)/python -m tests.servers.try_kafka
 
 check: install-test ## lint, types, licences, size
 	@$(BIN)/ruff format --check .

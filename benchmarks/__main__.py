@@ -21,6 +21,7 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
         ["--json", "--seconds", "20", "--sensors", "100"],
     ),
     "simulator": ("benchmarks.simulator", [], []),
+    "kafka": ("benchmarks.kafka", ["--json"], ["--json", "--sensors", "10", "--seconds", "10"]),
 }
 """Name → module, arguments of the full run, arguments of the quick one."""
 

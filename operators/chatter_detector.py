@@ -8,7 +8,8 @@ them counts only after it has lasted for 350 ms, longer than warning tones do. T
 * slow: its mean over half a second, for chatter that is weak and wavers;
 * long: three windows of four times the length in a row, for lines too close to a harmonic for the short one.
 
-The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.4; 0.5 before there is one.
+The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.5; 0.5 before there is one.
+Noise-driven ringing of a lightly damped mode reaches 0.44 in stable cuts at 0.7 of the limit, hence the upper bound.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from operators.spindle import SAME
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
-LEAST, MOST, UNKNOWN = 0.2, 0.4, 0.5
-"""Bounds of the threshold of the tonal share, and the threshold before a baseline is known."""
+LEAST, MOST = 0.2, 0.5
+"""Bounds of the threshold of the tonal share; the upper one holds before a baseline is known."""
 LONG_LEAST, LONG_MOST = 0.35, 0.5
 GATE_DB = 6.0
 """Above the idle level from which a hop is cutting."""
@@ -139,7 +140,7 @@ class ChatterDetector(Stateful):
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit, long_limit = self._limits()
-        value = self._value(limit, long_limit)
+        value = self._value(limit, long_limit) if cutting else 0.0
         if cutting and value <= limit:
             self._learn(v)
         return self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
@@ -184,7 +185,7 @@ class ChatterDetector(Stateful):
         fast = min(newest[-_CONFIRM:]) / limit if len(newest) >= _CONFIRM else 0.0
         slow = 0.0
         if len(newest) == _SLOW_HOPS and sum(self._counting) >= _SLOW_COUNTING:
-            slow_limit = _SLOW_UNKNOWN if limit == UNKNOWN else max(_SLOW_LEAST, 0.75 * limit)
+            slow_limit = max(_SLOW_LEAST, 0.75 * limit) if self._commissioned() else _SLOW_UNKNOWN
             slow = sum(min(share, MOST) for share in self._short) / _SLOW_HOPS / slow_limit
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
         return limit * max(fast, slow, long)
@@ -199,8 +200,14 @@ class ChatterDetector(Stateful):
         if known.median is not None and known.mad is not None:
             return min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST), long_limit
         if point is None or len(point.short) < _LEARN_LEAST:
-            return UNKNOWN, long_limit
+            return MOST, long_limit
         return _above(point.short, LEAST, MOST), long_limit
+
+    def _commissioned(self) -> bool:
+        """Whether there is a baseline for this operating point."""
+        point = self._points.get(self._place())
+        known = self._baseline.median is not None and self._baseline.mad is not None
+        return known or (point is not None and len(point.short) >= _LEARN_LEAST)
 
     def _learn(self, v: Mapping[str, float]) -> None:
         """Stable cutting makes the baseline of its operating point."""

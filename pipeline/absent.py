@@ -7,7 +7,7 @@ there was nothing since the start. When it appears after all, its first stream (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from config.schema import PlaybackSource
 from pipeline.messages import NS, Anchor, Mark, Stream
@@ -35,14 +35,13 @@ class Roll:
         self._anchor = Anchor(0, 0)
         self._due_ns = 0
 
-    def begin(self, resumed: Collection[Key], now_ns: int) -> None:
-        """Expect all sensors from now on. A recording that goes on where it stopped is late, not lost."""
+    def begin(self, now_ns: int) -> None:
+        """Expect all sensors from now on; a recording is not held against the clock, its time is its own."""
         self._anchor, self._due_ns = Anchor(0, now_ns), now_ns + round(ABANDON_S * NS)
         for machine, lane in self._lanes.items():
             for sensor in lane.machine.sensors:
-                key = (machine, sensor.name)
-                if not (key in resumed and isinstance(sensor.source, PlaybackSource)):
-                    self._missing[key] = lane.announced(sensor)
+                if not isinstance(sensor.source, PlaybackSource):
+                    self._missing[machine, sensor.name] = lane.announced(sensor)
 
     def heard(self, stream: Stream) -> None:
         """Strike a sensor off; one that is not what the inventory says stays, as nothing that it sends is used."""

@@ -133,7 +133,7 @@ class Intake:
     def open(self, resume: Mapping[Key, Resume], now_ns: int) -> list[str]:
         """Open all sources; one that cannot be opened is tried again. Returns what went wrong."""
         self._resume = {key: place for key, place in resume.items() if place.epoch >= 0}
-        self._roll.begin(self._resume, now_ns)
+        self._roll.begin(now_ns)
         for index, feed in enumerate(self._feeds):
             if feed.source is not None:
                 self._open(feed, now_ns)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import marshal
 import multiprocessing as mp
+import os
+import select
 import signal
+import struct
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -26,6 +31,9 @@ STUCK_NS = 30_000_000_000
 """A process without progress for this long is killed; a commit that waits for a slow disk is not that slow."""
 BATCH_BYTES = 256_000
 HEADER_BYTES = 500
+PIPE_BYTES = 1 << 20
+SEND_S = 0.05
+"""So long the engine waits for one shard to take what is sent to it before it turns to the others."""
 
 REFUSED = 2
 """Exit code of a shard that says itself why it cannot go on: starting it anew would not help."""
@@ -52,6 +60,10 @@ class ShardProcess:
         self._done = context.Value("q", 0, lock=False)
         near, far = context.Pipe(duplex=False)
         self._pipe = far
+        self._unsent: deque[memoryview] = deque()
+        os.set_blocking(far.fileno(), False)
+        with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere the pipe has the size it has
+            fcntl.fcntl(far.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._batch: list[tuple[str, Headers, bytes | None]] = []
         self._batch_bytes = 0
         self._process: BaseProcess = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
@@ -92,13 +104,36 @@ class ShardProcess:
         if self._batch_bytes >= BATCH_BYTES:
             self.flush()
 
-    def flush(self) -> None:
-        """Send what is batched; what a dead process does not take is dropped, `alive` tells."""
+    def flush(self, wait_s: float = SEND_S) -> None:
+        """Send what is batched, as far as the other side takes it in this time; the rest follows with the next call.
+
+        A process that hangs must not hold up the machines of the others.
+        """
         if self._batch:
             self._sent += self._batch_bytes
-            with contextlib.suppress(BrokenPipeError):
-                self._pipe.send_bytes(marshal.dumps((self._batch_bytes, self._batch)))
+            self._send(marshal.dumps((self._batch_bytes, self._batch)))
             self._batch, self._batch_bytes = [], 0
+        until = time.monotonic() + wait_s
+        room = select.poll()
+        room.register(self._pipe, select.POLLOUT)
+        while self._unsent:
+            try:
+                done = os.write(self._pipe.fileno(), self._unsent[0])
+            except BlockingIOError:
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    return
+                room.poll(left_s * 1000)
+            except OSError:  # it is dead, `alive` tells
+                self._unsent.clear()
+            else:
+                self._unsent[0] = self._unsent[0][done:]
+                if not self._unsent[0]:
+                    self._unsent.popleft()
+
+    def _send(self, frame: bytes) -> None:
+        """Queue a frame as `Connection.recv_bytes` reads it."""
+        self._unsent.append(memoryview(struct.pack("!i", len(frame)) + frame))
 
     def stuck(self, now_ns: int) -> bool:
         """Whether it has had something to do for `STUCK_NS` without getting anywhere; not asked before it is built."""
@@ -114,11 +149,13 @@ class ShardProcess:
 
     def stop(self, timeout_s: float = 30.0) -> int:
         """Let it process what it has, checkpoint and end; returns its exit code."""
+        until = time.monotonic() + timeout_s
         if self.alive:
-            self.flush()
-            with contextlib.suppress(OSError):  # it has died meanwhile; its exit code says so
-                self._pipe.send_bytes(_STOP)
+            self.flush(timeout_s)
+            self._send(_STOP)
+            self.flush(timeout_s)
         self._pipe.close()
+        timeout_s = max(0.1, until - time.monotonic())
         self._process.join(timeout_s)
         if self._process.is_alive():
             self._process.kill()
