@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from math import log10
+from math import ceil, log10
 from statistics import median
 from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.breakage import FRAME, HOP_S
-from operators.hole_template import BINS, HoleTemplate, trimmed
+from operators.hole_template import BEGUN, BINS, HoleTemplate, trimmed
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
@@ -37,6 +37,7 @@ MISSING_DB = 6.0
 _RECENT = 80  # frames kept: 400 ms
 _BEFORE = 40  # the oldest of them are what the level was
 _NOW = 8  # frames that the present level is the mean of
+_MAJORITY = 0.6
 _FALLING_DB = 2.0
 _HOLD = 6  # frames that a loss must last
 _UNDER = 20  # frames below the template's tube
@@ -44,10 +45,12 @@ _BURST_FRAMES = 40  # a burst is forgotten after 200 ms
 _STARTED, _ENDED = 20, 20  # frames above, or back at, the idle level that begin or end a hole
 _ABOVE, _BACK = 2.0, 1.4
 _FAINT = 0.1
-"""Share of the usual cutting energy below which a hole has not begun yet, or is over."""
+"""Share of a hole's mean cutting energy below which it is over."""
+_FAINT_LENGTH = 0.3
 _IDLE_FRAMES = 20
 _SETTLING = 60  # frames of a hole before a loss can be told from the entry
-_IDLE_SHARE = 0.01
+_IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
+"""Share of a frame in the running mean of the idle level, 0.5 s; 5 s where it must not follow a faint hole."""
 _TINY = 1e-20
 _WEAR_BANDS = (2, 3)
 
@@ -101,6 +104,10 @@ class BreakDetector(Stateful):
         self._recent: list[list[float]] = []
         self._energies: list[float] = []
         self._rising = 0
+        self._base: list[float] = []
+        self._faint = 0
+        self._faint_sum = 0.0
+        self._still = 0
         self._hole: _Hole | None = None
         self._template = HoleTemplate(teach)
         self._wear = 0.0
@@ -137,6 +144,7 @@ class BreakDetector(Stateful):
         """Follow the idle level, and wait for a hole to begin."""
         level = _mean(self._recent[-_NOW:])
         loud = _ratio(level, self._idle) > _ABOVE and self._enough(level)
+        out = self._watch_faint(message, level) if self._template.ready else []
         self._rising = self._rising + 1 if loud and message.values["cutting"] != 0.0 else 0
         self._quiet = self._quiet + 1 if sum(level) * 1.5 < sum(self._idle) else 0
         if self._quiet >= _ENDED:  # what was taken for idle was a hole
@@ -144,15 +152,37 @@ class BreakDetector(Stateful):
         elif self._rising == 0:
             self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
         if self._rising >= _STARTED:
-            self._rising = 0
+            self._rising, self._faint, self._faint_sum, self._still = 0, 0, 0.0, 0
             self._hole = _Hole(frames=_STARTED)
-        return []
+        return out
+
+    def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
+        """What is louder than idle for as long as a hole, but too faint for one: a tool that is not there."""
+        self._base = self._base or list(self._idle)
+        louder = _ratio(level, self._base) > _BACK
+        share = _HALL_SHARE if louder else _IDLE_SHARE
+        self._base = [a + share * (b - a) for a, b in zip(self._base, level, strict=True)]
+        if louder:
+            self._faint, self._still = self._faint + 1, 0
+            self._faint_sum += _excess(level, self._base)
+            return []
+        self._still += 1
+        if self._still < _ENDED:
+            return []
+        lasted, total = self._faint, self._faint_sum
+        self._faint, self._faint_sum = 0, 0.0
+        if lasted == 0 or self._template.unlike(lasted, _FAINT_LENGTH):
+            return []
+        below = self._template.mean_level() - 10.0 * log10(max(total / lasted, _TINY))
+        text = f"tool missing or broken: hole {below:.1f} dB below the template"
+        return [self._score(message, MISSING, below, MISSING_DB, {"text": text, "unlike_template": False})]
 
     def _enough(self, level: Sequence[float]) -> bool:
-        """Whether this is a tenth of the cutting energy of a good hole, where that is known."""
+        """Whether this is enough of the cutting energy of a good hole, where that is known."""
         if not self._template.ready:
             return True
-        return 10.0 * log10(max(_excess(level, self._idle), _TINY)) >= self._template.mean_level() - 10.0
+        least: float = BEGUN * 10.0 ** (self._template.mean_level() / 10.0)
+        return _excess(level, self._idle) >= least
 
     # in a hole -------------------------------------------------------------------------------------------------------
 
@@ -181,12 +211,16 @@ class BreakDetector(Stateful):
         return out
 
     def _loss(self, level: Sequence[float]) -> float:
-        """By how many dB the cutting energy is below what it was 200-400 ms ago."""
-        before = [median(frame[i] for frame in self._recent[:_BEFORE]) for i in range(len(level))]
-        use = [i for i, (b, idle) in enumerate(zip(before, self._idle, strict=True)) if b > _ABOVE * idle]
-        was = sum(before[i] - self._idle[i] for i in use)
-        now = sum(max(level[i] - self._idle[i], 0.0) for i in use)
-        return 10.0 * log10(was / max(now, 0.001 * was)) if was > 0.0 else 0.0
+        """By how many dB the cutting energy is below what it was 200-400 ms ago, in the majority of bands.
+
+        Bands are heard one by one and 60 % must agree, as tones and bangs of the hall come and go in one or two.
+        """
+        losses = []
+        for i, (now, idle) in enumerate(zip(level, self._idle, strict=True)):
+            was = median(frame[i] for frame in self._recent[:_BEFORE]) - idle
+            if was > (_ABOVE - 1.0) * idle:
+                losses.append(10.0 * log10(was / max(now - idle, 0.001 * was)))
+        return sorted(losses, reverse=True)[ceil(_MAJORITY * len(losses)) - 1] if losses else 0.0
 
     def _watch_burst(self, message: Feature, hole: _Hole) -> None:
         hole.burst = max(hole.burst - 1, 0)
@@ -226,7 +260,8 @@ class BreakDetector(Stateful):
         """Judge a whole hole against the template, then learn it if it was good."""
         self._hole = None
         envelope = trimmed(hole.envelope)
-        frames = len(envelope) * self._template.bin_frames
+        taught = self._template.ready  # then the hole began when it was loud enough, with the frames that showed it
+        frames = len(envelope) * self._template.bin_frames + (_STARTED if taught else 0)
         if hole.broken or frames < _SETTLING:
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
         level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
@@ -280,6 +315,8 @@ class BreakDetector(Stateful):
             "recent": [list(frame) for frame in self._recent],
             "energies": list(self._energies),
             "rising": self._rising,
+            "base": list(self._base),
+            "faint": [self._faint, self._faint_sum, self._still],
             "hole": None if self._hole is None else asdict(self._hole),
             "template": self._template.snapshot(),
             "wear": self._wear,
@@ -291,6 +328,8 @@ class BreakDetector(Stateful):
         self._idle, self._quiet, self._rising = list(state["idle"]), state["quiet"], state["rising"]
         self._recent = [list(frame) for frame in state["recent"]]
         self._energies = list(state["energies"])
+        self._base = list(state["base"])
+        self._faint, self._faint_sum, self._still = state["faint"]
         hole = state["hole"]
         self._hole = None if hole is None else _Hole(**{**hole, "envelope": list(hole["envelope"])})
         self._template = HoleTemplate(self._teach)

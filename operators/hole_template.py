@@ -11,7 +11,11 @@ TUBE_SIGMA = 4.0
 _LEAST_LEVEL_DB = 1.5
 _LEAST_LENGTH = 0.03  # of the mean duration: the smallest standard deviation believed
 _KEPT = 20
+_LEAST_FADE = 0.015
+_FADING_DB = 3.0
 ANOTHER = 0.15
+BEGUN = 0.25
+"""Share of a hole's mean energy from which it counts as begun: well above the hall, on the steep part of the entry."""
 BINS = 100
 """Bins of 50 ms that a template can have."""
 
@@ -36,6 +40,7 @@ class HoleTemplate:
         self._teach = teach
         self.holes = 0
         self._lengths: list[int] = []
+        self._fades: list[int] = []
         self._levels: list[float] = []
         self._wears: list[float] = []
         self._mean: list[float] = []
@@ -56,14 +61,17 @@ class HoleTemplate:
             level_db: of the whole hole.
             wear_db: of the bands in which wear shows.
         """
-        if self.ready and abs(frames - self._length()[0]) > TUBE_SIGMA * self._length()[1]:
+        full = [i for i, db in enumerate(envelope) if db >= level_db - _FADING_DB]
+        fade = frames - self.bin_frames * (len(envelope) - 1 - full[-1] if full else 0)
+        if self.ready and (self.unlike(frames) or self.still_cuts(fade)):
             return
-        if not self.ready and self._lengths and not _alike(frames, fmean(self._lengths)):
-            again = _alike(frames, self._odd)
-            self._odd = frames
+        if not self.ready and self._fades and not _alike(fade, fmean(self._fades)):
+            again = _alike(fade, self._odd)
+            self._odd = fade
             if not again:
                 return
-            self.holes, self._lengths, self._levels, self._wears = 0, [], [], []
+            self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
+        self._fades = [*self._fades[1 - _KEPT :], fade]
         self._lengths = [*self._lengths[1 - _KEPT :], frames]
         if self.holes < self._teach:
             self._levels.append(level_db)
@@ -92,17 +100,18 @@ class HoleTemplate:
         sigma = max(sqrt(self._square[place] / self._teach), _LEAST_LEVEL_DB)
         return max(0.0, self._mean[place] - TUBE_SIGMA * sigma - level_db)
 
-    def still_cuts(self, frames: int, margin: float = 0.05) -> bool:
-        """Whether all good holes are sure to last longer: mean - 4 sigma of their durations, less a margin."""
+    def still_cuts(self, frames: int, margin: float = 0.03) -> bool:
+        """Whether good holes are sure to cut fully here: mean - 4 sigma of when they begin to fade, less a margin."""
         if not self.ready:
             return False
-        mean, sigma = self._length()
-        return frames < (1.0 - margin) * (mean - TUBE_SIGMA * sigma)
+        mean = fmean(self._fades)
+        sigma = max(pstdev(self._fades), _LEAST_FADE * mean)
+        return frames < (1.0 - margin) * mean - TUBE_SIGMA * sigma
 
-    def unlike(self, frames: int) -> bool:
-        """Whether a hole of this duration is outside mean ± 4 sigma and 10 %."""
+    def unlike(self, frames: int, more: float = 0.1) -> bool:
+        """Whether a hole of this duration is outside mean ± 4 sigma and ± a share of the mean."""
         mean, sigma = self._length()
-        return abs(frames - mean) > TUBE_SIGMA * sigma + 0.1 * mean
+        return abs(frames - mean) > TUBE_SIGMA * sigma + more * mean
 
     def _length(self) -> tuple[float, float]:
         mean = fmean(self._lengths)
@@ -126,6 +135,7 @@ class HoleTemplate:
             "holes": self.holes,
             "odd": self._odd,
             "lengths": list(self._lengths),
+            "fades": list(self._fades),
             "levels": list(self._levels),
             "wears": list(self._wears),
             "mean": list(self._mean),
@@ -135,7 +145,8 @@ class HoleTemplate:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the template that gave this snapshot."""
         self.holes, self._odd = state["holes"], state["odd"]
-        self._lengths, self._levels, self._wears = list(state["lengths"]), list(state["levels"]), list(state["wears"])
+        self._lengths, self._fades = list(state["lengths"]), list(state["fades"])
+        self._levels, self._wears = list(state["levels"]), list(state["wears"])
         self._mean, self._square = list(state["mean"]), list(state["square"])
 
 
@@ -144,10 +155,10 @@ def _alike(frames: float, others: float) -> bool:
 
 
 def trimmed(envelope: Sequence[float]) -> list[float]:
-    """The part of a hole from the first to the last bin that lies at most 10 dB below its mean energy."""
+    """The part of a hole from the first to the last bin that has a quarter of its mean energy."""
     if not envelope:
         return []
     shares = [10.0 ** (db / 10.0) for db in envelope]
-    least = 0.1 * fmean(shares)
+    least = BEGUN * fmean(shares)
     loud = [i for i, share in enumerate(shares) if share >= least]
     return list(envelope[loud[0] : loud[-1] + 1])

@@ -52,7 +52,8 @@ class Delivery:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Deliver what is there, if the sink takes it, and end."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         store: Store | None = None

@@ -125,7 +125,8 @@ class Intake:
         self._ready: list[tuple[int, int, int]] = []  # (event time, tie, feed): feeds with something waiting
         self._wake: list[tuple[int, int]] = []  # (time, feed)
         self._ties = itertools.count()
-        self._paused: list[int] = []
+        self._paused: list[int] = []  # to be asked at the next poll
+        self._held: set[int] = set()  # those of them that may not say more for now
         self._resume: dict[Key, Resume] = {}
         self._roll = Roll(inventory)
         self._round_ns = 0
@@ -195,13 +196,14 @@ class Intake:
         """Ask every source that is due, unless too much waits already; then tell of the silent and the absent."""
         for index in self._paused:
             heapq.heappush(self._wake, (now_ns, index))
-        self._paused = []
+        self._paused, self._held = [], set()
         while self._wake and self._wake[0][0] <= now_ns:
             _, index = heapq.heappop(self._wake)
             feed = self._feeds[index]
             if self.waiting_bytes > self._limit and feed.queue:
                 self.counts["source.paused"] += 1
                 self._paused.append(index)
+                self._held.add(index)
                 continue
             self._attend(feed, index, now_ns)
         if now_ns >= self._round_ns:
@@ -262,7 +264,7 @@ class Intake:
         Never for a source that is paused: what it has is only waiting to be asked for.
         """
         for index, feed in enumerate(self._feeds):
-            if not feed.live or index in self._paused:
+            if not feed.live or index in self._held:
                 continue
             for heard in feed.heard.values():
                 mark = heard.mark(now_ns)

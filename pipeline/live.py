@@ -48,6 +48,10 @@ class Live:
             folder = self._scratch.enter_context(tempfile.TemporaryDirectory())
             plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
         self.plan = plan
+        self._trouble = ""
+        self._counters: dict[str, dict[str, Any]] = {}
+        self._beat_ns = 0
+        self._pruned_ns = clock.now_ns()
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
@@ -67,13 +71,13 @@ class Live:
             build.tap = SingleFile(Recorder(record_to, start, clock.now_ns()))
         shards = 1 if record_to else shard_count(settings.engine.shards, plan.sensors)
         # last, as it may fork: no thread runs yet, and nothing after it can fail and leave its processes behind
-        self.engine = Embedded(
-            plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
-        )
-        self._trouble = ""
-        self._counters: dict[str, dict[str, Any]] = {}
-        self._beat_ns = 0
-        self._pruned_ns = clock.now_ns()
+        try:
+            self.engine = Embedded(
+                plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
+            )
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> str:

@@ -254,6 +254,9 @@ class Shard:
         except StethosError as error:
             self._store.answer(command.seq, error=str(error))
             return
+        except (LookupError, OSError, TypeError, ValueError) as error:  # written by hand, or by another version
+            self._store.answer(command.seq, error=f"{type(error).__name__}: {error}")
+            return
         self._carry(lane.settings.artefacts[body["baseline"]])
         decision = self._decide(lane, command.kind, str(command.seq), body, lane.event_ns)
         self._store.answer(command.seq, decision=decision.id)

@@ -141,7 +141,9 @@ class Raise(Stateful):
             return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
         if detector == BREAK:
             return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
-        if detector in {MISSING, WEAR}:
+        if detector == MISSING:  # two holes in a row: one may be a bang or a blast of air
+            return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
+        if detector == WEAR:
             return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
         if detector.startswith("bearing_"):
             return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)

@@ -62,11 +62,13 @@ class StatusServer:
         self._alive = alive
         self._machines, self._problems = tuple(machines), problems
         self._lock = threading.Lock()
+        self._stopped = False
         self._store: Store | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = 60.0  # a reader that says nothing more
 
             def do_GET(self) -> None:
                 outer.answer(self)
@@ -88,7 +90,8 @@ class StatusServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End; readers that are still connected are sent away."""
+        self._stopped = True
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
@@ -100,7 +103,10 @@ class StatusServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One GET."""
         where = urlsplit(request.path).path
-        if where == "/":
+        if self._stopped:
+            request.close_connection = True
+            _send(request, HTTPStatus.SERVICE_UNAVAILABLE, b"ended\n", "text/plain")
+        elif where == "/":
             page = resources.files("pipeline").joinpath("status.html").read_bytes()
             _send(request, HTTPStatus.OK, page, "text/html; charset=utf-8")
         elif where == "/api/status":

@@ -1,0 +1,208 @@
+"""A running system as its users meet it: real recordings in, Prometheus and a browser on the other side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import config as configuration
+from models.anomaly.store import save_all
+from pipeline import app
+from pipeline.cli.demo import prepare
+from pipeline.clock import HostClock, ManualClock
+from pipeline.commissioning import commission_manifest
+from pipeline.errors import BadInput, ConfigError, StateError, StethosError
+from pipeline.live import ALIVE_NS, Live
+from pipeline.manifest import read_manifest
+from pipeline.state import Store
+from tests.servers.browser import Chromium
+from tests.servers.prometheus import PrometheusServer
+from tests.servers.web import request
+
+DATA = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration's folder with its baselines, on a free port and at four times real speed."""
+    folder = prepare(tmp_path_factory.mktemp("demo"), DATA, 0)
+    save_all(commission_manifest(read_manifest(DATA / "manifest.csv")), folder / "baselines")
+    text = (folder / "demo.toml").read_text()
+    (folder / "demo.toml").write_text(text.replace("loop = true", "loop = true\n  speed = 4.0"))
+    return folder
+
+
+def changed(demo: Path, folder: Path, *changes: tuple[str, str]) -> app.Plan:
+    """The demonstration with other words in its configuration, in a folder of its own."""
+    text = (demo / "demo.toml").read_text().replace('"baselines"', f'"{(demo / "baselines").as_posix()}"')
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "demo.toml").write_text(text)
+    return app.plan(configuration.load(folder / "demo.toml"))
+
+
+class Watcher:
+    """Looks at a running system from outside, once a second; `done` when everything was seen once."""
+
+    def __init__(self, live: Live, prometheus: PrometheusServer, page: Page) -> None:
+        self.live, self.prometheus, self.page = live, prometheus, page
+        self.seen: dict[str, float] = {}
+        self.shown = False
+
+    def look(self) -> None:
+        """One look at both; ends the run when there is nothing more to wait for."""
+        queries = {
+            "up": 'up{job="stethos"}',
+            "score": 'stethos_score{machine="lathe", detector="anomaly"} > stethos_score_threshold',
+            "alarm": 'stethos_alarm_active{machine="lathe"} == 1',
+            "health": 'stethos_sensor_health_state{machine="mill", state="normal"} == 1',
+            "messages": 'stethos_messages_total{machine="mill"} > 10',
+            "queue": 'stethos_queue_bytes{queue="intake"} >= 0',
+            "delivered": 'stethos_sink_records_total{sink="prometheus"} > 0',
+        }
+        for name, query in queries.items():
+            samples = self.prometheus.query(query)
+            if samples:
+                self.seen[name] = float(samples[0]["value"][1])
+        pictures = self.page.locator("#alarms .card", has_text="lathe").locator("img")
+        self.shown = self.shown or pictures.count() > 0
+        if self.shown and self.seen.keys() == queries.keys():
+            self.live.engine.stop()
+
+
+def test_prometheus_and_a_person_see_the_alarm(demo: Path, tmp_path: Path) -> None:
+    """A real Prometheus answers for a score and an alarm; a real browser shows both machines, sound and picture."""
+    live = Live(changed(demo, tmp_path), HostClock())
+    live.start()
+    target = live.address.removeprefix("http://").rstrip("/")
+    with PrometheusServer({"stethos": [target]}) as prometheus, Chromium() as browser:
+        page = browser.page()
+        page.goto(live.address)
+        watcher = Watcher(live, prometheus, page)
+        alive = []
+
+        def second() -> None:
+            alive.append(request(live.address + "healthz")[0])
+            watcher.look()
+            if not watcher.shown or len(alive) < 3:
+                return
+            names = {c.inner_text().split("\n")[0] for c in page.locator("#machines .card").all()}
+            assert names == {"lathe", "mill"}
+            expect(page.locator("#badge")).to_have_class("badge bad")
+            picture = page.locator("#alarms .card", has_text="lathe").locator("img").first
+            assert picture.evaluate("async i => { await i.decode(); return i.naturalWidth }") > 300
+            sound = page.locator("#alarms .card", has_text="lathe").locator("audio").first
+            assert request(live.address.rstrip("/") + str(sound.get_attribute("src")))[1][:4] == b"RIFF"
+
+        errors = live.run(60.0, second)
+        assert errors == []
+        assert browser.errors == []
+    assert watcher.shown
+    assert watcher.seen["up"] == 1
+    scores = {r.body["value"] for r in Store(live.plan.state).latest("score", 5000) if r.machine == "lathe"}
+    assert watcher.seen["score"] in scores
+    assert set(alive) == {200}
+    assert not live.alive
+
+
+def test_what_makes_a_shard_can_be_sent_to_a_new_process(demo: Path, tmp_path: Path) -> None:
+    """So that one that died can be started anew, with its baselines."""
+    plan = changed(demo, tmp_path)
+    build = partial(app.ShardBuilder(plan, HostClock(), record=False), "shard-0", list(plan.lanes))
+    shard = pickle.loads(pickle.dumps(build))()
+    assert set(shard.lanes) == {"lathe", "mill"}
+    shard.close()
+
+
+def test_a_taken_port_is_an_error_before_anything_runs(demo: Path, tmp_path: Path) -> None:
+    """And leaves no process behind."""
+    first = Live(changed(demo, tmp_path), HostClock())
+    port = first.address.split(":")[-1].rstrip("/")
+    (tmp_path / "two").mkdir()
+    plan = changed(demo, tmp_path / "two", ("port = 0", f"port = {port}"), ("[engine]", "[engine]\nshards = 2"))
+    with pytest.raises(ConfigError, match=r"status\.port"):
+        Live(plan, HostClock())
+    assert multiprocessing.active_children() == []
+    first.close()
+    first.engine._close()
+
+
+def test_a_folder_for_recordings_that_cannot_be_one(demo: Path, tmp_path: Path) -> None:
+    """A clear error at the start, whether lanes run here or in processes."""
+    (tmp_path / "file").write_text("")
+    plan = changed(demo, tmp_path, ('folder = "recordings"', 'folder = "file/recordings"'))
+    with pytest.raises(StethosError, match="cannot hold recordings"):
+        Live(plan, HostClock())
+    plan = changed(
+        demo, tmp_path, ('folder = "recordings"', 'folder = "file/recordings"'), ("[engine]", "[engine]\nshards = 2")
+    )
+    live = Live(plan, HostClock())
+    with pytest.raises(StethosError, match="cannot go on"):
+        live.run(20.0)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_baseline_of_another_rate_is_refused_at_the_start(demo: Path, tmp_path: Path) -> None:
+    """Not when the first samples come."""
+    with pytest.raises(BadInput, match=r"commissioned at rate 32000 Hz, but lathe/microphone has 16000 Hz"):
+        changed(demo, tmp_path, ("rate_hz = 32000", "rate_hz = 16000"))
+    with pytest.raises(StateError, match="nowhere"):
+        changed(demo, tmp_path, (f'baseline = "{(demo / "baselines").as_posix()}"', 'baseline = "nowhere"'))
+
+
+def test_a_missing_file_is_told_while_the_other_machine_runs(demo: Path, tmp_path: Path) -> None:
+    """On the page, in the metrics and at the end."""
+    live = Live(changed(demo, tmp_path, ("lathe-play-normal.flac", "lathe-gone.flac")), HostClock())
+    live.start()
+    pages: list[bytes] = []
+
+    def second() -> None:
+        pages.append(request(live.address + "api/status")[1])
+        pages.append(request(live.address + "metrics")[1])
+
+    errors = live.run(3.0, second)
+    assert len(errors) == 1 and "lathe-gone.flac" in errors[0]
+    assert any(b"lathe-gone.flac" in page for page in pages)
+    counter = b'stethos_engine_events_total{kind="source",reason="open_failed",shard="intake"} 1.0'
+    assert any(counter in page for page in pages)
+    store = Store(live.plan.state)
+    assert {r.machine for r in store.latest("feature", 100)} == {"mill"}
+
+
+def test_an_engine_that_stands_still_is_not_alive(demo: Path, tmp_path: Path) -> None:
+    """What counts is when it last came round."""
+    clock = ManualClock()
+    live = Live(changed(demo, tmp_path), clock)
+    assert not live.alive
+    live._beat_ns = clock.now_ns()
+    assert live.alive
+    clock.sleep(ALIVE_NS / 1e9)
+    assert not live.alive
+    live.close()
+    live.engine._close()
+
+
+def test_a_state_that_cannot_be_written_is_a_problem_not_an_end(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters stay on their page, and the page says what is wrong."""
+    live = Live(changed(demo, tmp_path), HostClock())
+
+    def full(*_: object) -> None:
+        raise StateError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "metrics", full)
+        live._publish()
+    assert live.problems == ["database or disk is full"]
+    live._publish()
+    assert live.problems == []
+    live.close()
+    live.engine._close()
