@@ -101,6 +101,12 @@ class Shard:
                 lane.restore(snapshots[machine])
         for decision in store.decisions():
             self._give(decision)
+            fact = (decision.machine, str(decision.body.get("context")))
+            if decision.kind == "abandon" and decision.machine in self.lanes:
+                lag_s = self.lanes[decision.machine].settings.machine.context_lag_s
+                self._abandoned[fact] = decision.t_ns - round(lag_s * 1e9)
+            elif decision.kind == "return":
+                self._abandoned.pop(fact, None)
 
     def take(self, message: Input) -> None:
         """One input, to its lane. Commits at once what an alarm cannot wait for."""
@@ -194,6 +200,7 @@ class Shard:
             self._oldest_ns = now
             return False
         self._failing_ns = 0
+        now = self._clock.now_ns()
         for record in self._pending:  # how old, in event time, the scores are that have just become durable
             if record.topic == "score":
                 self.ages[min(AGE_BUCKETS, max(0, (now - record.t_ns) // AGE_STEP_NS))] += 1
