@@ -49,6 +49,7 @@ class Live:
             plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
         self.plan = plan
         self._trouble = ""
+        self._told: list[str] = []
         self._counters: dict[str, dict[str, Any]] = {}
         self._beat_ns = 0
         self._pruned_ns = clock.now_ns()
@@ -94,6 +95,13 @@ class Live:
         """What sources, sinks and the durable state complain about now."""
         sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
         return [*self.engine.errors, *sinks, *([self._trouble] if self._trouble else [])]
+
+    def news(self) -> list[str]:
+        """The problems that have come up since the last call."""
+        now = self.problems
+        fresh = [problem for problem in now if problem not in self._told]
+        self._told = now
+        return fresh
 
     def _sinks(self) -> list[Delivery]:
         settings, state = self.plan.settings, self.plan.state

@@ -49,7 +49,12 @@ def run(
     view = View(plan.state, live.address) if not quiet and sys.stdout.isatty() else None
     if view is None and live.address:
         click.echo(f"status page: {live.address}")
-    for error in live.run(for_s, view.update if view else None):
+
+    def tell() -> None:
+        for problem in live.news():
+            click.echo(f"problem: {problem}", err=True)
+
+    for error in live.run(for_s, view.update if view else tell):
         click.echo(f"error: {error}", err=True)
     if view:
         view.close()

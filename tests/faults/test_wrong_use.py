@@ -1,0 +1,145 @@
+"""What a person can get wrong: one readable line that names the file, the key and the mend, and exit code 2."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cli.main import main
+
+CONFIG = """
+schema_version = 1
+[engine]
+state_dir = "state"
+[recording]
+folder = "recordings"
+[status]
+enabled = false
+[[machine]]
+name = "m"
+  [[machine.sensor]]
+  name = "acc"
+  modality = "vibration"
+  rate_hz = 2000
+  unit = "mg"
+  source = { type = "playback", files = ["x.npz"], speed = 0, start_ns = 1700000000000000000 }
+[[sink]]
+type = "jsonl"
+path = "results.jsonl"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A run takes SIGINT and SIGTERM; give them back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that works, of three seconds."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((6000, 1)).astype(np.float32), fs=2000)
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def stethos(*args: str | Path) -> int:
+    """The command's exit code."""
+    with pytest.raises(SystemExit) as done:
+        main([str(arg) for arg in args])
+    return int(done.value.code or 0)
+
+
+def run(config: Path) -> int:
+    """`stethos run` on it."""
+    return stethos("run", "--config", config, "--quiet", "--for", "3", "--journal", config.parent / "journal.jsonl")
+
+
+def test_the_configuration_works_unless_spoilt(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or the tests below would prove nothing."""
+    assert run(config) == 0
+    assert len(capsys.readouterr().out.strip()) == 64
+    assert (config.parent / "results.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("rate_hz = 2000", "rate_khz = 2", ["c.toml", "rate_khz", "unknown key", "did you mean 'rate_hz'"]),
+        ("[recording]", "[recordings]", ["c.toml", "recordings", "unknown key", "recording"]),
+        ("rate_hz = 2000", 'rate_hz = "fast"', ["c.toml", "rate_hz", "fast"]),
+        ("rate_hz = 2000", "rate_hz = -1", ["c.toml", "rate_hz", "-1"]),
+        ('unit = "mg"', "", ["c.toml", "unit", "required"]),
+        ("[engine]", "[engine", ["c.toml", "not valid TOML"]),
+        ("schema_version = 1", "schema_version = 9", ["schema_version = 9", "newer", "update"]),
+        ('unit = "mg"', 'unit = "mg"\nbaseline = "nowhere"', ["nowhere"]),
+        ('state_dir = "state"', 'state_dir = "x.npz/state"', ["x.npz/state", "cannot be used as state"]),
+        ('folder = "recordings"', 'folder = "x.npz/rec"', ["x.npz/rec", "cannot hold recordings"]),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(
+    config: Path, old: str, new: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started."""
+    config.write_text(CONFIG.replace(old, new))
+    assert run(config) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says how to begin."""
+    assert run(tmp_path / "nowhere.toml") == 2
+    said = capsys.readouterr().err
+    assert "nowhere.toml: no such file" in said
+    assert "stethos config example" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"x.npz"', '"gone.npz"', ["gone.npz", "acc"]),
+        ("rate_hz = 2000", "rate_hz = 4000", ["x.npz", "2000", "4000"]),
+        ('path = "results.jsonl"', 'path = "x.npz/results.jsonl"', ["sink jsonl-0", "x.npz/results.jsonl"]),
+    ],
+)
+def test_what_goes_wrong_later_is_told_at_the_end(
+    config: Path, old: str, new: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The engine runs, because other machines do."""
+    config.write_text(CONFIG.replace(old, new))
+    assert run(config) == 0
+    said = capsys.readouterr().err
+    assert "error: " in said
+    if words[0] != "sink jsonl-0":
+        assert "problem: " in said  # as soon as it comes up
+    for word in words:
+        assert word in said
+
+
+def test_a_recording_that_is_cut_off_is_replayed_as_far_as_it_goes(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And it is said that it is damaged; nonsense is refused."""
+    assert run(config) == 0
+    (whole,) = (config.parent / "recordings").glob("*.mcap")
+    cut = config.parent / "cut.mcap"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    stethos("replay", cut, "--journal", config.parent / "cut.jsonl")
+    said = capsys.readouterr()
+    assert "cut.mcap" in said.err + said.out
+    cut.write_bytes(b"nonsense" * 100)
+    assert stethos("replay", cut, "--journal", config.parent / "cut.jsonl") == 2
+    assert "cut.mcap" in capsys.readouterr().err
