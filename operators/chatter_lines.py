@@ -179,6 +179,7 @@ class Lines:
         line_db: its power over the local noise.
         pair_db: power over the noise of the stronger of its neighbours at ±f_TP.
         side_db: the same of the second strongest neighbour at ±f_r, ±2 f_r, … below ±f_TP.
+        coherent: share of all energy within ±2/T of the strongest line and of its neighbours at ±f_TP and ±2 f_TP.
         contradicts_rpm: another speed that the lines speak for, else 0.
     """
 
@@ -187,6 +188,7 @@ class Lines:
     line_db: float
     pair_db: float
     side_db: float
+    coherent: float
     contradicts_rpm: float
 
 
@@ -209,7 +211,8 @@ def lines(p: Float64, made: Plan) -> Lines:
         tolerance = 0.5 * PADDING * made.spacing_hz  # half of 1/T
         other = contradiction(_strongest(p, ratio, made), 60.0 * rotation, round(passing / rotation), tolerance)
     side = sides[-2] if len(sides) > 1 else _TINY
-    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), other)
+    coherent = sum(_lobe(p, made, f + j * passing) for j in (-2, -1, 0, 1, 2)) / total
+    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other)
 
 
 def half_tooth_db(p: Float64, made: Plan) -> float:
@@ -247,6 +250,16 @@ def _near(ratio: Float64, made: Plan, f_hz: float) -> float:
     if not 0 <= place < len(ratio):
         return _TINY
     return float(ratio[max(0, place - PADDING) : place + PADDING + 1].max())
+
+
+def _lobe(p: Float64, made: Plan, f_hz: float) -> float:
+    """Energy within ±2/T of a frequency; one below zero folds back, one within a harmonic's band counts as nothing."""
+    place = round((abs(f_hz) - float(made.f[0])) / made.spacing_hz)
+    if not 0 <= place < len(p) or not made.between[place]:
+        return 0.0
+    reach = 2 * PADDING
+    low = max(0, place - reach)
+    return float(np.where(made.between[low : place + reach + 1], p[low : place + reach + 1], 0.0).sum())
 
 
 def _db(ratio: float) -> float:

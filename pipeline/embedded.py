@@ -25,6 +25,7 @@ from pipeline.state import Store
 
 SLICE_NS = 5_000_000
 SENSORS_PER_PROCESS = 100
+TIDY_EVERY_S = 2.0
 MOST_DEATHS = 3
 DEATHS_WITHIN_NS = 60 * NS
 """A shard that dies more often than this takes the engine with it: the service manager starts both anew."""
@@ -130,6 +131,9 @@ class Embedded:
         began = self._clock.now_ns()
         self._intake.open(self._places(), began)
         second = began
+        over = threading.Event()
+        tidier = threading.Thread(target=self._tidy, args=(over,), name="tidy-state", daemon=True)
+        tidier.start()
         try:
             while not self._stop.is_set():
                 now = self._clock.now_ns()
@@ -148,7 +152,16 @@ class Embedded:
                     if wait > 0:
                         self._clock.sleep(wait / NS)
         finally:
+            over.set()
+            tidier.join()
             self._close()
+
+    def _tidy(self, over: threading.Event) -> None:
+        """Keep the state's write-ahead log short from here, so that no lane waits for the disk."""
+        store = Store(self._store.path)
+        while not over.wait(TIDY_EVERY_S):
+            store.tidy()
+        store.close()
 
     def _places(self) -> dict[tuple[str, str], Resume]:
         return {key: Resume(p.epoch, p.anchor, p.n) for key, p in self._store.positions().items()}

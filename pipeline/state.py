@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from pipeline.results import record_of
 
 SCHEMA_VERSION = 1
 
+WAL_PAGES = 25_000
+"""A writer tidies the write-ahead log itself only beyond this (100 MB): it would wait for the disk in a lane's time."""
 JOURNAL_TOPICS = ("score", "machine_state", "alarm", "health")
 
 _TABLES = """
@@ -108,6 +110,7 @@ class Store:
             self._db.path = path
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             with self._transaction():
                 version = self._version()
                 if version is None:
@@ -148,6 +151,11 @@ class Store:
     def put_meta(self, key: str, value: str) -> None:
         """Keep a note with the state."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def tidy(self) -> None:
+        """Move what was written from the write-ahead log into the database; writers go on meanwhile."""
+        with suppress(sqlite3.OperationalError):  # somebody else is at it
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     # results, snapshots, positions ---------------------------------------------------------------------------
 
