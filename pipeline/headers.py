@@ -254,6 +254,19 @@ def _second(s: int) -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(s)).encode()
 
 
+def fits(m: Chunk | Image | Mark) -> bool:
+    """Whether epoch, indices and event times of a message fit into the 64 bits that they have on the wire and on disk.
+
+    A sensor that has never been heard of has the epoch -1, and nothing but marks.
+    """
+    n, t_ns = m.anchor
+    if not (0 <= m.stream.epoch < INT64 or (m.stream.epoch == -1 and isinstance(m, Mark))):
+        return False
+    if not (0 <= m.n0 <= m.n1 < INT64 and -INT64 <= n < INT64 and -INT64 <= t_ns < INT64):
+        return False
+    return -INT64 <= m.t0_ns <= m.t1_ns < INT64
+
+
 def rfc3339(t_ns: int) -> bytes:
     """UTC to the microsecond, rounded down, as CloudEvents wants it."""
     s, ns = divmod(t_ns, NS)

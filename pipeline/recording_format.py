@@ -26,8 +26,8 @@ from urllib.parse import quote
 
 from pipeline.bodies import from_body, parse
 from pipeline.codec import in_range, samples_of, topic_of, view_of
-from pipeline.errors import DecodeError, StethosError
-from pipeline.headers import Static, kind_of, read_static, static_of
+from pipeline.errors import BadInput, DecodeError, StethosError
+from pipeline.headers import INT64, Static, fits, kind_of, read_static, static_of
 from pipeline.messages import Anchor, Chunk, Context, Image, Input, Mark, MarkReason, Stream
 from pipeline.results import canonical, to_body
 
@@ -96,7 +96,7 @@ def entry_of(message: Input) -> Entry:
     """The message as its channel holds it.
 
     Raises:
-        BadInput: samples that are not what their stream says.
+        BadInput: samples that are not what their stream says, or that do not fit into 64 bits.
     """
     if isinstance(message, Chunk):
         body, last = samples_of(message, static_of("chunk", message.stream)), message.seq
@@ -106,6 +106,10 @@ def entry_of(message: Input) -> Entry:
         body, last = message.reason.encode(), message.n1
     else:
         return Entry(max(0, message.t_ns), 0, canonical(to_body(message)), b"")
+    if not fits(message) or not 0 <= last < INT64:
+        raise BadInput(
+            "range", f"{message.stream.sensor}: samples {message.n0} to {message.n1} do not fit into 64 bits"
+        )
     anchor = message.anchor
     head = PREAMBLE.pack(message.n0, anchor.n, anchor.t_ns, last)
     return Entry(max(0, message.t0_ns), last & 0xFFFFFFFF, head, body)

@@ -18,7 +18,7 @@ from operators.blockfilter import BlockFilter
 from pipeline import codec
 from pipeline.contexts import Contexts
 from pipeline.errors import BadInput, StethosError
-from pipeline.headers import INT64
+from pipeline.headers import fits
 from pipeline.messages import (
     Anchor,
     Chunk,
@@ -35,7 +35,7 @@ from pipeline.messages import (
     Score,
     Stream,
 )  # fmt: skip
-from pipeline.stages import LaneSettings, Mismatch, Switchable
+from pipeline.stages import LaneSettings, Switchable
 from pipeline.topics import BY_NAME, RAW_OF
 from pipeline.topology import STAGES, Stage
 
@@ -96,7 +96,6 @@ class Lane:
         self.spent_ns: Counter[str] = Counter()
         self._clock_ns = clock_ns
         self._streams: dict[str, StreamGraph] = {}
-        self._refused: dict[tuple[str, int], Mismatch] = {}
         self._nodes: dict[str, Node] = {}  # of machines and conditions
         self._restored: dict[str, Any] = {}
         self._input: Input | None = None
@@ -127,8 +126,11 @@ class Lane:
         if message.nbytes > MAX_CHUNK_BYTES:
             self._dead(message, "too_large", f"{message.nbytes} bytes, the limit is {MAX_CHUNK_BYTES}", out)
             return
-        if not 0 <= message.n0 <= message.n1 < INT64 or not -INT64 <= message.t0_ns <= message.t1_ns < INT64:
-            self._dead(message, "range", f"samples {message.n0} to {message.n1} do not fit into 64 bits", out)
+        if not fits(message):
+            self._dead(message, "range", f"epoch {stream.epoch}, samples {message.n0} to {message.n1}", out)
+            return
+        if not isinstance(message, Mark) and isinstance(message, Image) != (stream.modality == "frames"):
+            self._dead(message, "modality", f"no {type(message).__name__} of modality {stream.modality}", out)
             return
         graph = self._streams.get(stream.sensor)
         if graph is None or graph.stream is not stream:
@@ -161,9 +163,8 @@ class Lane:
         if graph is not None and stream.epoch == graph.stream.epoch:
             self._dead(message, "stream_changed", f"epoch {stream.epoch} said {graph.stream}, now {stream}", out)
             return None
-        wrong = self._refused.get(stream.key) or self.settings.mismatch(stream)
+        wrong = self.settings.mismatch(stream)
         if wrong is not None:
-            self._refused[stream.key] = wrong
             self._dead(message, wrong.reason, wrong.detail, out)
             return None
         if graph is not None and not graph.ended:
