@@ -110,7 +110,7 @@ CASES = {
     "too_large": Case(lambda: altered(20, lambda m: replace(m, samples=HUGE)), dead="too_large"),
     "image": Case(
         lambda: altered(20, lambda m: Image(ACC, m.anchor, m.n0, m.seq, b"\xff\xd8")),  # type: ignore[arg-type, return-value]
-        dead="operator_error",
+        dead="modality",
     ),
     "stream_changed": Case(
         lambda: altered(20, lambda m: replace(m, stream=replace(ACC, dtype="<i2"))), dead="stream_changed"
@@ -118,7 +118,7 @@ CASES = {
     "index_out_of_range": Case(lambda: altered(20, lambda m: replace(m, n0=2**63)), dead="range"),
     "negative_index": Case(lambda: altered(20, lambda m: replace(m, n0=-5)), dead="range"),
     "time_out_of_range": Case(lambda: altered(20, lambda m: replace(m, anchor=Anchor(0, 2**63))), dead="range"),
-    "far_future": Case(lambda: altered(79, lambda m: replace(m, n0=2**43)), health=("out_of_specification", "gap")),
+    "far_future": Case(lambda: altered(20, lambda m: replace(m, n0=2**43)), late="clock_jump"),
     "mark_backwards": Case(
         lambda: altered(20, lambda m: Mark(ACC, m.anchor, m.n0, m.n0 - 9, "silent")), dead="range"
     ),

@@ -44,7 +44,7 @@ def any_stream(m: Chunk, rng: random.Random) -> Input:
     change = rng.choice((
         {"rate": Rate(rng.choice((1, 2000, 48_000)), rng.choice((1, 3)))}, {"unit": rng.choice(("g", "", "FS"))},
         {"dtype": rng.choice(("<i2", "<f8", ">f4", "image/png", "nonsense"))}, {"channels": rng.choice((0, 2, 9999))},
-        {"epoch": rng.choice((-1, -2, 0, 1, 2**62))}, {"sensor": rng.choice(("ghost", "", "a/b", "ü"))},
+        {"epoch": rng.choice((-1, -2, 0, 1, 2**64))}, {"sensor": rng.choice(("ghost", "", "a/b", "ü"))},
         {"scale": rng.choice((0.0, float("nan"), float("inf"), -1.0, 1e38))}, {"modality": "acoustic"},
     ))  # fmt: skip
     return replace(m, stream=replace(m.stream, **change))
