@@ -5,11 +5,13 @@ rotation's multiples has neighbours a tooth passing (or two a rotation) away, as
 them counts only after it has lasted for 350 ms, longer than warning tones do. Three ways lead to the threshold:
 
 * fast: the tonal share of three hops in a row;
-* slow: its mean over half a second, for chatter that is weak and wavers;
-* long: three windows of four times the length in a row, for lines too close to a harmonic for the short one.
+* long: the coherent share (the strongest line and its neighbours alone) of three windows of four times the length in a
+  row, for lines too close to a harmonic for the short window: what the force's own noise rings in a lightly damped
+  mode wavers, chatter keeps its frequency;
+* lasting: the mean tonal share of the long window over half a second, for weak chatter.
 
-The threshold is the baseline's median + 6 MAD for the operating point, between 0.2 and 0.5; 0.5 before there is one.
-Noise-driven ringing of a lightly damped mode reaches 0.44 in stable cuts at 0.7 of the limit, hence the upper bound.
+The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
+idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
 """
 
 from __future__ import annotations
@@ -29,16 +31,19 @@ from operators.spindle import SAME
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
-LEAST, MOST = 0.2, 0.5
-"""Bounds of the threshold of the tonal share; the upper one holds before a baseline is known."""
-LONG_LEAST, LONG_MOST = 0.35, 0.5
+LEAST, UNKNOWN, MOST = 0.4, 0.65, 0.75
+"""Bounds of the threshold of the tonal share, and the threshold before a baseline is known."""
+LONG_LEAST, LONG_UNKNOWN, LONG_MOST = 0.4, 0.5, 0.7
+"""The same of the coherent share in the long window."""
+LASTING = 0.5
+"""Mean tonal share of the long window over half a second that is chatter whatever the baseline says."""
 GATE_DB = 6.0
 """Above the idle level from which a hop is cutting."""
 _LOUD = 2.0  # dB above idle that suffice where nearly all is chatter (a recorder that levels its gain)
 _NEARLY_ALL = 0.8
 _PAIR_DB, _SIDE_DB = 9.0, 11.0
-_CONFIRM = 3
-_SLOW_HOPS, _SLOW_COUNTING, _SLOW_LEAST, _SLOW_UNKNOWN = 50, 35, 0.2, 0.22
+_CONFIRM, _LASTING = 3, 10
+_OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
 _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
 _POINTS = 8
@@ -109,9 +114,10 @@ class ChatterDetector(Stateful):
         self._abnormal = False
         self._rpm = 0.0
         self._short: list[float] = []
-        self._counting: list[bool] = []
         self._long: list[float] = []
+        self._lasting: list[float] = []
         self._lone = 0
+        self._idle_tonal = 0.0
         self._mismatch = 0
         self._heard = 0.0
         self._idle: list[tuple[int, float]] = []
@@ -132,6 +138,8 @@ class ChatterDetector(Stateful):
             self._forget()
             self._rpm = v["rpm"]
         cutting = self._cutting(message)
+        if not cutting:
+            self._idle_tonal += _IDLE_SHARE * (v["tonal"] * 10.0 ** (v["level_db"] / 10.0) - self._idle_tonal)
         if "contradicts_rpm" in v:
             step = 1 if v["contradicts_rpm"] else -1
             self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
@@ -169,53 +177,45 @@ class ChatterDetector(Stateful):
         """Take the hop into the three ways."""
         family = v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB
         self._lone = self._lone + 1 if cutting and v["tonal"] >= _LONE_LEAST else 0
-        counts = cutting and (family or self._lone >= _LONE_HOPS)
-        self._short = [*self._short[1 - _SLOW_HOPS :], v["tonal"] if cutting else 0.0]
-        self._counting = [*self._counting[1 - _SLOW_HOPS :], counts]
+        new = v["tonal"] * 10.0 ** (v["level_db"] / 10.0) >= _OVER_IDLE * self._idle_tonal
+        counts = cutting and new and (family or self._lone >= _LONE_HOPS)
+        self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
         if "long_tonal" in v:
             paired = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
-            self._long = [*self._long[1 - _CONFIRM :], v["long_tonal"] if cutting and paired else 0.0]
-            self._slow_view = {k: v[k] for k in ("opr", "residual", "half_tooth_db", "long_line_hz", "long_tonal")}
+            heard = cutting and new and paired
+            self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
+            self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
+            self._slow_view = {k: v[k] for k in ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent")}
 
     # the decision ----------------------------------------------------------------------------------------------------
 
     def _value(self, limit: float, long_limit: float) -> float:
         """The largest of the three ways, each by its own limit, as a tonal share."""
-        newest = [share if counts else 0.0 for share, counts in zip(self._short, self._counting, strict=True)]
-        fast = min(newest[-_CONFIRM:]) / limit if len(newest) >= _CONFIRM else 0.0
-        slow = 0.0
-        if len(newest) == _SLOW_HOPS and sum(self._counting) >= _SLOW_COUNTING:
-            slow_limit = max(_SLOW_LEAST, 0.75 * limit) if self._commissioned() else _SLOW_UNKNOWN
-            slow = sum(min(share, MOST) for share in self._short) / _SLOW_HOPS / slow_limit
+        fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
-        return limit * max(fast, slow, long)
+        lasting = sum(self._lasting) / _LASTING / LASTING
+        return limit * max(fast, long, lasting)
 
     def _limits(self) -> tuple[float, float]:
-        """Thresholds of the tonal share in the short and the long window at this operating point."""
+        """Thresholds of the tonal share in the short and the coherent share in the long window at this speed."""
         point = self._points.get(self._place())
-        long_limit = LONG_MOST
+        long_limit, limit = LONG_UNKNOWN, UNKNOWN
         if point is not None and len(point.long) >= _LEARN_LEAST:
             long_limit = _above(point.long, LONG_LEAST, LONG_MOST)
         known = self._baseline
         if known.median is not None and known.mad is not None:
-            return min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST), long_limit
-        if point is None or len(point.short) < _LEARN_LEAST:
-            return MOST, long_limit
-        return _above(point.short, LEAST, MOST), long_limit
-
-    def _commissioned(self) -> bool:
-        """Whether there is a baseline for this operating point."""
-        point = self._points.get(self._place())
-        known = self._baseline.median is not None and self._baseline.mad is not None
-        return known or (point is not None and len(point.short) >= _LEARN_LEAST)
+            limit = min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST)
+        elif point is not None and len(point.short) >= _LEARN_LEAST:
+            limit = _above(point.short, LEAST, MOST)
+        return limit, long_limit
 
     def _learn(self, v: Mapping[str, float]) -> None:
         """Stable cutting makes the baseline of its operating point."""
         if self._hops % _LEARN_EVERY == 0 and v["tonal"] < MOST:
             point = self._points.pop(self._place(), None) or _Point()
             point.short = [*point.short[1 - _LEARN_KEPT :], round(v["tonal"], 4)]
-            if "long_tonal" in self._slow_view and self._slow_view["long_tonal"] < LONG_MOST:
-                point.long = [*point.long[1 - _LEARN_KEPT :], round(self._slow_view["long_tonal"], 4)]
+            if "coherent" in self._slow_view and self._slow_view["coherent"] < LONG_MOST:
+                point.long = [*point.long[1 - _LEARN_KEPT :], round(self._slow_view["coherent"], 4)]
             self._points[self._place()] = point
             while len(self._points) > _POINTS:
                 del self._points[next(iter(self._points))]
@@ -225,7 +225,7 @@ class ChatterDetector(Stateful):
 
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
-        self._short, self._counting, self._long, self._lone, self._slow_view = [], [], [], 0, {}
+        self._short, self._long, self._lasting, self._lone, self._slow_view = [], [], [], 0, {}
 
     # what is said ----------------------------------------------------------------------------------------------------
 
@@ -313,9 +313,10 @@ class ChatterDetector(Stateful):
             "abnormal": self._abnormal,
             "rpm": self._rpm,
             "short": list(self._short),
-            "counting": list(self._counting),
             "long": list(self._long),
+            "lasting": list(self._lasting),
             "lone": self._lone,
+            "idle_tonal": self._idle_tonal,
             "mismatch": self._mismatch,
             "heard": self._heard,
             "idle": [list(pair) for pair in self._idle],
@@ -326,7 +327,8 @@ class ChatterDetector(Stateful):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
-        self._short, self._counting, self._long = list(state["short"]), list(state["counting"]), list(state["long"])
+        self._short, self._long, self._lasting = list(state["short"]), list(state["long"]), list(state["lasting"])
+        self._idle_tonal = state["idle_tonal"]
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
         self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}

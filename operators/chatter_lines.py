@@ -202,9 +202,10 @@ def lines(p: Float64, made: Plan) -> Lines:
     k = int(np.argmax(np.where(made.between, p, 0.0)))
     f = float(made.f[k])
     passing, rotation = made.passing_hz, made.rotation_hz
-    pair = max(_near(ratio, made, f - passing), _near(ratio, made, f + passing))
+    free = np.where(made.between, ratio, 0.0)  # the skirts of the harmonics are nobody's neighbours
+    pair = max(_near(free, made, f - passing), _near(free, made, f + passing))
     sides = sorted(
-        _near(ratio, made, f + sign * m * rotation) for m in range(1, round(passing / rotation)) for sign in (-1, 1)
+        _near(free, made, f + sign * m * rotation) for m in range(1, round(passing / rotation)) for sign in (-1, 1)
     )
     other = 0.0
     if tonal > 0.1:

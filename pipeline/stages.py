@@ -83,6 +83,8 @@ class LaneSettings:
             static_of("mark", stream)
         except BadInput as unfit:
             return Mismatch(unfit.reason, str(unfit))
+        if stream.dtype.startswith("image/") != (stream.modality == "frames"):
+            return Mismatch("dtype", f"'{stream.dtype}' is no type of modality {stream.modality}")
         facts = (
             ("wrong_modality", sensor.modality, stream.modality),
             ("wrong_rate", f"{sensor.rate_hz:g} Hz", f"{stream.rate.hz:g} Hz"),

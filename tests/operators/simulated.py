@@ -22,8 +22,8 @@ from connectors.simulator.seeds import generator, uniform
 from connectors.simulator.tracks import Given
 from pipeline.messages import Float32
 
-TUNING = (901, 902, 911, 921, 912, 922, 5011)
-FINAL = (5001, 5002, 6011, 5021)
+TUNING = (901, 902, 911, 921, 903, 912, 922, 5001, 5002, 5011)
+FINAL = (6001, 6002, 6011, 5021)
 
 MILL_HZ = 48_000
 DRILL_HZ = 96_000

@@ -30,7 +30,7 @@ def chattering(seconds: float = 8.0) -> np.ndarray:
     for k in range(1, 8):
         x += cutting * 0.5 / k * np.sin(2 * np.pi * k * TEETH * RPM / 60 * t + k)
     for k in (-1, 0, 1):
-        x += ((t > 4) & (t < 5.5)) * 0.5 * np.sin(2 * np.pi * (922 + k * TEETH * RPM / 60) * t)
+        x += ((t > 4) & (t < 5.5)) * np.sin(2 * np.pi * (922 + k * TEETH * RPM / 60) * t)
     return np.round(x / ACC.scale).astype("<i2")[:, None]
 
 
