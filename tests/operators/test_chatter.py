@@ -311,7 +311,8 @@ def test_a_mismatch_is_said_and_nothing_is_judged() -> None:
     """Unverified, with both speeds; the told one is kept."""
     detector = ChatterDetector(3, 20_000)
     mismatch = [told(t=0.01 * k, tonal=0.9, contradicts_rpm=9300.0, long_tonal=0.9, long_pair_db=20.0, long_side_db=0.0,
-                     long_line_hz=465.0, coherent=0.9, half_tooth_db=-30.0, opr=0.9, residual=3.0) for k in range(10)]  # fmt: skip
+                     long_line_hz=465.0, coherent=0.9, half_tooth_db=-30.0, opr=0.9, residual=3.0)
+                for k in range(10)]  # fmt: skip
     found = scores(detector, mismatch)
     assert not found[-1].complete
     assert found[-1].reasons["told_rpm"] == 9000.0
