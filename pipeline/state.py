@@ -154,7 +154,7 @@ class Store:
 
     def tidy(self) -> None:
         """Move what was written from the write-ahead log into the database; writers go on meanwhile."""
-        with suppress(sqlite3.OperationalError):  # somebody else is at it
+        with suppress(StateError):  # somebody else is at it
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     # results, snapshots, positions ---------------------------------------------------------------------------
