@@ -26,8 +26,8 @@ from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.journal import write_journal
 from pipeline.messages import NS, Anchor, Chunk, Image, Input, Rate, Segment, Stream
-from pipeline.recording import Recorder
-from pipeline.recording_reader import read
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Recorder
 from pipeline.replay import Replay
 from pipeline.stages import LaneSettings
 from pipeline.state import Store

@@ -19,8 +19,8 @@ from models.anomaly.packing import pack, unpack
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
-from pipeline.recording import Start
-from pipeline.recording_ring import Ring
+from pipeline.recording.recorder import Start
+from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
 from pipeline.stages import LaneSettings, severity
 from pipeline.state import Store

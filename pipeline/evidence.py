@@ -18,9 +18,9 @@ import numpy as np
 from config.schema import Evidence
 from connectors.base import Sink
 from connectors.evidence import write_evidence
-from pipeline.clip import Clip, window_of
 from pipeline.errors import SinkBusy
 from pipeline.messages import NS, Chunk, Float32, Record
+from pipeline.recording.clip import Clip, window_of
 from pipeline.stages import LaneSettings
 
 GIVE_UP_S = 15.0

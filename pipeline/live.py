@@ -21,7 +21,7 @@ from pipeline.errors import StateError
 from pipeline.evidence import EvidenceSink
 from pipeline.messages import Input, Record
 from pipeline.metrics import families
-from pipeline.recording import Recorder
+from pipeline.recording.recorder import Recorder
 from pipeline.sources import build_sources
 from pipeline.state import JOURNAL_TOPICS, Store
 from pipeline.status import StatusServer

@@ -13,9 +13,9 @@ from models.anomaly.commission import Normal, commission
 from models.anomaly.store import save
 from operators.rewindow import Sequence as Sequencer
 from pipeline.app import STATE_FILE
-from pipeline.clip import window_of
 from pipeline.errors import BadInput, StateError
 from pipeline.messages import NS, Chunk, Segment, Stream
+from pipeline.recording.clip import window_of
 from pipeline.state import Store
 
 ANSWER_S = 15.0

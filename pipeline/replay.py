@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.app import Plan, config_sha256
 from pipeline.clock import Clock
 from pipeline.messages import NS, Decision
-from pipeline.recording_reader import Logged, Recording, read
+from pipeline.recording.reader import Logged, Recording, read
 from pipeline.shard import Shard
 from pipeline.state import Store
 

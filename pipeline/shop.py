@@ -14,7 +14,7 @@ from connectors.simulator.shop import Shop
 from connectors.simulator.source import ShopSource
 from pipeline.app import Plan, recording_start
 from pipeline.messages import NS, Input
-from pipeline.recording import Recorder
+from pipeline.recording.recorder import Recorder
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
 

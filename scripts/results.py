@@ -21,8 +21,8 @@ import numpy as np
 
 from pipeline.commissioning import commission_manifest
 from pipeline.manifest import Row, read_manifest
-from pipeline.validation import validate
-from pipeline.validation_baseline import BaselineScorer
+from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.validate import validate
 
 SHOWN = ("auc", "pauc_0.1", "recall", "precision", "false_alarms_per_day")
 

@@ -24,7 +24,7 @@ from pipeline.errors import ConfigError, StateError
 from pipeline.journal import read_journal, sha256_of, write_journal
 from pipeline.journal_compare import compare
 from pipeline.messages import Anchor, Chunk, Context, Decision, Mark
-from pipeline.recording_reader import read
+from pipeline.recording.reader import read
 from pipeline.state import Store
 from tests.fixtures.make_v1 import DECISION_S, OUT, RATE, SECONDS, STREAM, T0, TROUBLE_S, inputs, signal
 

@@ -85,7 +85,7 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures.")
 def validate(manifest: Path, baseline: Path, normal: frozenset[str], out: Path) -> int:
     """Score the test recordings of a manifest and write figures with confidence intervals."""
-    from pipeline.validation import validate_baselines
+    from pipeline.validation.validate import validate_baselines
 
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=None)

@@ -16,8 +16,8 @@ from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.journal_compare import compare as compare_journals
-from pipeline.recording_reader import Logged
-from pipeline.recover import recover as recover_file
+from pipeline.recording.reader import Logged
+from pipeline.recording.recover import recover as recover_file
 from pipeline.replay import Replay, open_all
 from pipeline.state import Store
 

@@ -21,7 +21,7 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.topics import COMMAND, INPUTS
 from pipeline.messages import Chunk, Context, Image, Input, Mark
-from pipeline.recording import Recorder
+from pipeline.recording.recorder import Recorder
 from pipeline.state import Store
 
 SYNC_S = 1.0

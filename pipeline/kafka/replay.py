@@ -35,7 +35,7 @@ from pipeline.kafka.process import run_worker
 from pipeline.kafka.records import NOBODY, Out, snapshot_out
 from pipeline.kafka.topics import DECISION, STATE
 from pipeline.messages import NS, Decision, Input, Record
-from pipeline.recording_reader import Logged, Recording
+from pipeline.recording.reader import Logged, Recording
 from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.state import Store

@@ -51,7 +51,7 @@ class Disk:
     def _pretend(self) -> None:
         import sqlite3
 
-        from pipeline.recording import _Disk
+        from pipeline.recording.recorder import _Disk
         from pipeline.state import _Connection
 
         def refuse(*_: object) -> None:

@@ -15,9 +15,9 @@ from pipeline.delivery import Delivery
 from pipeline.errors import StateError, StethosError
 from pipeline.evidence import EvidenceSink, index
 from pipeline.messages import NS
-from pipeline.recording import Start
-from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Start
+from pipeline.recording.ring import Ring
 from pipeline.state import Store
 from tests.connectors.result_records import alarm
 from tests.engines.scenarios import T0, chunks

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.clock import ManualClock
 from pipeline.messages import NS, Anchor, Chunk, Context, Image, Input, Mark, Rate
-from pipeline.recording import Start
-from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Start
+from pipeline.recording.ring import Ring
 from pipeline.replay import Replay
 from pipeline.state import Store
 from tests.engines.scenarios import T0, baseline_of

@@ -17,9 +17,9 @@ from pipeline.clock import HostClock
 from pipeline.embedded import Embedded
 from pipeline.errors import StateError, StethosError
 from pipeline.messages import NS, Input
-from pipeline.recording import Start
-from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Start
+from pipeline.recording.ring import Ring
 from pipeline.replay import Replay
 from pipeline.shard import Shard
 from pipeline.stages import LaneSettings

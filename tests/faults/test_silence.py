@@ -15,9 +15,9 @@ from pipeline.clock import ManualClock
 from pipeline.embedded import Embedded
 from pipeline.intake import Resumable
 from pipeline.messages import NS, Input, Mark, Stream
-from pipeline.recording import Start
-from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Start
+from pipeline.recording.ring import Ring
 from pipeline.replay import Replay
 from pipeline.shard import Shard
 from pipeline.stages import LaneSettings

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.clip import Missing, window_of
 from pipeline.messages import NS, Anchor, Chunk, Image, Mark, Rate, Stream
-from pipeline.recording import Recorder, Start
-from pipeline.recording_ring import Ring
+from pipeline.recording.clip import Missing, window_of
+from pipeline.recording.recorder import Recorder, Start
+from pipeline.recording.ring import Ring
 
 T = 1_700_000_000 * NS
 MIC = Stream("mill/1 ä", "mic", 3, "acoustic", Rate(48000), 2, "<i2", "FS", 1 / 32768)

@@ -9,11 +9,11 @@ import pytest
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
-from pipeline.clip import window_of
 from pipeline.errors import BadInput, StateError, StethosError
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Image, Mark, Rate, Score, Stream
-from pipeline.recording import Recorder, RecordingError, Start
-from pipeline.recording_reader import read
+from pipeline.recording.clip import window_of
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Recorder, RecordingError, Start
 from pipeline.results import record_of
 
 T = 1_700_000_000 * NS

@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Rate, Stream
-from pipeline.recording import RecordingError, Start
-from pipeline.recording_reader import read
-from pipeline.recording_ring import Ring
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import RecordingError, Start
+from pipeline.recording.ring import Ring
 
 T = 1_700_000_000 * NS
 MIC = Stream("mill", "mic", 3, "acoustic", Rate(48000), 2, "<i2", "FS", 1 / 32768)

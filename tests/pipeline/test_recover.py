@@ -14,9 +14,9 @@ from mcap.reader import make_reader
 
 from pipeline.errors import BadInput, StethosError
 from pipeline.messages import NS, Anchor, Chunk, Context, Rate, Score, Stream
-from pipeline.recording import Recorder, Start
-from pipeline.recording_reader import read
-from pipeline.recover import adopt, recover
+from pipeline.recording.reader import read
+from pipeline.recording.recorder import Recorder, Start
+from pipeline.recording.recover import adopt, recover
 from pipeline.results import record_of
 
 T = 1_700_000_000 * NS
@@ -158,7 +158,7 @@ def test_adoption_repairs_what_a_dead_process_left(whole, tmp_path):
 CHILD = """
 import sys, pathlib, numpy as np
 from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
-from pipeline.recording import Recorder, Start
+from pipeline.recording.recorder import Recorder, Start
 mic = Stream("mill", "mic", 0, "acoustic", Rate(48000), 1, "<i2", "FS", 1 / 32768)
 recorder = Recorder(pathlib.Path(sys.argv[1]), Start(), 0)
 for k in range(10**6):

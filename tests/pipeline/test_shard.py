@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.clock import ManualClock
 from pipeline.messages import NS, Chunk, Input, Record
-from pipeline.recording_format import RecordingError
+from pipeline.recording.format import RecordingError
 from pipeline.shard import AGE_STEP_NS, Shard
 from pipeline.stages import LaneSettings
 from pipeline.state import Store

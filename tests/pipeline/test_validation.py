@@ -15,9 +15,9 @@ from pipeline.commissioning import commission_manifest
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, read_manifest
 from pipeline.messages import NS, Alarm, Score
-from pipeline.validation import validate, validate_baselines
-from pipeline.validation_baseline import BaselineScorer
-from pipeline.validation_scorer import Judged
+from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.scorer import Judged
+from pipeline.validation.validate import validate, validate_baselines
 from tests.models.anomaly.rig import ACC, running
 
 METRICS = {

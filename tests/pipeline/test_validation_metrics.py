@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from pipeline.validation_metrics import (
+from pipeline.validation.metrics import (
     auc,
     balanced_accuracy,
     binary_metrics,

@@ -1,7 +1,7 @@
 """Writing one recording: an MCAP file that replays to the bit and survives a crash.
 
 The file grows as ``<name>.part`` and gets its name when it is finished. Every `sync` closes an MCAP chunk and waits for
-the disk, so that a crash costs at most what came after the last one; `pipeline.recover` makes such a file whole.
+the disk, so that a crash costs at most what came after the last one; `recover` makes such a file whole.
 Payloads are not compressed: raw samples hardly shrink (0.8 with zstd) and viewers seek faster without.
 """
 
@@ -18,9 +18,8 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from pipeline import schemas
 from pipeline.fingerprint import platform_fingerprint
-from pipeline.mcap_file import McapFile
 from pipeline.messages import NS, Context, Decision, Input, Record
-from pipeline.recording_format import (
+from pipeline.recording.format import (
     DERIVED,
     HEADER,
     PROFILE,
@@ -33,6 +32,7 @@ from pipeline.recording_format import (
     channel_of,
     entry_of,
 )
+from pipeline.recording.mcap_file import McapFile
 from pipeline.results import canonical
 
 ROTATE_BYTES: Final = 512_000_000

@@ -8,7 +8,7 @@ from models.anomaly.thresholds import poisson_interval
 from pipeline.clips import second_ns
 from pipeline.manifest import Row
 from pipeline.messages import Alarm
-from pipeline.validation_metrics import Metric
+from pipeline.validation.metrics import Metric
 
 DAY_S = 86_400.0
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from pipeline.manifest import Row
-from pipeline.validation_metrics import Metric
-from pipeline.validation_scorer import Judged, Validation
+from pipeline.validation.metrics import Metric
+from pipeline.validation.scorer import Judged, Validation
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2530; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }

@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.clips import Clip
 from pipeline.manifest import Row
 from pipeline.messages import Alarm, Score
-from pipeline.validation_metrics import Metric
+from pipeline.validation.metrics import Metric
 
 
 @dataclass(frozen=True, slots=True, eq=False)

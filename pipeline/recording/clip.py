@@ -10,10 +10,10 @@ from typing import BinaryIO, Final, NamedTuple, TypeAlias
 from mcap.records import Channel
 
 from pipeline.errors import DecodeError
-from pipeline.mcap_walk import DAMAGE, ChunkPlace, Item, chunk_places, inside, publish_ns
 from pipeline.messages import NS, Chunk, Image, Input, Mark
-from pipeline.recording_format import RecordingError, reader_of, stream_of
-from pipeline.recording_reader import open_recording
+from pipeline.recording.format import RecordingError, reader_of, stream_of
+from pipeline.recording.mcap_walk import DAMAGE, ChunkPlace, Item, chunk_places, inside, publish_ns
+from pipeline.recording.reader import open_recording
 
 NOT_RECORDED: Final = "not_recorded"
 _LONGEST_NS = 5 * NS

@@ -16,9 +16,8 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Header, Metadata
 
 from pipeline.errors import BadInput, StateError
-from pipeline.mcap_walk import DAMAGE, Item, Piece, inside, record, walk
 from pipeline.messages import Input
-from pipeline.recording_format import (
+from pipeline.recording.format import (
     DERIVED,
     HEADER,
     PREROLL,
@@ -28,6 +27,7 @@ from pipeline.recording_format import (
     RecordingError,
     reader_of,
 )
+from pipeline.recording.mcap_walk import DAMAGE, Item, Piece, inside, record, walk
 
 
 class Logged(NamedTuple):

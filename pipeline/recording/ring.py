@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
-from pipeline.recording import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder, Start, StreamKey
-from pipeline.recording_format import RecordingError
-from pipeline.recover import Recovered, adopt
+from pipeline.recording.format import RecordingError
+from pipeline.recording.recorder import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder, Start, StreamKey
+from pipeline.recording.recover import Recovered, adopt
 
 PREROLL_S: Final = 6.0
 """The longest memory of a lane (5 s) and one chunk."""

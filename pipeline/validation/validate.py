@@ -18,11 +18,11 @@ from pipeline.clips import read_clip, second_ns
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_groups
 from pipeline.messages import NS
-from pipeline.validation_baseline import BaselineScorer
-from pipeline.validation_metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
-from pipeline.validation_rates import false_alarms
-from pipeline.validation_report import render
-from pipeline.validation_scorer import Judged, Scorer, Validation
+from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
+from pipeline.validation.rates import false_alarms
+from pipeline.validation.report import render
+from pipeline.validation.scorer import Judged, Scorer, Validation
 
 _BESIDE_RESAMPLES = 200
 Progress = Callable[[int, int, str], None]

@@ -13,10 +13,10 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Header, Metadata, Schema
 
 from pipeline.errors import BadInput
-from pipeline.mcap_file import McapFile
-from pipeline.mcap_walk import DAMAGE, Inner, Item, inside, record, walk
-from pipeline.recording_format import RecordingError
-from pipeline.recording_reader import open_recording, reason_of
+from pipeline.recording.format import RecordingError
+from pipeline.recording.mcap_file import McapFile
+from pipeline.recording.mcap_walk import DAMAGE, Inner, Item, inside, record, walk
+from pipeline.recording.reader import open_recording, reason_of
 
 _REPAIR = ".repair"
 

@@ -29,7 +29,7 @@ from mcap.records import (
     SummaryOffset,
 )
 
-from pipeline.mcap_walk import MAGIC
+from pipeline.recording.mcap_walk import MAGIC
 
 CHUNK_BYTES: Final = 1 << 20
 _MESSAGE = struct.Struct("<BQHIQQ")

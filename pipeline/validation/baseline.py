@@ -15,7 +15,7 @@ from pipeline.clips import Clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import Alarm, Float32, Score
-from pipeline.validation_scorer import Judged
+from pipeline.validation.scorer import Judged
 
 
 class BaselineScorer:

@@ -1,0 +1,1 @@
+"""Recordings: `recorder` writes one file, `ring` a folder of them, `reader` and `recover` read, `clip` cuts out."""

@@ -1,0 +1,1 @@
+"""Validation: `validate` scores labelled recordings with a `scorer`; `metrics`, `rates` and `report` say how well."""
