@@ -38,7 +38,10 @@ _FOR = click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True
 def run(
     config_file: Path, engine: str, role: str, name: str | None, for_s: float | None, journal: Path | None, quiet: bool
 ) -> int:
-    """Watch the machines of a configuration until their sources end, SECONDS are over, or Ctrl-C."""
+    """Watch the machines of a configuration until their sources end, SECONDS are over, or Ctrl-C.
+
+    Exit code 1 if a source or a sink still had a problem at the end.
+    """
     if engine == "kafka":
         from pipeline.cli.kafka import run_kafka  # Faust is an extra
 
@@ -54,7 +57,8 @@ def run(
         for problem in live.news():
             click.echo(f"problem: {problem}", err=True)
 
-    for error in live.run(for_s, view.update if view else tell):
+    errors = live.run(for_s, view.update if view else tell)
+    for error in errors:
         click.echo(f"error: {error}", err=True)
     if view:
         view.close()
@@ -62,7 +66,7 @@ def run(
         store = Store(plan.state)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         click.echo(sha256_of(journal))
-    return 0
+    return 1 if errors else 0
 
 
 @click.command()
@@ -82,7 +86,8 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
     plan = app.plan(configuration.load(config_file))
     live = Live(plan, HostClock(), record_to=out)
     live.start()
-    for error in live.run(for_s):
+    errors = live.run(for_s)
+    for error in errors:
         click.echo(f"error: {error}", err=True)
     click.echo(f"{out}: {out.stat().st_size:,} bytes")
-    return 0
+    return 1 if errors else 0

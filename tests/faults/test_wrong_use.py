@@ -120,7 +120,7 @@ def test_what_goes_wrong_later_is_told_at_the_end(
 ) -> None:
     """The engine runs, because other machines do."""
     config.write_text(CONFIG.replace(old, new))
-    assert run(config) == 0
+    assert run(config) == 1
     said = capsys.readouterr().err
     assert "error: " in said
     if words[0] != "sink jsonl-0":
