@@ -18,6 +18,7 @@ CREDITS = ROOT / "pipeline" / "demo" / "credits.toml"
 RECORDINGS = {".flac", ".wav", ".npz", ".mcap", ".png", ".jpg"}
 
 FAMILIES = [
+    ("NVIDIA", r"nvidia"),
     ("MPL-2.0", r"mozilla|mpl"),
     ("LGPL", r"lgpl|lesser general public"),
     ("GPL", r"\bgpl|gnu general public"),
@@ -29,12 +30,16 @@ FAMILIES = [
     ("Zlib", r"zlib"),
     ("Unlicense", r"unlicense|cc0|public domain"),
 ]
-LINKED_ONLY = {"LGPL", "MPL-2.0"}
-"""Used as libraries, unchanged: allowed, and named here so that nobody copies from them."""
+LINKED_ONLY = {
+    "LGPL": "used unchanged, as a library",
+    "MPL-2.0": "used unchanged, as a library",
+    "NVIDIA": "proprietary; comes with torch on Linux, for `train` and the tests only, nothing that runs needs it",
+}
+"""Allowed though not free to copy from, and why: named here so that nobody does."""
 KNOWN: dict[str, str] = {
     "decorator": "BSD", "jaraco-functools": "MIT", "mode-streaming": "BSD", "opentracing": "Apache-2.0",
     "tomlkit": "MIT", "colorama": "BSD", "tzdata": "Apache-2.0", "exceptiongroup": "MIT", "async-timeout": "Apache-2.0",
-    "croniter": "MIT", "soxr": "LGPL", "mcap": "MIT",
+    "croniter": "MIT", "soxr": "LGPL", "mcap": "MIT", "cuda-toolkit": "NVIDIA",
 }  # fmt: skip
 """Packages whose metadata say nothing that a program can read; looked up by hand, and those for other platforms."""
 
@@ -53,7 +58,7 @@ def licence_of(name: str) -> str:
     try:
         about = metadata(name)
     except PackageNotFoundError:
-        return KNOWN.get(name, "")
+        return "NVIDIA" if name.startswith("nvidia-") else KNOWN.get(name, "")
     said = [about.get("License-Expression") or "", (about.get("License") or "")[:200]]
     said += [c for c in about.get_all("Classifier") or [] if c.startswith("License")]
     for text in said:
@@ -72,11 +77,11 @@ def main() -> int:
         family = licence_of(name)
         if not family or family == "GPL":
             wrong.append(f"package {name}: licence '{family or 'unknown'}': look it up and enter it, or do without it")
-        lines.append(f"| {name} | {family} | {'used unchanged, as a library' if family in LINKED_ONLY else ''} |")
+        lines.append(f"| {name} | {family} | {LINKED_ONLY.get(family, '')} |")
     lines += ["", "## Recordings in this repository", "", "| files | licence | credit | source |", "|---|---|---|---|"]
     credited = tomllib.loads(CREDITS.read_text())["recording"] if CREDITS.is_file() else []
     lines += [f"| `{c['files']}` | {c['licence']} | {c['credit']} | {c['source']} |" for c in credited]
-    carried = [p for p in (ROOT / "pipeline" / "demo").rglob("*") if p.suffix in RECORDINGS]
+    carried = [p for p in (ROOT / "pipeline" / "demo" / "recordings").rglob("*") if p.suffix in RECORDINGS]
     wrong += [
         f"recording {path.relative_to(ROOT)}: no credit in {CREDITS.relative_to(ROOT)}"
         for path in carried

@@ -1,0 +1,175 @@
+"""`stethos train impact`: pretrain an acoustic encoder on recordings without labels, or distil a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from rich.progress import TaskID, TextColumn
+
+from config.pretrain import PretrainConfig, load_pretrain
+from pipeline.cli.progress import progress_bar
+from pipeline.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from models.impact.crops import Crops
+    from models.impact.settings import Pretraining
+    from models.impact.training import Trainer
+
+CALIBRATION = 512
+"""Fresh crops that the package's quantisation is calibrated and checked on."""
+
+
+@click.command()
+@click.option("--manifest", type=click.Path(path_type=Path), required=True, help="Folder, CSV or MCAP recording.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML with settings of the run.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model package.")
+@click.option("--size", type=click.Choice(["base", "small", "edge"]), help="Over that of the configuration.")
+@click.option("--teacher", type=click.Path(path_type=Path), help="Package or run to distil from; `edge` needs one.")
+@click.option("--widen", "narrow", type=click.Path(path_type=Path), help="Run of half the width to begin from.")
+@click.option("--pool", type=click.Path(path_type=Path), help="Folder of pooled images.  [default: that of the run]")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the run.  [default: OUT.training]")
+@click.option("--name", help="Of the model.  [default: impact-SIZE]")
+@click.option("--version", default="1", show_default=True, help="Of the model.")
+@click.option("--until", type=click.IntRange(min=1), help="Stop after so many steps in all; the same command goes on.")
+def impact(
+    manifest: Path,
+    config_file: Path | None,
+    out: Path,
+    size: str | None,
+    teacher: Path | None,
+    narrow: Path | None,
+    pool: Path | None,
+    work: Path | None,
+    name: str | None,
+    version: str,
+    until: int | None,
+) -> int:
+    """Pretrain an encoder (or distil one with --teacher) and write it as a package.
+
+    The run lives in its own folder with checkpoints, log.jsonl and curves.png. Stopped at any moment, the same command
+    goes on from its last checkpoint, to the bit on a CPU. All settings and their defaults: docs/how-to/pretrain.md.
+    """
+    config = load_pretrain(config_file, size=size)
+    if config.size == "edge" and teacher is None:
+        raise click.UsageError("size edge is distilled: name --teacher, a package or the folder of a run")
+    try:
+        import safetensors  # noqa: F401
+        import soxr  # noqa: F401
+
+        from models.impact import training  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("train", "pretraining") from error
+    folder = work or out.with_name(out.name + ".training")
+    run, crops = _prepare(manifest, config, Folders(folder, pool or folder, teacher, narrow))
+    _train(run, until)
+    _curves(folder)
+    click.echo(f"{folder}: step {run.step} of {run.settings.steps}")
+    if run.step < run.settings.steps:
+        click.echo("not finished: run the same command to go on; no package is written yet")
+        return 0
+    _package(folder, out, crops, name or f"impact-{config.size}", version)
+    return 0
+
+
+def settings_of(config: PretrainConfig) -> Pretraining:
+    """The configuration as what the training code takes."""
+    from models.impact.settings import Mixing, Pretraining
+
+    values: dict[str, Any] = config.model_dump()
+    return Pretraining(**values | {"mixing": Mixing(**values["mixing"])})
+
+
+class Folders(NamedTuple):
+    """Where the run lives, its images lie, and what it learns from."""
+
+    run: Path
+    pool: Path
+    teacher: Path | None
+    narrow: Path | None
+
+
+def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[Trainer, Crops]:
+    from models.impact.checkpoint import load_encoder
+    from models.impact.crops import Crops
+    from models.impact.distil import Distiller, teacher_from
+    from models.impact.images import Batches, Pool
+    from models.impact.network import size_of
+    from models.impact.pretrain import Pretrainer
+    from pipeline.takes import takes_of
+
+    settings, size = settings_of(config), size_of(config.size)
+    seed = settings.seed if settings.data_seed is None else settings.data_seed
+    crops = Crops(takes_of(manifest), settings.mixing, seed)
+    hours = {source: round(value, 4) for source, value in crops.hours().items()}
+    for name, value in hours.items():
+        click.echo(f"{name}: {value:.2f} h")
+    click.echo(f"{len(crops.takes)} takes of {len(crops.sensors)} sensors, {settings.steps} steps")
+    about: dict[str, Any] = {
+        "hours": hours,
+        "takes": len(crops.takes),
+        "sensors": len(crops.sensors),
+        "digest": crops.digest,
+    }
+    source: Any = crops
+    if settings.pool_clips:
+        with progress_bar() as bar:
+            task = bar.add_task("log-Mel images", total=settings.pool_clips)
+            source = Pool(
+                folders.pool, crops, settings.pool_clips, lambda done, _: bar.update(task, completed=done)
+            ).images
+    batches = Batches(source, settings.batch, settings.seed, settings.mixing, settings.workers)
+    if folders.teacher is not None:
+        return Distiller(settings, size, batches, folders.run, teacher_from(folders.teacher), about), crops
+    narrow = None
+    if folders.narrow is not None:
+        narrow, facts = load_encoder(folders.narrow)
+        about["began_as"] = f"{narrow.size.name}, step {facts['step']}, widened"
+    return Pretrainer(settings, size, batches, folders.run, about, narrow), crops
+
+
+def _train(run: Trainer, until: int | None) -> None:
+    if run.step:
+        click.echo(f"going on from step {run.step}")
+    with progress_bar(TextColumn("{task.fields[figures]}")) as bar:
+        task = bar.add_task("training", total=run.settings.steps, completed=run.step, figures="")
+
+        def report(line: Mapping[str, Any]) -> None:
+            _report(bar, task, line)
+
+        run.run(report, until)
+
+
+def _report(bar: Progress, task: TaskID, line: Mapping[str, Any]) -> None:
+    figures = f"loss {line['loss']:.4f} · {line['clips_per_s']:.0f} clips/s · rank {line['effective_rank']:.1f}"
+    bar.update(task, completed=line["step"], figures=figures)
+    for alarm in line["alarms"]:
+        bar.console.print(f"step {line['step']}: may be collapsing: {alarm}")
+
+
+def _curves(folder: Path) -> None:
+    from models.impact.curves import draw_curves
+
+    picture = draw_curves(folder)
+    if picture is not None:
+        click.echo(str(picture))
+
+
+def _package(folder: Path, out: Path, crops: Crops, name: str, version: str) -> None:
+    import numpy as np
+
+    from models.impact.crops import Crops
+    from models.impact.export import Facts, export_package
+    from models.impact.images import image
+    from models.impact.training import facts_for_card
+
+    fresh = Crops(crops.takes, crops.mixing, crops.seed + 1)
+    images = np.stack([image(fresh.clip(i)) for i in range(CALIBRATION)])
+    package = export_package(
+        folder, out, images[:, None], Facts(name=name, version=version, training=facts_for_card(folder))
+    )
+    click.echo(f"{out}: {package.digest}")

@@ -1,0 +1,173 @@
+"""Runs: they learn without collapse, and an interrupted one equals an uninterrupted one to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.impact import checkpoint
+from models.impact.curves import draw_curves, read_log
+from models.impact.pretrain import Pretrainer
+from models.impact.settings import Pretraining
+from models.impact.training import facts_for_card, learning_rate, optimiser
+from pipeline.errors import BadInput, StateError
+from tests.models.impact.conftest import TINY, batches, settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(folder: Path, made: Pretraining, until: int | None = None) -> Pretrainer:
+    """A tiny run up to its end or a step."""
+    found = Pretrainer(made, TINY, batches(made), folder)
+    found.run(until=until)
+    found.batches.close()
+    return found
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """What the newest checkpoint holds."""
+    newest = checkpoint.newest(folder)
+    assert newest is not None
+    return checkpoint.load(newest)[0]
+
+
+@pytest.mark.parametrize("kind", ["t2", "t3"])
+def test_two_hundred_steps_without_collapse(tmp_path: Path, kind: str) -> None:
+    """The loss is finite and falls; no alarm stands at the end; vectors still span the space."""
+    made = settings(frame_loss=kind, clips_per_epoch=200 * 8, epochs=1, batch=8, checkpoint_every=500, log_every=20)
+    run(tmp_path, made)
+    log = read_log(tmp_path)
+    assert [line["step"] for line in log] == list(range(20, 201, 20))
+    losses = [line["frame_loss"] for line in log]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < 0.95 * losses[0]
+    assert log[-1]["alarms"] == []
+    assert log[-1]["effective_rank"] > 2
+
+
+@pytest.mark.parametrize("over", [{}, {"frame_loss": "t3", "clones": 2}, {"masking": "dispersion_weighted"}])
+def test_resumed_run_equals_uninterrupted(tmp_path: Path, over: dict[str, object]) -> None:
+    """Weights, teacher, optimiser and log, bit for bit."""
+    made = settings(**over)
+    run(tmp_path / "whole", made)
+    for until in (3, 8, None):
+        run(tmp_path / "parts", made, until)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+    a, b = ([{**x, "clips_per_s": 0} for x in read_log(tmp_path / name)] for name in ("whole", "parts"))
+    assert a == b
+
+
+def test_seed_decides(tmp_path: Path) -> None:
+    """Another seed, other weights; the same seed, the same file."""
+    names = [("a", 1), ("b", 1), ("c", 2)]
+    hashes = []
+    for name, seed in names:
+        run(tmp_path / name, settings(seed=seed, epochs=1))
+        newest = checkpoint.newest(tmp_path / name)
+        assert newest is not None
+        hashes.append(json.loads((newest / "state.json").read_text())["sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_kill_loses_at_most_the_last_interval(tmp_path: Path) -> None:
+    """SIGKILL in the middle: the newest checkpoint is whole, and the run that goes on ends as one never killed."""
+    code = (
+        "import sys; from pathlib import Path; from tests.models.impact.test_training import run, settings;"
+        "import torch; torch.set_num_threads(1);"
+        "run(Path(sys.argv[1]), settings(checkpoint_every=1))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    made = settings(checkpoint_every=1)
+    assert run(tmp_path / "killed", made).step == made.steps
+    run(tmp_path / "whole", made)
+    a, b = tensors(tmp_path / "killed"), tensors(tmp_path / "whole")
+    assert all(torch.equal(a[k], b[k]) for k in b)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    """A flipped byte, a missing file, a newer format, no checkpoint: each with its reason; two are kept."""
+    run(tmp_path, settings())
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    assert kept == ["step-00000010", "step-00000012"]
+    newest = tmp_path / kept[-1]
+    data = bytearray((newest / "state.safetensors").read_bytes())
+    data[-1] ^= 1
+    (newest / "state.safetensors").write_bytes(data)
+    with pytest.raises(StateError, match="damaged"):
+        checkpoint.load_encoder(tmp_path)
+    note = json.loads((tmp_path / kept[0] / "state.json").read_text())
+    (tmp_path / kept[0] / "state.json").write_text(json.dumps(note | {"format": 99}))
+    with pytest.raises(StateError, match="newer"):
+        checkpoint.load(tmp_path / kept[0])
+    with pytest.raises(BadInput, match="no checkpoint"):
+        checkpoint.load_encoder(tmp_path / "nothing")
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    """A run does not go on as another one; how often it saves may change."""
+    run(tmp_path, settings(), until=5)
+    with pytest.raises(StateError, match="mask_ratio"):
+        run(tmp_path, settings(mask_ratio=0.5))
+    assert run(tmp_path, settings(checkpoint_every=100)).step == 12
+
+
+def test_unfinite_loss_stops_the_run(tmp_path: Path) -> None:
+    """With the step and the mend; the last checkpoint stays."""
+    made = settings(checkpoint_every=1)
+    found = Pretrainer(made, TINY, batches(made), tmp_path)
+    found.run(until=2)
+    with torch.no_grad():
+        found.encoder.blocks[0].ffn[0].weight.fill_(torch.nan)  # type: ignore[index,union-attr]
+    with pytest.raises(StateError, match="step 3"):
+        found.run()
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-00000002"
+
+
+def test_learning_rate() -> None:
+    """Linear warm-up to lr · batch / 256, then half a cosine down to the end value."""
+    s = Pretraining(clips_per_epoch=51_200, epochs=1, batch=512, warmup_share=0.1, lr_per_256=1e-3, lr_end=1e-6)
+    assert learning_rate(s, 0) == pytest.approx(2e-4)
+    assert learning_rate(s, 9) == pytest.approx(2e-3)
+    assert learning_rate(s, 55) == pytest.approx((2e-3 + 1e-6) / 2, rel=1e-3)
+    assert learning_rate(s, 100) == pytest.approx(1e-6)
+
+
+def test_no_weight_decay_on_vectors(tmp_path: Path) -> None:
+    """Biases, norms and the class token are not pulled to zero."""
+    made = settings()
+    student = Pretrainer(made, TINY, batches(made), tmp_path).student
+    decayed, free = optimiser({"student": student}, made).param_groups
+    assert decayed["weight_decay"] == 0.05
+    assert free["weight_decay"] == 0.0
+    assert any(p is student.encoder.cls_token for p in free["params"])
+    assert all(p.ndim > 1 for p in decayed["params"])
+
+
+def test_log_curves_and_card(tmp_path: Path) -> None:
+    """A picture, and what the card tells."""
+    run(tmp_path, settings())
+    picture = draw_curves(tmp_path)
+    assert picture is not None
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    facts = facts_for_card(tmp_path)
+    assert (facts["steps"], facts["clips_seen"]) == (12, 192)
+    assert facts["last"]["step"] == 12
+    encoder, _ = checkpoint.load_encoder(tmp_path)
+    with torch.no_grad():
+        assert encoder(torch.rand(1, 1, 128, 128)).shape == (1, 17, 32)
