@@ -1,0 +1,61 @@
+"""Folds that keep groups together, so that what is chosen by them is chosen for an occasion not heard before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.heads.head import Ints
+from pipeline.errors import StateError
+
+Fold = tuple[Ints, Ints]
+MOST = 5
+
+
+def grouped_folds(y: Ints, groups: Sequence[str], most: int = MOST) -> list[Fold] | None:
+    """Pairs (train, test) of row numbers in which no group is on both sides and every class trains.
+
+    Args:
+        y: class of each row.
+        groups: of each row.
+        most: number of folds where every class has as many groups.
+
+    Returns:
+        None where a class has one group only, or groups that cannot be told apart.
+
+    Raises:
+        StateError: a fold let a group through.
+    """
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    classes = np.unique(y)
+    has = np.zeros((len(names), len(classes)), bool)
+    has[group, np.searchsorted(classes, y)] = True
+    count = min(most, int(has.sum(axis=0).min()))
+    if count < 2:
+        return None
+    fold = _assigned(has, count)
+    rows = np.arange(len(y))
+    found = [(rows[fold[group] != k], rows[fold[group] == k]) for k in range(count)]
+    for train, test in found:
+        if np.intersect1d(group[train], group[test]).size:
+            raise StateError("a group is in the training and in the test part of a fold")
+        if len(np.unique(y[train])) < len(classes):
+            return None
+    return found
+
+
+def _assigned(has: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], count: int) -> Ints:
+    """The fold of each group: class by class, the rarest first, into the fold that has fewest groups of it."""
+    fold = np.full(len(has), -1, np.intp)
+    for c in np.argsort(has.sum(axis=0), kind="stable"):
+        for g in np.flatnonzero(has[:, c] & (fold < 0)):
+            held = [int((has[:, c] & (fold == k)).sum()) for k in range(count)]
+            total = [int((fold == k).sum()) for k in range(count)]
+            fold[g] = min(range(count), key=lambda k: (held[k], total[k]))
+    return fold
+
+
+def stretches(groups: Sequence[str], start_s: Sequence[float], length_s: float = 10.0) -> list[str]:
+    """Stand-ins for groups where there is one occasion only: stretches of it. Good for a choice, not for a figure."""
+    return [f"{group}|{int(start // length_s)}" for group, start in zip(groups, start_s, strict=True)]

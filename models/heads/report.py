@@ -1,0 +1,118 @@
+"""The page about a head: what it was taught, how good it is where it was not taught, the baseline beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from models.heads.choose import ABSTAIN
+from models.heads.export import LOGMEL
+from models.heads.lesson import Candidate, Evaluation, Lesson
+from models.probe.report import page, table
+from models.probe.summary import Figure
+
+
+def verdict(chosen: Candidate, baseline: Candidate) -> str:
+    """One sentence on whether the encoder earns its place."""
+    if chosen is baseline:
+        return "The head reads the time-mean log-Mel."
+    if np.isnan(chosen.score) or np.isnan(baseline.score):
+        return "Too few groups to compare with the log-Mel baseline."
+    if baseline.score >= chosen.score:
+        return (
+            f"The log-Mel baseline is as good or better on the same left-out clips ({baseline.score:.3f} against "
+            f"{chosen.score:.3f}): use --encoder logmel or --encoder auto."
+        )
+    return (
+        f"Better than the log-Mel baseline on the same left-out clips: {chosen.score:.3f} against {baseline.score:.3f}."
+    )
+
+
+def render(
+    title: str,
+    lesson: Lesson,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    found: Sequence[Evaluation | None],
+    notes: Sequence[str],
+) -> str:
+    """The whole page.
+
+    Args:
+        title: of the package.
+        lesson: the clips.
+        candidates: all heads, the baseline among them.
+        chosen: the one in the package.
+        found: evaluation of each candidate; None where none is fair.
+        notes: what was left out.
+    """
+    baseline = next(c for c in candidates if c.reads.encoder == LOGMEL)
+    parts = [f"<p>{escape(verdict(chosen, baseline))}</p>", *(f'<p class="note">{escape(n)}</p>' for n in notes)]
+    parts += ["<h2>Clips</h2>", _clips(lesson), "<h2>Choice</h2>", _choice(candidates, chosen)]
+    evaluation = found[list(candidates).index(chosen)]
+    if evaluation is None:
+        parts.append(f'<p class="note">{escape(NO_FIGURE)}</p>')
+    else:
+        beside = found[list(candidates).index(baseline)]
+        parts += _figures(evaluation, beside if chosen is not baseline else None)
+    return page(f"Head {title}", parts)
+
+
+NO_FIGURE = (
+    "No accuracy is reported: a class was heard on one occasion only, so that clips to test on would be neighbours of "
+    "those that taught. Record another occasion and give it its own group."
+)
+
+
+def _clips(lesson: Lesson) -> str:
+    taught, clips = lesson.clips.at(lesson.learn), lesson.clips
+    rows = [
+        (
+            label,
+            str(int((taught.label == label).sum())),
+            str(len(np.unique(taught.group[taught.label == label]))),
+            str(int((clips.label[lesson.test] == label).sum())),
+        )
+        for label in clips.labels
+    ]
+    return table(("class", "clips that taught", "of groups", "test clips"), rows)
+
+
+def _choice(candidates: Sequence[Candidate], chosen: Candidate) -> str:
+    rows = []
+    for c in candidates:
+        reads = f"{c.reads.name} {c.reads.pooling}".strip()
+        for kind, score in c.choice.scores.items():
+            taken = c is chosen and kind == c.choice.head.kind
+            rows.append((f"{reads}, {kind.replace('_', '-')}{' (taken)' if taken else ''}", f"{score:.3f}"))
+    if not rows:
+        return f"<p>One clip per class: {escape(chosen.choice.head.kind)}, nothing to compare by.</p>"
+    left = (
+        "groups left out in turn" if chosen.choice.fair else "stretches of one occasion left out, for the choice only"
+    )
+    return table(("head", f"mean F1, {left}"), rows)
+
+
+def _figures(own: Evaluation, beside: Evaluation | None) -> list[str]:
+    what = "the manifest's test rows" if own.held == "test" else "each group by a head that was not taught on it"
+    rows = [("mean of the classes", *_cells(own.machine), *(_cells(beside.machine) if beside else ()))]
+    for label, figure in own.classes.items():
+        rows.append((label, *_cells(figure), *(_cells(beside.classes[label]) if beside else ())))
+    header = ("F1", "head", "95 %", *(("log-Mel baseline", "95 %") if beside else ()))
+    right = "none" if np.isnan(own.accepted_right) else f"{own.accepted_right:.1%} of them right"
+    parts = [
+        "<h2>How good</h2>",
+        f"<p>Judged on {escape(what)}; resampled for the intervals: {escape(own.drawn)}.</p>",
+        table(header, rows),
+        f"<p>It abstains below a probability of {ABSTAIN:g}; {own.accepted:.1%} of the clips are above, {right}.</p>",
+    ]
+    if own.held == "left out":
+        parts.append("<p>The kind of head was chosen by the same left-out groups: slightly optimistic.</p>")
+    cells = [(f"is {label}", *(str(int(n)) for n in row)) for label, row in zip(own.labels, own.table, strict=True)]
+    return [*parts, "<h2>Confusion</h2>", table(("", *(f"called {label}" for label in own.labels)), cells)]
+
+
+def _cells(figure: Figure) -> tuple[str, str]:
+    return f"{figure.mean:.3f}", f"[{figure.low:.3f}, {figure.high:.3f}]"

@@ -1,0 +1,243 @@
+"""`stethos bench impact`: linear probes on DINOS, or on any labelled recordings, in both protocols."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from models.packages import load
+from models.probe import dinos, splits
+from models.probe.clips import Clips, Facts, columns
+from models.probe.features import Encoder, Extractor, LogMelMean, OpenSmile, digest_of, has_opensmile
+from models.probe.metrics import units
+from models.probe.published import largest_deviation, published
+from models.probe.report import render
+from models.probe.run import BASELINE, HeadName, Tables, judge, keep, kept, models_of
+from models.probe.summary import Problem, Protocol, class_rows, document, machine_rows, summarise, write_rows
+from pipeline.cli.probing import Source, features_of
+from pipeline.cli.progress import progress_bar
+from pipeline.errors import BadInput
+from pipeline.manifest import Row, read_manifest
+from pipeline.messages import Float32
+
+_SOUND = frozenset({"acoustic", "stethoscope"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a result depends on besides clips and features."""
+
+    repeats: int
+    seed: int
+    heads: tuple[HeadName, ...]
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the layout of DINOS.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled sound recordings.")
+@click.option("--encoder", "encoders", multiple=True, type=click.Path(path_type=Path), help="Encoder package; several.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures; a run resumes in it."
+)
+@click.option("--json", "lines", type=click.Path(path_type=Path), help="Append the machines' figures, as JSON lines.")
+@click.option("--problem", default="machine", show_default=True, help="Manifest column whose values are judged apart.")
+@click.option("--label", default="label", show_default=True, help="Manifest column of the classes.")
+@click.option("--only", multiple=True, help="Only this value of --problem; several.")
+@click.option("--head", "heads", multiple=True, type=click.Choice(["logistic", "two_layer"]), help="Both by default.")
+@click.option("--repeats", type=click.IntRange(2, 100), default=splits.REPEATS, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def impact(
+    data: Path | None,
+    manifest: Path | None,
+    encoders: tuple[Path, ...],
+    out: Path,
+    lines: Path | None,
+    problem: str,
+    label: str,
+    only: tuple[str, ...],
+    heads: tuple[HeadName, ...],
+    repeats: int,
+    seed: int,
+) -> int:
+    """Linear probes as in the IMPACT paper (20 % train, ten repeats) and without leaks, beside simple baselines."""
+    if (data is None) == (manifest is None):
+        raise click.UsageError("name --data DIR (layout of DINOS) or --manifest M.csv")
+    sources = _of_dinos(data) if data else _of_manifest(manifest, problem, label) if manifest else {}
+    if unknown := sorted(set(only) - set(sources)):
+        raise BadInput("manifest", f"no {problem} {unknown[0]!r}; there are {', '.join(sources)}")
+    extractors: list[Extractor] = [
+        LogMelMean(),
+        *(Encoder(path.name.replace(" ", "_"), load(path)) for path in encoders),
+    ]
+    if has_opensmile():
+        extractors.append(OpenSmile())
+    settings = Settings(repeats, seed, heads or ("logistic", "two_layer"))
+    with progress_bar() as bar:
+        task = bar.add_task("probing", total=None)
+
+        def notice(text: str) -> None:
+            bar.update(task, description=text[-60:])
+
+        chosen = {name: found for name, found in sources.items() if not only or name in only}
+        problems = [_problem(name, found, extractors, settings, out, notice) for name, found in chosen.items()]
+    if data is not None or (manifest is not None and dinos.is_dinos_csv(manifest)):
+        problems = [_with_remarks(p) for p in problems]
+    _write(problems, _provenance(extractors, settings), out, lines)
+    return 0
+
+
+def encoder_of(folder: Path) -> Encoder:
+    """The encoder package in a folder, under the folder's name."""
+    return Encoder(folder.resolve().name.replace(" ", "_"), load(folder))
+
+
+def _of_dinos(folder: Path) -> dict[str, list[Source]]:
+    return _of_files(dinos.read_layout(folder), folder)
+
+
+def _of_files(files: Sequence[dinos.File], folder: Path) -> dict[str, list[Source]]:
+    found: dict[str, list[Source]] = {}
+    for file in files:
+        name = str(file.path.relative_to(folder))
+        row = Row(name, file.path, file.label, file.group, file.machine, file.sensor, "acoustic")
+        if file.first_s is not None:
+            row = replace(row, start_s=file.first_s, end_s=file.first_s + 1.0)
+        facts = Facts(name, file.second, file.label, file.group, file.sensor, file.condition)
+        found.setdefault(file.machine, []).append(Source(row, facts, 0.0))
+    return found
+
+
+def _with_remarks(problem: Problem) -> Problem:
+    counts = {label: int((problem.clips.label == label).sum()) for label in problem.clips.labels}
+    return replace(problem, notes=(*problem.notes, *dinos.remarks(problem.name, counts)))
+
+
+def _of_manifest(path: Path, problem: str, label: str) -> dict[str, list[Source]]:
+    if dinos.is_dinos_csv(path):
+        return _of_files(dinos.read_csv(path), path.parent)
+    found: dict[str, list[Source]] = {}
+    for row in read_manifest(path):
+        if row.modality not in _SOUND:
+            continue
+        cells = {"machine": row.machine, "label": row.label, "sensor": row.sensor, "state": row.state, **row.extra}
+        for column in (problem, label):
+            if not cells.get(column):
+                raise BadInput("manifest", f"{path}: {row.name} has nothing in the column {column!r}")
+        facts = Facts(row.name, 0.0, cells[label], row.group, row.sensor, cells[label])
+        found.setdefault(cells[problem], []).append(Source(row, facts))
+    if not found:
+        raise BadInput("manifest", f"{path}: has no recordings of sound")
+    return found
+
+
+def _problem(
+    name: str,
+    sources: list[Source],
+    extractors: list[Extractor],
+    settings: Settings,
+    out: Path,
+    notice: Callable[[str], None],
+) -> Problem:
+    facts, features, notes = features_of(name, sources, extractors, out / "features" / name, notice)
+    if not facts:
+        raise BadInput("manifest", f"{name}: no clip could be used; {notes[0] if notes else 'there are no recordings'}")
+    clips = columns(facts)
+    plans: list[tuple[str, Clips, splits.Plan]] = []
+    for title, problem_clips, make in _protocols(clips, settings):
+        try:
+            plans.append((title, problem_clips, make()))
+        except BadInput as error:
+            if error.reason in {"one_class", "one_group"}:
+                raise BadInput(error.reason, f"{name}: {error}") from error
+            notes.append(f"{title}: not run; {error}")
+    digests = {e.name: digest_of(facts, repr(settings), e.digest) for e in extractors}
+    protocols = []
+    for title, problem_clips, plan in plans:
+        runs = _Runs(out / "runs" / name / title.replace(" ", "_"), digests, settings, lambda t: notice(f"{name}: {t}"))
+        protocols.append(runs.judged(title, problem_clips, plan, features))
+    return Problem(name, clips, tuple(protocols), tuple(notes))
+
+
+def _protocols(clips: Clips, settings: Settings) -> Iterator[tuple[str, Clips, Callable[[], splits.Plan]]]:
+    yield "paper", clips, lambda: splits.paper(clips, settings.repeats, settings.seed)
+    yield "leak-free", clips, lambda: splits.leak_free(clips, settings.repeats, settings.seed)
+    merged = clips.by_condition()
+    sensors = [str(s) for s in np.unique(clips.sensor)]
+    for learn, hear in ((a, b) for a in sensors for b in sensors if a != b):
+
+        def make(learn: str = learn, hear: str = hear) -> splits.Plan:
+            plan = splits.leak_free(merged, settings.repeats, settings.seed)
+            return splits.cross_sensor(merged, plan, learn, hear)
+
+        yield f"trained on {learn}, tested on {hear}", merged, make
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Confusions of one protocol, those of an earlier run taken over."""
+
+    folder: Path
+    digests: Mapping[str, str]
+    settings: Settings
+    notice: Callable[[str], None]
+
+    def judged(self, title: str, clips: Clips, plan: splits.Plan, features: Mapping[str, Float32]) -> Protocol:
+        tables: dict[str, Tables] = {}
+        drawn = units(clips)
+        for model in models_of(features, self.settings.heads):
+            path = self.folder / f"{model.name.replace(' ', '_')}.npz"
+            digest = self.digests[model.features.split(" ")[0] or "logmel"]
+            arrays: dict[str, Any] | None = kept(path, digest)
+            if arrays is None:
+                x = features.get(model.features)
+                arrays = {"tables": judge(clips, plan, drawn, x, model, self.settings.seed, self.notice)}
+                keep(path, digest, arrays)
+            tables[model.name] = arrays["tables"]
+        return summarise(title, clips, plan, drawn, tables)
+
+
+def _provenance(extractors: Sequence[Extractor], settings: Settings) -> dict[str, Any]:
+    return {
+        "command": " ".join(["stethos", *sys.argv[1:]]),
+        "seed": settings.seed,
+        "repeats": settings.repeats,
+        "extractors": {e.name: e.digest for e in extractors},
+        "versions": {name: version(name) for name in ("numpy", "scipy")} | {"python": platform.python_version()},
+        "machine": platform.machine(),
+        "openSMILE": "computed" if has_opensmile() else "not installed, not computed",
+        "published": f"Table 3 equals the class means of Table 4 within {largest_deviation():.1e}",
+    }
+
+
+def _write(problems: list[Problem], provenance: Mapping[str, Any], out: Path, lines: Path | None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document(problems, provenance), indent=1, ensure_ascii=False)
+    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+    rows = list(machine_rows(problems))
+    write_rows(out / "machines.csv", rows)
+    write_rows(out / "classes.csv", list(class_rows(problems)))
+    (out / "report.html").write_text(render(problems, provenance), encoding="utf-8")
+    for problem in problems:
+        for protocol in problem.protocols:
+            click.echo(f"{problem.name}, {protocol.name} ({protocol.plan.mode})")
+            for name, j in protocol.judged.items():
+                against = "" if j.against is None or name == BASELINE else f"  {j.against.value:+.3f} to the baseline"
+                click.echo(f"  {name:34s} {j.machine.mean:.4f} ± {j.machine.std:.4f}{against}")
+            if protocol.name == "paper":
+                for name, score in published().get(problem.name, {}).items():
+                    click.echo(f"  {name + ' (published)':34s} {score.mean:.4f} ± {score.std:.4f}")
+        for note in problem.notes:
+            click.echo(f"  {note}")
+    click.echo(f"→ {out / 'report.html'}")
+    if lines is not None:
+        with lines.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"benchmark": "impact", **row}) + "\n" for row in rows)

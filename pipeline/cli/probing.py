@@ -1,0 +1,105 @@
+"""Labelled recordings as features for probes and heads, kept on disk so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.probe.clips import Facts
+from models.probe.features import Extractor, digest_of, extract
+from models.probe.run import keep, kept
+from models.probe.seconds import SHORTEST_TAIL_S, Second, seconds
+from pipeline.clips import Piece, read_clip
+from pipeline.errors import BadInput
+from pipeline.manifest import Row
+from pipeline.messages import Float32
+
+
+def _pieces(row: Row) -> Sequence[Piece]:
+    return read_clip(row).pieces
+
+
+_AT_ONCE = 50
+"""Recordings whose features are kept together: what a stopped run loses at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recording to be cut into clips: its row, its facts but the second, and which rest is still a clip.
+
+    `pieces` opens it; by default the file that the row names.
+    """
+
+    row: Row
+    facts: Facts
+    shortest_tail_s: float = SHORTEST_TAIL_S
+    pieces: Callable[[Row], Sequence[Piece]] = _pieces
+
+
+def features_of(
+    name: str, sources: list[Source], extractors: list[Extractor], folder: Path | None, notice: Callable[[str], None]
+) -> tuple[list[Facts], dict[str, Float32], list[str]]:
+    """Features of all clips, those of an earlier run taken over; and what was left out."""
+    facts: list[Facts] = []
+    parts: dict[str, list[Float32]] = {}
+    notes: list[str] = []
+    for at in range(0, len(sources), _AT_ONCE):
+        some = sources[at : at + _AT_ONCE]
+        notice(f"{name}: {some[0].row.name}")
+        for extractor in extractors:
+            found, arrays, left_out = _some(some, extractor, folder and folder / f"{at}-{extractor.name}.npz")
+            for how, x in arrays.items():
+                parts.setdefault(f"{extractor.name} {how}".strip(), []).append(x)
+        facts += found
+        notes += left_out
+    return facts, {key: np.concatenate(x) for key, x in parts.items()}, notes
+
+
+def _some(
+    sources: Sequence[Source], extractor: Extractor, path: Path | None
+) -> tuple[list[Facts], dict[str, Float32], list[str]]:
+    digest = digest_of([s.facts for s in sources], extractor.digest, *(_state(s.row) for s in sources))
+    arrays: dict[str, Any] | None = None if path is None else kept(path, digest)
+    if arrays is None:
+        notes: list[str] = []
+        facts, features = extract(_clips(sources, notes), [extractor])
+        arrays = {f"x {how}": x for how, x in features[extractor.name].items()}
+        arrays["facts"] = np.array(json.dumps([[getattr(f, n) for n in Facts.__slots__] for f in facts]))
+        arrays["notes"] = np.array(json.dumps(notes))
+        if path is not None:
+            keep(path, digest, arrays)
+    rows = json.loads(str(arrays["facts"]))
+    return (
+        [Facts(*row) for row in rows],
+        {key[2:]: x for key, x in arrays.items() if key.startswith("x ")},
+        json.loads(str(arrays["notes"])),
+    )
+
+
+def _state(row: Row) -> str:
+    told = row.path.stat() if row.path.is_file() else None
+    return f"{row.start_s} {row.end_s} {told.st_size if told else None} {told.st_mtime_ns if told else None}"
+
+
+def _clips(sources: Sequence[Source], notes: list[str]) -> Iterator[tuple[Facts, Second]]:
+    """One-second clips; recordings that cannot be read, and silent clips, are noted and left out."""
+    for source in sources:
+        silent = clipped = 0
+        try:
+            for piece in source.pieces(source.row):
+                for second in seconds(piece, source.shortest_tail_s):
+                    clipped += second.clipped
+                    silent += second.silent
+                    if not second.silent:
+                        yield replace(source.facts, start_s=source.facts.start_s + second.start_s), second
+        except BadInput as error:
+            notes.append(f"left out, from where it fails: {error}")
+        if silent:
+            notes.append(f"{source.row.name}: {silent} silent clips were left out")
+        if clipped:
+            notes.append(f"{source.row.name}: {clipped} clips reach full scale")

@@ -1,0 +1,94 @@
+"""Audacity label tracks with the sound that they label: a sound file, or a recorded sensor in an MCAP recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from models.heads.labels import SHORTEST_S, Region, read_track
+from models.probe.clips import Facts
+from pipeline.cli.probing import Source
+from pipeline.clips import Piece
+from pipeline.errors import BadInput
+from pipeline.manifest import Row
+from pipeline.messages import NS, Chunk, Float32, Rate, Stream
+from pipeline.recording.reader import read
+
+_SOUND = frozenset({"acoustic", "stethoscope"})
+
+
+def sources_of_track(track: Path, audio: Path, sensor: str) -> tuple[list[Source], list[str]]:
+    """The labelled regions of a recording, all of one group.
+
+    Args:
+        track: label track.
+        audio: WAV or FLAC file, or an MCAP recording, whose sensor's first sample is second 0.
+        sensor: ``machine/sensor`` in an MCAP recording; empty where it holds one sensor of sound.
+
+    Raises:
+        BadInput: a file cannot be read, or the recording has no such sensor.
+    """
+    regions, notes = read_track(track)
+    if not audio.is_file():
+        raise BadInput("missing", f"{audio}: there is no such file; name the sound that {track} labels")
+    recorded = audio.suffix.lower() == ".mcap"
+    return [_source(region, audio, sensor, recorded) for region in regions], notes
+
+
+def _source(region: Region, audio: Path, sensor: str, recorded: bool) -> Source:
+    row = Row(
+        name=audio.name, path=audio, label=region.label, group=audio.stem, machine="machine", sensor=sensor or "sound",
+        modality="acoustic", start_s=region.start_s, end_s=region.end_s,
+    )  # fmt: skip
+    facts = Facts(audio.name, 0.0, region.label, audio.stem, row.sensor, region.label)
+    return Source(row, facts, pieces=_recorded) if recorded else Source(row, facts)
+
+
+def _recorded(row: Row) -> Sequence[Piece]:
+    """The parts of a row's seconds that an MCAP recording holds."""
+    stream, t0_ns, runs = _runs(row.path, "" if row.sensor == "sound" else row.sensor)
+    end_s = np.inf if row.end_s is None else row.end_s
+    found = []
+    for start_ns, x in runs:
+        at = (start_ns - t0_ns) / NS
+        first = max(0, round((row.start_s - at) * stream.rate.hz))
+        last = int(min(len(x), np.round((end_s - at) * stream.rate.hz)))
+        if last - first >= SHORTEST_S * stream.rate.hz:
+            part = x[first:last]
+            from_ns = start_ns - t0_ns + first * NS * stream.rate.den // stream.rate.num
+            found.append(Piece(stream, from_ns, len(part), lambda part=part: iter((part,))))  # type: ignore[misc]
+    if not found:
+        raise BadInput("short", f"{row.name}: holds nothing from {row.start_s:g} s to {end_s:g} s of {row.sensor}")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _runs(path: Path, sensor: str) -> tuple[Stream, int, list[tuple[int, Float32]]]:
+    """Stream, time of its first sample, and its uninterrupted runs: time and samples (n, channels)."""
+    chunks = [
+        m.message
+        for m in read(path).messages()
+        if isinstance(m.message, Chunk)
+        and m.message.stream.modality in _SOUND
+        and sensor in {"", f"{m.message.stream.machine}/{m.message.stream.sensor}"}
+    ]
+    names = sorted({f"{c.stream.machine}/{c.stream.sensor}" for c in chunks})
+    if len(names) != 1:
+        has = f"holds {', '.join(names)}; name one with --sensor" if names else "holds no such sensor of sound"
+        raise BadInput("sensor", f"{path}: {has}")
+    rates: set[Rate] = {c.stream.rate for c in chunks}
+    if len(rates) > 1:
+        raise BadInput("rate", f"{path}: {names[0]} changed its rate within the recording; label one rate at a time")
+    chunks.sort(key=lambda c: c.t0_ns)
+    runs: list[tuple[int, list[Float32]]] = []
+    follows: tuple[int, int] | None = None
+    for c in chunks:
+        x = (np.asarray(c.samples, np.float32) * np.float32(c.stream.scale)).reshape(len(c.samples), -1)
+        if follows != (c.stream.epoch, c.n0):
+            runs.append((c.t0_ns, []))
+        runs[-1][1].append(x)
+        follows = (c.stream.epoch, c.n1)
+    return chunks[0].stream, chunks[0].t0_ns, [(t, np.concatenate(x)) for t, x in runs]

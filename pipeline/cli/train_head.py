@@ -1,0 +1,198 @@
+"""`stethos train head`: from a handful of labelled clips to a model package that says which state a machine is in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from models.heads.export import LOGMEL, write_head
+from models.heads.head import KINDS, Kind
+from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, evaluate, learn
+from models.heads.report import NO_FIGURE, render, verdict
+from models.impact.pooling import POOLINGS
+from models.packages import load
+from models.probe.clips import Facts, columns
+from models.probe.features import Encoder, Extractor, LogMelMean
+from pipeline.cli.probing import Source, features_of
+from pipeline.cli.progress import progress_bar
+from pipeline.cli.tracks import sources_of_track
+from pipeline.errors import BadInput
+from pipeline.manifest import is_split, read_manifest, torn_groups
+from pipeline.messages import Float32
+
+_SHIPPED = Path(__file__).parents[2] / "models" / "weights"
+_SOUND = frozenset({"acoustic", "stethoscope"})
+_TOO_LITTLE = 20
+
+
+@click.command()
+@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled sound recordings.")
+@click.option("--labels", "tracks", multiple=True, type=click.Path(path_type=Path), help="Audacity label track.")
+@click.option("--audio", multiple=True, type=click.Path(path_type=Path), help="WAV, FLAC or MCAP of each --labels.")
+@click.option("--sensor", default="", help="machine/sensor of an MCAP recording.")
+@click.option("--encoder", "encoders", multiple=True, default=(AUTO,), show_default=True, help="PKG, logmel or auto.")
+@click.option("--pooling", type=click.Choice([AUTO, *POOLINGS]), default=AUTO, show_default=True)
+@click.option("--kind", type=click.Choice([AUTO, *KINDS]), default=AUTO, show_default=True, help="Kind of head.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new model package.")
+def head(
+    manifest: Path | None,
+    tracks: tuple[Path, ...],
+    audio: tuple[Path, ...],
+    sensor: str,
+    encoders: tuple[str, ...],
+    pooling: str,
+    kind: str,
+    seed: int,
+    out: Path,
+) -> int:
+    """Train a head on labelled clips, beside the log-Mel baseline; OUT.html tells how good it is.
+
+    With --encoder auto, or several, the best on left-out groups is taken; auto means the shipped encoders and logmel.
+    """
+    if (manifest is None) == (not tracks) or len(tracks) != len(audio):
+        raise click.UsageError("name --manifest M.csv, or one --audio FILE for each --labels FILE")
+    if out.exists():
+        raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
+    sources, splits, notes = _of_manifest(manifest) if manifest else _of_tracks(tracks, audio, sensor)
+    extractors = _extractors(encoders)
+    with progress_bar() as bar:
+        task = bar.add_task("learning", total=None)
+        facts, features, left_out = features_of(
+            out.name, sources, extractors, None, lambda t: bar.update(task, description=t[-60:])
+        )
+        lesson = _lesson(facts, splits)
+        lesson.check()
+        kinds: Sequence[Kind] = KINDS if kind == AUTO else (kind,)  # type: ignore[assignment]
+        candidates = [_candidate(lesson, e, features, pooling, kinds, seed) for e in extractors]
+    chosen = _chosen(candidates, encoders)
+    found = [evaluate(lesson, c) for c in candidates]
+    notes += [*left_out, *_warnings(lesson)]
+    _write(out, lesson, candidates, chosen, found, notes, seed)
+    return 0
+
+
+def _of_manifest(path: Path) -> tuple[list[Source], dict[str, str], list[str]]:
+    """Recordings, the split of each (empty means that it teaches), and notes."""
+    rows = read_manifest(path)
+    if torn := torn_groups(rows):
+        raise BadInput("leak", f"{path}: the group {torn[0]!r} stands in more than one split; keep groups whole")
+    sound = [row for row in rows if row.modality in _SOUND]
+    if not sound:
+        raise BadInput("manifest", f"{path}: has no recordings of sound")
+    split = is_split(sound)
+    sources, splits = [], {}
+    for number, row in enumerate(sound):
+        name = f"{row.name}#{number}"
+        sources.append(Source(row, Facts(name, 0.0, row.label, row.group, row.sensor, row.label)))
+        splits[name] = row.split if split else "train"
+    notes = [] if len(sound) == len(rows) else [f"{len(rows) - len(sound)} rows are no sound and were left out"]
+    return sources, splits, notes
+
+
+def _of_tracks(
+    tracks: Sequence[Path], audio: Sequence[Path], sensor: str
+) -> tuple[list[Source], dict[str, str], list[str]]:
+    sources, notes = [], []
+    for track, sound in zip(tracks, audio, strict=True):
+        found, remarks = sources_of_track(track, sound, sensor)
+        sources += found
+        notes += remarks
+    return sources, {s.facts.recording: "train" for s in sources}, notes
+
+
+def _extractors(encoders: Sequence[str]) -> list[Extractor]:
+    """The baseline first, then the encoders that were asked for."""
+    folders: list[Path] = []
+    for name in encoders:
+        if name == AUTO:
+            folders += sorted(p.parent for p in _SHIPPED.glob("*/card.json"))
+        elif name != LOGMEL:
+            folders.append(Path(name))
+    found: list[Extractor] = [LogMelMean()]
+    for folder in dict.fromkeys(f.resolve() for f in folders):
+        package = load(folder)
+        if package.card.kind == "encoder":
+            found.append(Encoder(folder.name.replace(" ", "_"), package))
+        elif str(folder) in {str(Path(e).resolve()) for e in encoders}:
+            raise BadInput("package", f"{folder}: is a {package.card.kind}, not an encoder")
+    return found
+
+
+def _lesson(facts: Sequence[Facts], splits: dict[str, str]) -> Lesson:
+    which = np.array([splits[f.recording] for f in facts], dtype=str)
+    plain = [replace(f, recording=f.recording.rpartition("#")[0] or f.recording) for f in facts]
+    return Lesson(columns(plain), np.flatnonzero(which == "train"), np.flatnonzero(which == "test"))
+
+
+def _candidate(
+    lesson: Lesson, extractor: Extractor, features: dict[str, Float32], pooling: str, kinds: Sequence[Kind], seed: int
+) -> Candidate:
+    mine = {key[len(extractor.name) :].strip(): x for key, x in features.items() if key.split(" ")[0] == extractor.name}
+    digest = LOGMEL if isinstance(extractor, LogMelMean) else extractor.digest
+    return learn(lesson, extractor.name, digest, mine, pooling, kinds, seed)
+
+
+def _chosen(candidates: Sequence[Candidate], encoders: Sequence[str]) -> Candidate:
+    """What was asked for; the better ones where that is a question."""
+    asked = [c for c in candidates if c.reads.encoder != LOGMEL]
+    if AUTO in encoders or (asked and LOGMEL in encoders):
+        return better(candidates)
+    return max(asked, key=lambda c: np.nan_to_num(c.score)) if asked else candidates[0]
+
+
+def _warnings(lesson: Lesson) -> list[str]:
+    counts = {label: int((lesson.clips.label[lesson.learn] == label).sum()) for label in lesson.labels}
+    few = [f"{label} ({n})" for label, n in counts.items() if n < _TOO_LITTLE]
+    notes = [f"Few clips of {', '.join(few)}: {_TOO_LITTLE} or more of several occasions are better."] if few else []
+    if unknown := lesson.unknown():
+        notes.append(f"Test clips of labels that were never taught were not judged: {', '.join(unknown)}.")
+    return notes
+
+
+def _write(
+    out: Path,
+    lesson: Lesson,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    found: Sequence[Evaluation | None],
+    notes: Sequence[str],
+    seed: int,
+) -> None:
+    evaluation = found[list(candidates).index(chosen)]
+    taught = lesson.clips.at(lesson.learn)
+    training: dict[str, Any] = {
+        "clips": {label: int((taught.label == label).sum()) for label in taught.labels},
+        "groups": sorted(set(taught.group.tolist())),
+        "hours": round(len(taught) / 3600.0, 4),
+        "seed": seed,
+        "notes": list(notes),
+    }
+    scores: dict[str, Any] = {
+        "left_out_f1": {f"{c.reads.name} {c.reads.pooling}".strip(): dict(c.choice.scores) for c in candidates},
+        "evaluation": "none, one occasion only" if evaluation is None else evaluation.document(),
+    }
+    baseline = found[0]
+    if evaluation is not None and baseline is not None and chosen is not candidates[0]:
+        scores["logmel"] = baseline.document()
+        scores["less_logmel"] = evaluation.less(baseline).document()
+    package = write_head(out, chosen.choice.head, chosen.reads, chosen.x[lesson.learn], training, scores)
+    page = out.with_name(f"{out.name}.html")
+    page.write_text(render(out.name, lesson, candidates, chosen, found, notes), encoding="utf-8")
+    reads = f"{chosen.reads.name} {chosen.reads.pooling}".strip()
+    click.echo(f"{out}: {chosen.choice.head.kind.replace('_', '-')} head on {reads}, {', '.join(lesson.labels)}")
+    click.echo(verdict(chosen, candidates[0]))
+    if evaluation is None:
+        click.echo(NO_FIGURE)
+    else:
+        m, clips = evaluation.machine, int(evaluation.table.sum())
+        click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] on {clips} clips ({evaluation.held})")
+    for note in notes:
+        click.echo(note)
+    click.echo(json.dumps({"package": str(out), "digest": package.digest, "report": str(page)}))

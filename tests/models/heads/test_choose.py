@@ -1,0 +1,151 @@
+"""Folds, choice, calibration and the evaluation that goes with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.heads.choose import Rows, choose, left_out, temperature
+from models.heads.folds import grouped_folds
+from models.heads.head import softmax
+from models.heads.lesson import Lesson, better, evaluate, learn
+from models.heads.report import verdict
+from models.probe.clips import Facts, columns
+from pipeline.errors import BadInput
+
+
+def rows(y: np.ndarray, groups: list[str], labels: tuple[str, ...]) -> Rows:
+    """Training rows, a second apart."""
+    return Rows(y, labels, groups, [float(i) for i in range(len(y))])
+
+
+def occasions(groups: int, each: int, classes: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Clips whose occasion shifts them as much as their class does."""
+    rng = np.random.default_rng(seed)
+    x, y, names = [], [], []
+    for c in range(classes):
+        for g in range(groups):
+            shift = rng.normal(size=6)
+            for _ in range(each):
+                x.append(2.0 * np.eye(classes, 6)[c] + 0.7 * shift + 0.3 * rng.normal(size=6))
+                y.append(c)
+                names.append(f"{c}-{g}")
+    return np.array(x, np.float32), np.array(y, np.intp), names
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(2, 7), min_size=2, max_size=4), st.integers(1, 4))
+def test_folds_leave_whole_groups_out(counts: list[int], each: int) -> None:
+    """Every row is tested once, no group is on both sides, every class trains."""
+    y = np.repeat(np.arange(len(counts)), np.array(counts) * each)
+    groups = [f"{c}-{g}" for c, n in enumerate(counts) for g in range(n) for _ in range(each)]
+    folds = grouped_folds(y, groups)
+    assert folds is not None and len(folds) == min(5, *counts)
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(len(y)))
+    for train, test in folds:
+        assert not {groups[i] for i in train} & {groups[i] for i in test}
+        assert set(y[train]) == set(y)
+
+
+def test_one_group_of_a_class_gives_no_folds() -> None:
+    """There is nothing fair to leave out."""
+    assert grouped_folds(np.array([0, 0, 1, 1]), ["a", "b", "c", "c"]) is None
+
+
+def test_the_left_out_group_is_not_seen() -> None:
+    """A row's left-out logits do not change with its own group's features, nor with its labels."""
+    x, y, names = occasions(3, 4)
+    some = rows(y, names, ("a", "b"))
+    folds = grouped_folds(y, names)
+    before = left_out("linear", x, some, folds, 0)
+    test = folds[0][1]
+    other = x.copy()
+    other[test[0]] += 100.0
+    after = left_out("linear", other, some, folds, 0)
+    rest = np.setdiff1d(test, test[:1])
+    assert np.array_equal(before[rest], after[rest])
+
+
+def test_temperature_is_the_likeliest() -> None:
+    """Logits that are three times too large are divided by about three."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 1.5, (4000, 3))
+    y = np.array([rng.choice(3, p=p) for p in softmax(true)])
+    assert temperature(3.0 * true, y) == pytest.approx(3.0, rel=0.1)
+
+
+def test_choice_is_among_what_was_asked_and_simplest_when_equal() -> None:
+    """Separable clouds: all kinds are perfect, the linear head is taken; few clips rule out two layers."""
+    x, y, names = occasions(4, 3, seed=1)
+    x += 20.0 * y[:, None]
+    found = choose(x, rows(y, names, ("a", "b")))
+    assert found.fair and found.head.kind == "linear" and set(found.scores) == {"linear", "prototypes", "two_layer"}
+    few = choose(x[::3], rows(y[::3], names[::3], ("a", "b")))
+    assert "two_layer" not in few.scores
+    assert choose(x, rows(y, names, ("a", "b")), ("prototypes",)).head.kind == "prototypes"
+
+
+def test_one_occasion_chooses_but_reports_nothing() -> None:
+    """One recording per class: stretches choose, no figure is fair; one clip per class: prototypes."""
+    x, y, _ = occasions(1, 40)
+    some = rows(y, [str(c) for c in y], ("a", "b"))
+    found = choose(x, some)
+    assert found.scores and not found.fair
+    one = choose(x[[0, 40]], rows(y[[0, 40]], ["a", "b"], ("a", "b")))
+    assert one.head.kind == "prototypes" and not one.scores and one.left_out is None
+
+
+def lesson(split_by_group: bool = False, groups: int = 6) -> tuple[Lesson, np.ndarray]:
+    """Labelled clips with features."""
+    x, y, names = occasions(groups, 5, seed=2)
+    facts = [Facts(n, float(i), "ab"[c], n, "mic", "ab"[c]) for i, (c, n) in enumerate(zip(y, names, strict=True))]
+    test = np.array([split_by_group and n.endswith(("0", "1")) for n in names])
+    return Lesson(columns(facts), np.flatnonzero(~test), np.flatnonzero(test)), x
+
+
+def test_evaluation_on_left_out_groups_and_on_test_rows() -> None:
+    """Both are reported with what they are; abstention keeps the surer ones."""
+    for split, held in ((False, "left out"), (True, "test")):
+        some, x = lesson(split)
+        candidate = learn(some, "logmel", "logmel", {"": x}, "auto", ("linear",), 0)
+        found = evaluate(some, candidate)
+        assert found is not None and found.held == held
+        assert int(found.table.sum()) == (len(some.test) if split else len(some.learn))
+        assert found.machine.low <= found.machine.mean <= found.machine.high
+        answer = (
+            candidate.choice.head.logits(x[some.test]).argmax(axis=1)
+            if split
+            else candidate.choice.left_out.argmax(axis=1)
+        )
+        truth = some.clips.y[some.test] if split else some.clips.y
+        assert np.trace(found.table) == (answer == truth).sum()
+        assert found.accepted_right >= np.trace(found.table) / found.table.sum()
+
+
+def test_the_baseline_wins_when_nothing_is_better() -> None:
+    """Noise as embedding: auto takes the log-Mel, and the verdict on the encoder says so."""
+    some, x = lesson()
+    noise = np.random.default_rng(0).normal(size=(len(x), 8)).astype(np.float32)
+    base = learn(some, "logmel", "logmel", {"": x}, "auto", ("linear",), 0)
+    other = learn(some, "tiny", "f" * 64, {"mean": noise, "band": noise}, "auto", ("linear",), 0)
+    assert better([base, other]) is base
+    assert "use --encoder logmel" in verdict(other, base)
+    good = learn(
+        some, "good", "e" * 64, {"mean": np.concatenate([x, 9 * some.clips.y[:, None]], 1)}, "mean", ("linear",), 0
+    )
+    assert better([base, good]) is good and "Better than" in verdict(good, base)
+
+
+def test_what_teaches_nothing_is_refused() -> None:
+    """One class; a group that trains and tests."""
+    some, _ = lesson()
+    one = Lesson(some.clips, np.flatnonzero(some.clips.label == "a"), np.array([], np.intp))
+    with pytest.raises(BadInput, match="all are labelled 'a'"):
+        one.check()
+    torn = Lesson(some.clips, np.arange(58), np.array([58, 59]))
+    with pytest.raises(BadInput, match="trains and tests"):
+        torn.check()
+    with pytest.raises(BadInput, match="no clip to learn from"):
+        Lesson(some.clips, np.array([], np.intp), np.array([], np.intp)).check()
