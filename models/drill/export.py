@@ -1,0 +1,147 @@
+"""The drill classifier as a model package: 21 band levels in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.drill.arms import NONE, Additions, Arm
+from models.drill.cells import Cells, seed_of
+from models.drill.classifiers import Bands
+from models.drill.data import CLASSES, RATE_HZ, Float64, Sound, centred, digest, labels
+from models.drill.grid import Grid, Plan, groups, inner_folds
+from models.drill.logistic import Logistic, fit_logistic
+from models.drill.metrics import accuracy, auc, bootstrap, resamples
+from models.drill.protocol import group_folds
+from models.drill.synthesis import Batch
+from models.drill.train import Training
+from models.packages import Card, Input, Output, Package, write
+from operators.mel import DRILL
+from pipeline.errors import MissingExtra
+
+OPSET = 17
+_IR_VERSION = 8
+_ROWS = 8
+
+
+def train_classifier(
+    sounds: Sequence[Sound], arm: Arm, training: Training, work: Path, folds: int = 5, seed: int = 0
+) -> tuple[Logistic, Float64, dict[str, Any]]:
+    """Logistic regression on the band levels of all sounds and what the arm adds.
+
+    Args:
+        sounds: all recorded ones.
+        arm: what is added.
+        training: of the autoencoders.
+        work: folder for the cells of the leak-free scores; an interrupted training goes on from it.
+        folds: of the leak-free scores.
+        seed: of everything.
+
+    Returns:
+        The model, the levels that it was fitted to, shape (n, 21), and its leak-free scores beside those of the same
+        model without addition.
+    """
+    arms = (NONE,) if arm == NONE else (NONE, arm)
+    plan = Plan(repeats=1, folds=folds, arms=arms, training=training, alexnet_epochs=0, seed=seed)
+    grid = Grid(sounds, plan, Cells(work, {"data": digest(sounds), "plan": plan.identity()}))
+    bands = Bands()
+    grid.leak_free([bands], arms, range(1))
+    rows = resamples(grid.groups, grid.target, 1000, seed)
+    scores: dict[str, Any] = {"protocol": f"leak-free, {folds} folds of whole events, one repeat"}
+    for a in arms:
+        held_out = grid.scores(bands.name, a, 0)
+        assert held_out is not None
+        for name, metric in (("auc", auc), ("accuracy", accuracy)):
+            found = bootstrap(metric, held_out[None], grid.target, rows)
+            scores[f"{name}, {a.name}"] = [round(v, 4) for v in (found.value, found.low, found.high)]
+    x, y = centred(sounds), labels(sounds)
+    own = groups(sounds, "event")
+    levels = bands.features(list(x))
+    c = _penalty(levels, y, own, plan.inner, seed)
+    real = Batch(x, y, tuple(frozenset({g}) for g in own))
+    _, added = Additions(real, training, ("all",), work / "networks").training_set(arm)
+    target = y
+    if added is not None:
+        levels, target = np.concatenate([levels, bands.features(list(added.x))]), np.concatenate([y, added.target])
+    return fit_logistic(levels, target, c), levels, scores
+
+
+def _penalty(levels: Float64, y: Float64, own: Sequence[str], most: int, seed: int) -> float:
+    """The inverse penalty with the lowest cross-entropy over folds of whole events, without any addition."""
+    k = inner_folds(own, y, most)
+    fold = group_folds(own, y, k, seed_of(seed, "choice"))
+
+    def loss(c: float) -> float:
+        p = np.empty(len(y))
+        for f in range(k):
+            p[fold == f] = fit_logistic(levels[fold != f], y[fold != f], c).probability(levels[fold == f])
+        return float(-np.mean(np.log(np.clip(np.where(y > 0.5, p, 1.0 - p), 1e-9, 1.0))))
+
+    return min(Bands().choices, key=loss)
+
+
+def graph(model: Logistic) -> bytes:
+    """The ONNX model: input ``bands`` (B, 21) in dB, output ``logits`` (B, 2) for normal and anomaly.
+
+    Raises:
+        MissingExtra: `onnx` is not installed.
+    """
+    try:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise MissingExtra("train", "writing a drill classifier") from error
+    w = model.weights / model.scale
+    b = model.bias - float(model.mean @ w)
+    weight = np.stack([np.zeros_like(w), w], axis=1).astype(np.float32)
+    parts = [
+        numpy_helper.from_array(weight, "weight"),
+        numpy_helper.from_array(np.array([0.0, b], np.float32), "bias"),
+    ]
+    whole = helper.make_graph(
+        [helper.make_node("Gemm", ["bands", "weight", "bias"], ["logits"])],
+        "drill",
+        [helper.make_tensor_value_info("bands", TensorProto.FLOAT, ["B", len(w)])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 2])],
+        parts,
+    )
+    made = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
+    onnx.checker.check_model(made)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def write_classifier(
+    folder: Path, model: Logistic, levels: Float64, training: Mapping[str, Any], scores: Mapping[str, Any]
+) -> Package:
+    """Write the classifier as a package and load it.
+
+    Args:
+        folder: of the package.
+        model: from `train_classifier`.
+        levels: that it was fitted to, shape (n, 21), for the spread of the golden rows; none is stored.
+        training: for the card.
+        scores: for the card.
+    """
+    spread = np.random.default_rng(0).standard_normal((_ROWS, levels.shape[1]))
+    golden = (levels.mean(axis=0) + np.maximum(levels.std(axis=0), 0.1) * spread).astype(np.float32)
+    card = Card(
+        kind="classifier",
+        name=folder.name,
+        version="1",
+        input=Input(
+            "", f"21 bands, 1-22 kHz, in dB, of 1,999 band-limited samples, front end {DRILL.name} {DRILL.hash}",
+            (levels.shape[1],), float(RATE_HZ), "bands",
+        ),
+        outputs=(Output("logits", (2,)),),
+        opset=OPSET,
+        labels=CLASSES,
+        thresholds={"anomaly": 0.5},
+        training=dict(training),
+        scores=dict(scores),
+        batch=_ROWS,
+    )  # fmt: skip
+    return write(folder, card, graph(model), golden)

@@ -1,0 +1,69 @@
+"""`stethos train drill`: autoencoders, synthetic sounds and the drill classifier as a model package."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.bench_drill import vae_options, vae_training
+from pipeline.cli.progress import progress_bar
+from pipeline.errors import BadInput
+
+
+@click.command()
+@click.option("--sounds", type=click.Path(path_type=Path), required=True, help="normal/ and anomaly/ (and groups.csv).")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the package; must not exist.")
+@click.option(
+    "--arm", default="none", show_default=True, help='What is added to the sounds, e.g. "classical 1x", "vae 1x".'
+)
+@click.option("--synthetic", type=click.IntRange(min=2), help="Also write so many synthetic sounds, to OUT-synthetic.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the leak-free scores.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@vae_options
+def drill(out: Path, sounds: Path, arm: str, synthetic: int | None, folds: int, seed: int, **vae: Any) -> int:
+    """Train a classifier of very short drill sounds; its card holds leak-free scores beside those without additions.
+
+    Choose the arm by `stethos bench drill`. Work in progress is kept in OUT-work and gone on from.
+    """
+    training = vae_training(seed, **vae)
+    from models.drill.arms import ARMS
+    from models.drill.data import digest, load
+    from models.drill.export import train_classifier, write_classifier
+
+    arms = {a.name: a for a in ARMS if a.kind != "vae only"}
+    if arm not in arms:
+        raise BadInput("unknown_arm", f"there is no arm '{arm}'; choose from {', '.join(arms)}")
+    known = load(sounds)
+    work = out.with_name(f"{out.name}-work")
+    with progress_bar() as bar:
+        bar.add_task("training", total=None)
+        model, levels, scores = train_classifier(known, arms[arm], training, work, folds, seed)
+        about = {"sounds": len(known), "sha256": digest(known), "added": arm, "seed": seed}
+        if "vae" in arm:
+            about["autoencoder"] = asdict(training)
+        package = write_classifier(out, model, levels, about, scores)
+        if synthetic:
+            _write_sounds(known, training, work, out.with_name(f"{out.name}-synthetic"), synthetic)
+    for name, value in scores.items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"{package.folder}  {package.digest[:16]}")
+    return 0
+
+
+def _write_sounds(known: Any, training: Any, work: Path, folder: Path, count: int) -> None:
+    """Synthetic sounds of the autoencoders of all sounds, in the layout that they were read in but without a table."""
+    import soundfile
+
+    from models.drill.arms import Additions
+    from models.drill.data import CLASSES, RATE_HZ, centred, labels
+    from models.drill.synthesis import Batch
+
+    real = Batch(centred(known), labels(known), tuple(frozenset({s.event}) for s in known))
+    made = Additions(real, training, ("all",), work / "networks").synthetic(count)
+    for i, (x, target) in enumerate(zip(made.x, made.target, strict=True)):
+        path = folder / CLASSES[int(target)] / f"{i:04d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, x, RATE_HZ, "PCM_24")

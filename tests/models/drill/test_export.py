@@ -1,0 +1,40 @@
+"""The classifier as a package says what the classifier says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from click.testing import CliRunner
+
+from models.drill.arms import NONE, Arm
+from models.drill.classifiers import Bands
+from models.drill.data import Sound, centred
+from models.drill.export import train_classifier, write_classifier
+from models.drill.train import Training
+from models.packages import load
+from pipeline.errors import BadInput
+
+
+def test_package_gives_the_probabilities_of_the_model(sounds: list[Sound], tmp_path: Path) -> None:
+    model, levels, scores = train_classifier(sounds, Arm("classical", 1.0), Training(), tmp_path / "work", folds=3)
+    assert levels.shape == (48, 21)
+    assert {"auc, none", "auc, classical 1x"} <= set(scores)
+    made = write_classifier(tmp_path / "drill", model, levels, {"sounds": 24}, scores)
+    package = load(tmp_path / "drill")
+    assert package.digest == made.digest and package.card.kind == "classifier"
+    x = Bands().features(list(centred(sounds)))
+    logits = package.session().run(x.astype(np.float32))["logits"]
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], model.logit(x), atol=2e-3)
+
+
+def test_command(folder: Path, tmp_path: Path) -> None:
+    from pipeline.cli.train_drill import drill
+
+    line = ["--sounds", str(folder), "--out", str(tmp_path / "drill"), "--folds", "3"]
+    result = CliRunner().invoke(drill, line, standalone_mode=False)
+    assert result.exception is None and "auc, none" in result.output
+    assert load(tmp_path / "drill").card.training["added"] == "none"
+    wrong = CliRunner().invoke(drill, [*line, "--arm", "vae 7x"], standalone_mode=False)
+    assert isinstance(wrong.exception, BadInput)
+    assert NONE.name == "none"

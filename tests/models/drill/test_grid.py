@@ -1,0 +1,116 @@
+"""The experiment: resumable to the bit, without leaks, and its report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from models.drill.arms import ARMS, NONE, Additions, Arm
+from models.drill.cells import Cells
+from models.drill.classifiers import Bands
+from models.drill.data import Sound, digest
+from models.drill.grid import Grid, Plan, cell
+from models.drill.report import provenance, sentences, write
+from models.drill.summary import summarise
+from models.drill.train import Training
+from pipeline.errors import StateError
+
+PLAN = Plan(
+    repeats=1,
+    folds=3,
+    inner=2,
+    arms=(NONE, Arm("vae", 1.0)),
+    paper_seeds=1,
+    training=Training(epochs=1),
+    alexnet_epochs=0,
+)
+
+
+def grid(sounds: list[Sound], out: Path, plan: Plan = PLAN) -> Grid:
+    return Grid(sounds, plan, Cells(out / "cells", {"data": digest(sounds), "plan": plan.identity()}))
+
+
+def test_all_arms_are_there() -> None:
+    assert {a.name for a in ARMS} == {
+        "none",
+        *(f"{kind} {n}x" for kind in ("classical", "vae", "classical+vae") for n in ("0.5", "1", "2")),
+        "vae only 1x",
+    }
+
+
+def test_cells_are_resumed_to_the_bit_and_only_what_is_missing_is_done(sounds: list[Sound], tmp_path: Path) -> None:
+    done: list[str] = []
+    first = grid(sounds, tmp_path)
+    first._tell = done.append
+    first.leak_free([Bands()], PLAN.arms, range(1))
+    assert len(done) == 6
+    name = cell("21 bands", PLAN.arms[1], 0, 1)
+    kept = first.cells.get(name)
+    (tmp_path / "cells" / f"{name.replace(' ', '_')}.json").unlink()
+    second = grid(sounds, tmp_path)
+    second._tell = done.append
+    second.leak_free([Bands()], PLAN.arms, range(1))
+    assert done[6:] == [name] and second.cells.get(name) == kept
+    scores = second.scores("21 bands", NONE, 0)
+    assert scores is not None and np.isfinite(scores).all()
+    with pytest.raises(StateError, match=r"another experiment \(data\)"):
+        grid(sounds[1:], tmp_path)
+
+
+def test_a_synthetic_sound_of_a_held_out_event_aborts(
+    sounds: list[Sound], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.drill import grid as module
+
+    class Leaking(Additions):
+        """Says that its networks heard every event."""
+
+        @property
+        def networks(self):  # type: ignore[no-untyped-def,override]
+            made, _ = Additions(self.real, PLAN.training, ("leaking",), None).networks
+            return made, [frozenset({s.event for s in sounds})] * 2
+
+    monkeypatch.setattr(module, "Additions", Leaking)
+    with pytest.raises(StateError, match="leak"):
+        grid(sounds, tmp_path).leak_free([Bands()], PLAN.arms, range(1))
+
+
+def test_runs_are_held_out_together_if_asked(sounds: list[Sound], tmp_path: Path) -> None:
+    by_run = grid(sounds, tmp_path, Plan(folds=2, by="run"))
+    assert set(by_run.groups) == {"run-0", "run-1"}
+
+
+def test_report_has_tables_figures_and_provenance(sounds: list[Sound], tmp_path: Path) -> None:
+    own = grid(sounds, tmp_path)
+    own.leak_free([Bands()], PLAN.arms, range(1))
+    own.paper([Bands()])
+    summary = summarise(own, trials=50, resampled=50)
+    assert summary.done == 8 and summary.expected == 16
+    made = write(summary, tmp_path / "out", provenance({"plan": PLAN.identity()}, digest(sounds), 1.0))
+    assert {p.name for p in made} == {
+        "published.csv", "paper-protocol.csv", "leak-free.csv", "similarity.csv", "results.json", "provenance.json",
+        "report.html", "drill-arms.png", "drill-paper-protocol.png", "drill-sounds.png", "drill-coherence.png",
+    }  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "out" / "leak-free.csv").read_text().splitlines()))
+    assert [r["training"] for r in rows] == ["none", "vae 1x"]
+    assert rows[1]["augmentation"] in {"helps", "harms", "not shown"}
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["paper"][0]["classifier"] == "21 bands"
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["sounds_sha256"] == digest(sounds)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png") == 4 and "GoogLeNet" in page and "published only" in page
+    assert any("Fisher" in line for line in sentences(summary))
+
+
+@pytest.mark.slow
+def test_command_in_its_quick_form(tmp_path: Path) -> None:
+    from pipeline.cli.bench_drill import drill
+
+    result = CliRunner().invoke(drill, ["--out", str(tmp_path), "--quick", "--json"], standalone_mode=False)
+    assert result.exception is None
+    assert json.loads(result.stdout)["done"] == json.loads(result.stdout)["expected"] == 28
