@@ -9,7 +9,7 @@ SECONDS_ARG = $(if $(SECONDS_GIVEN),--for $(SECONDS_GIVEN),)
 SECONDS_GIVEN := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),)
 
 
-.PHONY: help demo test test-full bench kafka check lint types clean install install-test servers lock docs
+.PHONY: help demo demo-kafka test test-full bench kafka check lint types clean install install-test servers lock docs
 
 help: ## list these jobs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,6 +28,9 @@ bench: install-test ## measure speed and memory, each beside its peer or limit
 
 kafka: servers ## a local Kafka broker on 127.0.0.1 until Ctrl-C, for trying the Kafka engine
 	@$(BIN)/python -m tests.servers.try_kafka
+
+demo-kafka: servers ## the demonstration on real Kafka: two workers, one is killed; SECONDS=60 ends by itself
+	@$(BIN)/python -m tests.servers.try_kafka $(BIN)/python -m pipeline.demo.kafka_demo --kafka BOOTSTRAP $(SECONDS_ARG)
 
 check: install-test ## lint, types, licences, size
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from pathlib import Path
 
 RUNS: dict[str, tuple[str, list[str], list[str]]] = {
     "logmel": ("benchmarks.logmel", ["--json"], ["--json"]),
+    "encoder": ("benchmarks.encoder", ["--json"], ["--json", "--quick", "edge"]),
     "stages": ("benchmarks.stages", ["--json"], ["--json"]),
     "replay": ("benchmarks.replay", ["--json", "--seconds", "120"], ["--json", "--seconds", "20"]),
     "microphones": (

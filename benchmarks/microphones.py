@@ -4,7 +4,9 @@ A generator (its cost reported apart) publishes 100 ms chunks of distinct signal
 log-Mel images and levels, score against a commissioned baseline each, and make the results durable. Counted: loss by
 sample index, the age of each score when it is durable, memory and its growth, processor time by process.
 
-    python -m benchmarks.microphones --sensors 500 --seconds 60 [--json]
+    python -m benchmarks.microphones --sensors 500 --seconds 60 [--encoder PACKAGE --every SECONDS] [--json]
+
+With an encoder, every window that is due becomes an embedding and a head's score beside the score of the log-Mel.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import copy
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,22 @@ from typing import Any
 import numpy as np
 import psutil
 
-from config.schema import Machine
+from config.schema import Machine, Model
 from connectors.base import Resume
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
+from models.heads.export import Reads, write_head
+from models.heads.prototypes import fit_prototypes
+from models.impact.pooling import pool
+from models.packages import load
+from models.packages.shipped import locate
+from operators.mel import PAPER
 from pipeline.clock import HostClock
 from pipeline.embedded import Embedded
+from pipeline.machine_models import configured
 from pipeline.messages import NS, Anchor, Chunk, Rate, Segment, Stream
 from pipeline.shard import AGE_BUCKETS, AGE_STEP_NS, Shard
+from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
 
@@ -112,16 +123,40 @@ def normal_of(rack: Microphones) -> Baseline:
     return commission(recordings)[0]
 
 
-def run(sensors: int, seconds: float, shards: int) -> dict[str, Any]:
+def learned(package: Path, every_s: float, folder: Path) -> Model:
+    """An encoder and a head on its embedding: two prototypes, of tone in noise and of noise alone."""
+    encoder = load(locate(str(package)))
+    rng = np.random.default_rng(0)
+    x = rng.random((8, *encoder.card.input.shape)).astype(np.float32)
+    x[4:, :, 20:24] = 1.0
+    assert encoder.card.grid is not None
+    tokens = encoder.session().run(x)[encoder.card.outputs[0].name]
+    vectors = pool(tokens, encoder.card.pooling, encoder.card.grid, encoder.card.cls, x)
+    head = fit_prototypes(vectors, np.repeat([0, 1], 4), ("noise", "tone"))
+    write_head(folder, head, Reads(encoder.digest, encoder.card.name, encoder.card.pooling), vectors, {}, {})
+    hop_s = PAPER.hop * PAPER.window_hop / PAPER.rate_hz
+    said = {"package": str(folder), "name": "tone", "gives": "score", "abnormal": ["tone"]}
+    every = max(1, round(every_s / hop_s))
+    return Model.model_validate({"encoder": str(encoder.folder), "every": every, "head": [said]})
+
+
+def run(sensors: int, seconds: float, shards: int, package: Path | None = None, every_s: float = 1.0) -> dict[str, Any]:
     """One measurement."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model = None if package is None else learned(package, every_s, Path(scratch) / "head")
+        return _run(sensors, seconds, shards, model)
+
+
+def _run(sensors: int, seconds: float, shards: int, model: Model | None) -> dict[str, Any]:
     rack = Microphones(sensors)
-    base = normal_of(rack)
+    base, shelf = normal_of(rack), Shelf()
     lanes = []
     for stream in rack._streams:
         sensor = {"name": "mic", "modality": "acoustic", "rate_hz": RATE, "unit": "FS"}
         own = copy.deepcopy(base)  # arrays of its own: microphones share no cache lines
         machine = Machine.model_validate({"name": stream.machine, "sensor": [sensor]})
-        lanes.append(LaneSettings(machine, {"mic": own.settings}, {own.settings: own}))
+        models = None if model is None else configured(stream.machine, model, shelf)
+        lanes.append(LaneSettings(machine, {"mic": own.settings}, {own.settings: own}, models=models))
     clock = HostClock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.sqlite"
@@ -155,7 +190,9 @@ def _figures(
 ) -> dict[str, Any]:  # fmt: skip
     ages = np.zeros(AGE_BUCKETS + 1, np.int64)
     lost = late = 0
+    models: Counter[str] = Counter()
     for body in metrics.values():
+        models.update({k: v for k, v in body.get("counts", {}).items() if k.startswith(("model.", "embedding."))})
         ages += np.array(body.get("score_ages", [0] * (AGE_BUCKETS + 1)))
         for lane in body.get("machines", {}).values():
             late += sum(v for k, v in lane["counts"].items() if k.startswith(("late", "dead")))
@@ -180,6 +217,7 @@ def _figures(
         "memory_growth_mb_per_min": None if growth is None else round(float(growth), 2),
         "cores_used": {name: round(s / wall, 3) for name, s in cpu.items()},
         "generator_cores": round(rack.cpu_s / wall, 3),
+        **({name.replace(".", "_"): count for name, count in sorted(models.items())} if models else {}),
     }
 
 
@@ -189,9 +227,11 @@ def main() -> None:
     parser.add_argument("--sensors", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--encoder", type=Path, help="encoder package, or the name of one that ships")
+    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two embeddings")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    figures = run(args.sensors, args.seconds, args.shards)
+    figures = run(args.sensors, args.seconds, args.shards, args.encoder, args.every)
     if args.json:
         print(json.dumps(figures))
         return

@@ -111,6 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 _PATH_KEYS = {
     "files", "state_dir", "folder", "baseline", "path", "ca_file", "cert_file", "key_file", "spool_folder",
+    "encoder", "package", "shadow", "search",
 }  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
         return {name: _resolve(item, base, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_resolve(item, base, key) for item in value]
-    if key in _PATH_KEYS and isinstance(value, str):
+    if key in _PATH_KEYS and isinstance(value, str) and (key, value) != ("encoder", "logmel"):
         return str(base / value)
     if key in {"token", "password"} and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")

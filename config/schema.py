@@ -120,6 +120,55 @@ class Drill(Closed):
     taught_holes: int = Field(4, ge=2, le=20, description="good holes that make the template")
 
 
+class Head(Closed):
+    """What is read from an embedding: a state of the machine, or how much it looks like a class that is abnormal."""
+
+    package: Path = Field(description="folder of a head package")
+    name: Name = Field("state", description="the detector's name in states, scores and alarms")
+    gives: Literal["state", "score"] = "state"
+    abnormal: tuple[str, ...] = Field((), description="labels whose probabilities together are the score")
+    threshold: float | None = Field(None, gt=0, lt=1, description="of the score; default: the card's, else 0.5")
+    unknown_below: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="probability under which a state is `unknown`; default: the card's `abstain`, else 0.6",
+    )
+    k: int = Field(3, ge=1, description="so many")
+    n: int = Field(5, ge=1, description="of so many windows say the same before it becomes the machine's state")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Head:
+        if self.k > self.n or 2 * self.k <= self.n:
+            raise ValueError(f"k = {self.k} of n = {self.n}: k must be more than half of n, and at most n")
+        if (self.gives == "score") != bool(self.abnormal):
+            raise ValueError(
+                'abnormal labels make a score: give both, gives = "score" and abnormal = [...], or neither'
+            )
+        return self
+
+
+class Model(Closed):
+    """The encoder that a machine's sound sensors share, and what is read from its embedding."""
+
+    encoder: Literal["logmel"] | Path = Field(
+        description="folder of an encoder package, or `logmel` for the time mean of the image itself"
+    )
+    every: int = Field(2, ge=1, le=600, description="every n-th log-Mel window; windows are 0.501 s apart")
+    pooling: Literal["cls", "mean", "band", "band+logmel"] | None = Field(None, description="default: as the card says")
+    sensors: tuple[Name, ...] = Field((), description="default: every sound sensor of the machine")
+    heads: tuple[Head, ...] = Field((), alias="head")
+    shadow: tuple[Path, ...] = Field((), description="packages that run beside those in force, without alarms")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Model:
+        names = [head.name for head in self.heads]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"heads need names of their own; used twice: {', '.join(sorted(twice))}")
+        return self
+
+
 class Sensor(Closed):
     """A device on a machine."""
 
@@ -143,6 +192,7 @@ class Machine(Closed):
     spindle: Spindle | None = None
     bearing: Bearing | None = None
     drill: Drill | None = None
+    model: Model | None = None
     align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
@@ -152,6 +202,18 @@ class Machine(Closed):
     def _bearings_turn(self) -> Machine:
         if self.bearing is not None and self.spindle is None:
             raise ValueError(f"the bearing of machine '{self.name}' needs a spindle with its speed")
+        return self
+
+    @model_validator(mode="after")
+    def _model_hears(self) -> Machine:
+        if self.model is None:
+            return self
+        sound = [sensor.name for sensor in self.sensors if sensor.modality in {"acoustic", "stethoscope"}]
+        deaf = sorted(set(self.model.sensors) - set(sound)) or (["none"] if not sound else [])
+        if deaf:
+            raise ValueError(
+                f"the model of machine '{self.name}' reads sound: {', '.join(deaf)} is no sound sensor of it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -216,6 +278,13 @@ class Recording(Closed):
     rotate_bytes: int = Field(512_000_000, ge=1_000_000)
 
 
+class Models(Closed):
+    """Model packages: where they are looked for by their digest, and who must have signed them."""
+
+    search: tuple[Path, ...] = Field((), description="folders of packages, beside the copies in the state directory")
+    public_key: str | None = Field(None, description="minisign key; with one, unsigned packages are refused")
+
+
 class Simulator(Closed):
     """The simulated shop as a source: machines ``mill-1``, ``drill-1`` and ``motor-1``."""
 
@@ -258,7 +327,7 @@ class JournalSinkConfig(Closed):
 
     type: Literal["jsonl"]
     path: Path
-    topics: tuple[str, ...] = ("score", "alarm", "health")
+    topics: tuple[str, ...] = ("score", "machine_state", "alarm", "health")
 
 
 SinkConfig = Annotated[InfluxSinkConfig | JournalSinkConfig, Field(discriminator="type")]
@@ -272,6 +341,7 @@ class Settings(Closed):
     machines: tuple[Machine, ...] = Field(min_length=1, alias="machine")
     engine: Engine = Engine()
     kafka: Kafka = Kafka()
+    models: Models = Models()
     recording: Recording = Recording()
     evidence: Evidence = Evidence()
     status: Status = Status()

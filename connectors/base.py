@@ -70,6 +70,9 @@ class Sink(ABC):
             SinkRejected: never; the records are counted as dropped with this reason.
         """
 
+    def ending(self) -> None:  # noqa: B027  most sinks wait for nothing
+        """The run has ended: a sink that waits for more to be recorded goes on with what there is."""
+
     @abstractmethod
     def close(self) -> None:
         """Deliver what is buffered and let go. May be called twice."""

@@ -75,7 +75,8 @@ def _feature(body: Mapping[str, Any]) -> tuple[Tags, Fields]:
 
 
 def _machine_state(body: Mapping[str, Any]) -> tuple[Tags, Fields]:
-    return _condition(body), {"state": str(body["state"]), "settings": str(body["settings"])}
+    fields: Fields = {"state": str(body["state"]), "settings": str(body["settings"])}
+    return _condition(body), fields | _numbers({"probability": body.get("probability")})
 
 
 def _alarm(body: Mapping[str, Any]) -> tuple[Tags, Fields]:

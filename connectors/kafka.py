@@ -14,7 +14,7 @@ import warnings
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from connectors.spool import Kept, Spool
 from pipeline.errors import ConfigError, MissingExtra
@@ -23,7 +23,7 @@ try:
     with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         from kafka import KafkaProducer
-        from kafka.errors import KafkaError
+        from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
         from kafka.record.util import crc32c_c
 except ImportError:  # pragma: no cover
     raise MissingExtra("kafka", "publishing to Kafka") from None
@@ -33,6 +33,13 @@ STALL_S: Final = 2.0
 RETRY_S: Final = 1.0
 IDLE_S: Final = 0.005
 MAX_REQUEST_BYTES: Final = 1_000_000
+
+
+class Waiting(NamedTuple):
+    """A record on its way, and since when."""
+
+    since: float
+    kept: Kept
 
 
 class KafkaPublisher:
@@ -60,12 +67,11 @@ class KafkaPublisher:
         self._seq = self._spool.next_seq
         self._limit = memory_bytes
         self._lock = threading.Lock()
-        self._queue: deque[Kept] = deque()
-        self._sent: OrderedDict[int, tuple[float, Kept]] = OrderedDict()
+        self._queue: deque[Waiting] = deque()
+        self._sent: OrderedDict[int, Waiting] = OrderedDict()
         self._bytes = 0
         self._segment: Path | None = None
         self._left = 0  # records of that segment that are not acknowledged
-        self._last = -1  # newest number of that segment
         self.spooling = bool(self._spool.segments())
         self._failed = False
         self._synced = 0.0
@@ -88,22 +94,25 @@ class KafkaPublisher:
                 self._spool.append(record)
                 self.counts["spooled"] += 1
             else:
-                self._queue.append(record)
+                self._queue.append(Waiting(time.monotonic(), record))
                 self._bytes += record.nbytes
             return record.seq
 
     def _stalled(self) -> bool:
-        oldest = next(iter(self._sent.values()), None)
+        """Whether the oldest record waits too long, be it for an answer or for a producer that takes it."""
+        oldest = next(iter(self._sent.values()), None) or (self._queue[0] if self._queue else None)
         if oldest is not None:
-            return time.monotonic() - oldest[0] > STALL_S
+            return time.monotonic() - oldest.since > STALL_S
         return self._producer is None
 
     @property
     def acknowledged(self) -> int:
         """All records before this number are safe: on the brokers or in the spool's files."""
         with self._lock:
-            waiting = [*list(self._sent)[:1], *(record.seq for record in list(self._queue)[:1])]
-            return min(waiting, default=self._seq)
+            first = next(iter(self._sent), None)
+            if first is not None:
+                return first
+            return self._queue[0].kept.seq if self._queue else self._seq
 
     @property
     def waiting(self) -> int:
@@ -126,7 +135,7 @@ class KafkaPublisher:
     def _run(self) -> None:
         while not self._stop.is_set():
             if self._failed:
-                self._back_to_disk()
+                self._send_again()
             if self._producer is None and not self._connect():
                 self._sync()
                 self._stop.wait(RETRY_S)
@@ -152,9 +161,12 @@ class KafkaPublisher:
         return True
 
     def _refill(self) -> None:
-        """When memory has room, bring the oldest segment in; when none is left, publish directly again."""
+        """When memory is empty, bring the oldest segment in; when none is left, publish directly again.
+
+        What is in memory is thus either older than all segments, or one segment; never a part of both.
+        """
         with self._lock:
-            if not self.spooling or self._queue or self._segment is not None:
+            if not self.spooling or self._queue or self._sent or self._segment is not None:
                 return
             found = self._spool.first()
             if found is None:
@@ -162,11 +174,11 @@ class KafkaPublisher:
                 return
             self._segment, records = found
             self._left = len(records)
-            self._last = records[-1].seq if records else -1
             if not records:
                 self._drop_segment()
+            now = time.monotonic()
             for record in records:
-                self._queue.append(record)
+                self._queue.append(Waiting(now, record))
                 self._bytes += record.nbytes
 
     def _drop_segment(self) -> None:
@@ -179,22 +191,41 @@ class KafkaPublisher:
         with self._lock:
             if not self._queue or self._failed:
                 return False
-            record = self._queue[0]
+            record = self._queue[0].kept
         try:
             future = self._producer.send(
                 record.topic, record.value, key=record.key, headers=list(record.headers),
                 timestamp_ms=record.timestamp_ms,
             )  # fmt: skip
+        except MessageSizeTooLargeError as error:
+            self._refuse(repr(error))
+            return True
         except KafkaError as error:
             self.error = repr(error)
             self.counts["send_failed"] += 1
+            self._failed = not isinstance(error, KafkaTimeoutError)  # what is no timeout, this producer keeps saying
             self._stop.wait(RETRY_S)
             return True
         with self._lock:
-            self._queue.popleft()
-            self._sent[record.seq] = (time.monotonic(), record)
+            self._sent[record.seq] = self._queue.popleft()
         future.add_both(lambda outcome, seq=record.seq: self._done(seq, outcome))
         return True
+
+    def _refuse(self, why: str) -> None:
+        """A record that no broker will ever take must not hold up those behind it."""
+        with self._lock:
+            record = self._queue.popleft().kept
+            self.error = why
+            self.counts["refused.too_large"] += 1
+            self._used(record)
+
+    def _used(self, record: Kept) -> None:
+        """Memory and segment of a record that needs no more sending."""
+        self._bytes -= record.nbytes
+        if self._segment is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._drop_segment()
 
     def _done(self, seq: int, outcome: object) -> None:
         """The producer's thread: a record is on the brokers, or never will be through this producer."""
@@ -209,20 +240,16 @@ class KafkaPublisher:
                 return
             self.error = ""
             self.counts["published"] += 1
-            self._bytes -= known[1].nbytes
-            if self._segment is not None and seq <= self._last:
-                self._left -= 1
-                if self._left == 0:
-                    self._drop_segment()
+            self._used(known.kept)
 
-    def _back_to_disk(self) -> None:
+    def _send_again(self) -> None:
         """A producer has given records up: send all that is not acknowledged once more, in order, by another one."""
         producer, self._producer = self._producer, None
         if producer is not None:
             with contextlib.suppress(KafkaError, OSError):
                 producer.close(timeout=2)
         with self._lock:
-            again = [record for _, record in self._sent.values()]
+            again = list(self._sent.values())
             self._sent.clear()
             self._queue.extendleft(reversed(again))
             self.counts["sent_again"] += len(again)
@@ -254,11 +281,7 @@ class KafkaPublisher:
                 self._producer.close(timeout=min(timeout_s, 5.0))
         with self._lock:
             self._spool.roll()
-            left = [record for _, record in self._sent.values()] + list(self._queue)
-            if self._segment is None:
-                for record in left:  # older than all segments: a segment of their own, which sorts first
-                    self._spool.append(record)
-            else:
-                for record in (r for r in left if r.seq > self._last):
-                    self._spool.append(record)
+            if self._segment is None:  # else all that memory holds is in that file
+                for waiting in (*self._sent.values(), *self._queue):  # older than all segments: theirs sorts first
+                    self._spool.append(waiting.kept)
             self._spool.close()

@@ -24,7 +24,10 @@ _FAMILIES: Mapping[str, tuple[tuple[str, ...], str]] = {
         ("machine", "sensor", "state"),
         "NAMUR NE 107 state of a sensor: 1 for the state it is in, 0 for the others.",
     ),
-    "stethos_machine_state": (("machine", "detector", "state"), "1 for the state that the machine is in."),
+    "stethos_machine_state": ((*_CONDITION, "state"), "1 for the state that the machine is in."),
+    "stethos_machine_state_probability": (_CONDITION, "What the model gives the newest state told."),
+    "stethos_shadow_windows": (_CONDITION, "Windows that a model in shadow has answered beside the active one."),
+    "stethos_shadow_disagreements": (_CONDITION, "How many of them it has answered otherwise."),
     "stethos_event_timestamp_seconds": (("machine",), "Event time up to which a machine's results have come."),
     "stethos_samples_dropped_total": (("machine", "sensor", "reason"), "Samples that came late or were unusable."),
     "stethos_dead_letters_total": (("machine", "topic", "reason"), "Messages that could not be used."),
@@ -34,6 +37,7 @@ RESULT_METRICS = tuple(_FAMILIES)
 
 _EVENTS = ("score", "feature", "machine_state")  # topics whose records tell how far a machine's results have come
 _SCORES = ("stethos_score", "stethos_score_threshold", "stethos_score_timestamp_seconds")
+_SHADOW = ("stethos_shadow_windows", "stethos_shadow_disagreements")
 _IDS = 50_000  # late and dlq records remembered, so that a repeat is not counted again
 
 
@@ -53,11 +57,12 @@ class ResultMetrics:
         self._transitions: dict[tuple[str, ...], tuple[int, int]] = {}  # condition -> (t_ns, ordinal) of its newest
         self._raised: dict[tuple[str, ...], int] = {}  # condition -> its newest raise time
         self._health: dict[tuple[str, str], int] = {}  # (machine, sensor) -> t_ns of its newest state
-        self._states: dict[tuple[str, str], int] = {}  # (machine, detector) -> t_ns of its newest state
+        self._states: dict[tuple[str, ...], int] = {}  # condition -> t_ns of its newest state
         self._seen: dict[str, float] = {}  # machine -> when its newest record came
         self._counted: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._handlers: Mapping[str, Callable[[Record, float], None]] = {
             "score": self._score,
+            "feature": self._feature,
             "machine_state": self._machine_state,
             "alarm": self._alarm,
             "health": self._sensor_health,
@@ -89,7 +94,7 @@ class ResultMetrics:
 
     def leave(self, now: float) -> None:
         """Let go what is stale."""
-        for name in _SCORES:
+        for name in (*_SCORES, *_SHADOW):
             family = self.families[name]
             stale = {key for key, touched in family.touched.items() if now - touched > self._stale_after_s}
             family.remove(stale.__contains__)
@@ -130,13 +135,28 @@ class ResultMetrics:
             family.set(key, new, now)
 
     def _machine_state(self, record: Record, now: float) -> None:
-        state, who = str(record.body["state"]), (record.machine, str(record.body["detector"]))
+        body = record.body
+        state, who = str(body["state"]), (record.machine, sensors_of(body), str(body["detector"]))
         if record.t_ns < self._states.get(who, 0):
             return
         family = self.families["stethos_machine_state"]
-        family.remove(lambda key: key[:2] == who and key[2] != state)
+        family.remove(lambda key: key[:3] == who and key[3] != state)
         if family.set((*who, state), 1.0, now):
             self._states[who] = record.t_ns
+        sure = self.families["stethos_machine_state_probability"]
+        if (probability := number(body.get("probability"))) is None:
+            sure.remove(lambda key: key == who)
+        else:
+            sure.set(who, probability, now)
+
+    def _feature(self, record: Record, now: float) -> None:
+        """Only what a model in shadow says of itself; other features are for the time series database."""
+        name, values = str(record.body["name"]), record.body["values"]
+        if name.startswith("shadow."):
+            who = (record.machine, sensors_of(record.body), name.removeprefix("shadow."))
+            for family, key in zip(_SHADOW, ("windows", "disagreed"), strict=True):
+                if (count := number(values.get(key))) is not None:
+                    self.families[family].set(who, count, now)
 
     def _alarm(self, record: Record, now: float) -> None:
         body = record.body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from operators.grid import Grid
@@ -42,11 +42,16 @@ class Blocks(Generic[T]):
         """First sample that a window still to come depends on; None before the first sample."""
         return self._start
 
-    def feed(self, segment: Segment) -> Iterator[tuple[int, list[T]]]:
-        """Take the next samples in; yield (n0, blocks) per completed window. The iterator must be exhausted."""
+    def feed(self, segment: Segment) -> Iterable[tuple[int, list[T]]]:
+        """Take the next samples in; gives (n0, blocks) per completed window. The iterator must be exhausted."""
         if self._start is None:
             self._start = self._at_or_after(segment.n0)
-        for n0, x in self._grid.feed(segment):
+        complete = self._grid.feed(segment)
+        return self._windows(complete) if complete else ()
+
+    def _windows(self, complete: Iterable[tuple[int, Float32]]) -> Iterator[tuple[int, list[T]]]:
+        assert self._start is not None
+        for n0, x in complete:
             if n0 < self._start:
                 continue
             self._blocks.append(self._analyse(x))

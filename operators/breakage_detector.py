@@ -7,7 +7,8 @@ A hole begins when the level by band rises above the idle machine and ends when 
 
 where good holes of this program still cut. A burst up to 200 ms before (Teager-Kaiser energy above the base by 10 MAD,
 crest above 6) allows the decision nearer to the hole's end; without one it may also be a hole that was cut short, and
-the reason says so.
+the reason says so. A second one that ends at the same place without a burst is no break but another program, which is
+learned anew.
 
 The cutting energy is what is louder than the idle machine, by band. Rooms ring on for some tenths of a second: that,
 not the detector, limits how fast a loss can be seen. Advisory, not a protective function.
@@ -47,6 +48,7 @@ _ABOVE, _BACK = 2.0, 1.4
 _FAINT = 0.1
 """Share of a hole's mean cutting energy below which it is over."""
 _FAINT_LENGTH = 0.3
+_SAME_PLACE = 0.05
 _IDLE_FRAMES = 20
 _SETTLING = 60  # frames of a hole before a loss can be told from the entry
 _IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
@@ -71,6 +73,7 @@ class _Hole:
     burst: int = 0
     under: int = 0
     broken: bool = False
+    other: bool = False
 
 
 class BreakDetector(Stateful):
@@ -96,7 +99,7 @@ class BreakDetector(Stateful):
         if teach < 2 or every < 1:
             raise ValueError("a template needs two holes at least, and scores a positive distance")
         self._teach, self._every = teach, every
-        self.settings = sha256(f"{BREAK}|1|{teach}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{BREAK}|2|{teach}".encode()).hexdigest()[:12]
         self._frames = 0
         self._idle: list[float] = []
         self._idle_frames = 0
@@ -111,6 +114,7 @@ class BreakDetector(Stateful):
         self._hole: _Hole | None = None
         self._template = HoleTemplate(teach)
         self._wear = 0.0
+        self._short = 0
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one frame in."""
@@ -203,9 +207,8 @@ class BreakDetector(Stateful):
             hole.falling = hole.falling + 1 if loss > _FALLING_DB else 0
             hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
             hole.under = hole.under + 1 if below > LOSS_DB else 0
-            if self._confirmed(hole):
-                hole.broken = True
-                out = [self._break(message, hole, loss if hole.loss else below)]
+            if not hole.other and self._confirmed(hole):
+                out = self._lost(message, hole, loss if hole.loss else below)
         if hole.back >= _ENDED or stands:
             out += self._close(message, hole)
         return out
@@ -237,6 +240,17 @@ class BreakDetector(Stateful):
             return self._template.still_cuts(began, 0.0)
         return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
 
+    def _lost(self, message: Feature, hole: _Hole, loss: float) -> list[Message]:
+        """The cutting energy is gone: a break, unless the hole before ended here too and neither had a burst."""
+        began = hole.frames - max(hole.falling, hole.under)
+        if not hole.burst and abs(began - self._short) <= _SAME_PLACE * self._short:
+            hole.other, self._short = True, 0
+            text = "unlike the template: two holes ended here without a burst; another program, learned anew"
+            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
+        self._short = 0 if hole.burst else began
+        hole.broken = True
+        return [self._break(message, hole, loss)]
+
     def _break(self, message: Feature, hole: _Hole, loss: float) -> Score:
         heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
         text = (
@@ -267,6 +281,10 @@ class BreakDetector(Stateful):
         level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
         wear = level + 10.0 * log10(max(hole.wear_sum, _TINY) / max(hole.sum, _TINY))
         out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole"})]
+        self._short = 0
+        if hole.other:
+            self._template.begin_anew()
+            self._wear = 0.0
         if self._template.ready:
             out += self._advise(message, level, wear, frames)
         self._template.learn(frames, envelope, level, wear)
@@ -320,6 +338,7 @@ class BreakDetector(Stateful):
             "hole": None if self._hole is None else asdict(self._hole),
             "template": self._template.snapshot(),
             "wear": self._wear,
+            "short": self._short,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -334,7 +353,7 @@ class BreakDetector(Stateful):
         self._hole = None if hole is None else _Hole(**{**hole, "envelope": list(hole["envelope"])})
         self._template = HoleTemplate(self._teach)
         self._template.restore(state["template"])
-        self._wear = state["wear"]
+        self._wear, self._short = state["wear"], int(state.get("short", 0))
 
 
 def _mean(frames: Sequence[Sequence[float]]) -> list[float]:

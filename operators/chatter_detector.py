@@ -2,13 +2,16 @@
 
 A hop counts when the machine cuts (operating state, or 6 dB above its idle level) and its strongest line outside the
 rotation's multiples has neighbours a tooth passing (or two a rotation) away, as chatter lines have; a line without
-them counts only after it has lasted for 350 ms, longer than warning tones do. Three ways lead to the threshold:
+them counts only after it has lasted for 350 ms, longer than warning tones do. Four ways lead to the threshold:
 
-* fast: the tonal share of three hops in a row;
+* fast: the tonal share of three hops in a row, with neighbours in the long window too, or very clear ones (20 dB): the
+  noise of the cut rings a lightly damped mode, and the ends of a warning tone splash, for a moment like a family;
 * long: the coherent share (the strongest line and its neighbours alone) of three windows of four times the length in a
   row, for lines too close to a harmonic for the short window: what the force's own noise rings in a lightly damped
   mode wavers, chatter keeps its frequency;
-* lasting: the mean tonal share of the long window over half a second, for weak chatter.
+* lasting: the mean tonal share of the long window over half a second, for weak chatter;
+* weak: very clear neighbours in the long window for 0.7 s with a coherent share above what stable cutting had at this
+  speed, for chatter beside strong forced vibration.
 
 The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
 idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
@@ -41,8 +44,11 @@ GATE_DB = 6.0
 """Above the idle level from which a hop is cutting."""
 _LOUD = 2.0  # dB above idle that suffice where nearly all is chatter (a recorder that levels its gain)
 _NEARLY_ALL = 0.8
-_PAIR_DB, _SIDE_DB = 9.0, 11.0
-_CONFIRM, _LASTING = 3, 10
+_PAIR_DB, _SIDE_DB, _LONG_DB, _CLEAR_DB = 9.0, 11.0, 14.0, 20.0
+"""Power over the noise from which neighbours count: in the short window, in the long one, and beyond doubt."""
+_CONFIRM, _LASTING, _WEAK = 3, 10, 14
+WEAK_LEAST = 0.15
+"""Least coherent share that counts as weak chatter, where the stable cutting of this speed is known."""
 _OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
 _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
@@ -109,14 +115,16 @@ class ChatterDetector(Stateful):
             raise ValueError("teeth, highest speed and hops between scores must be positive")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._baseline = baseline or ChatterBaseline()
-        self.settings = sha256(f"{DETECTOR}|1|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{DETECTOR}|2|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
         self._hops = 0
         self._abnormal = False
         self._rpm = 0.0
         self._short: list[float] = []
         self._long: list[float] = []
         self._lasting: list[float] = []
+        self._weak: list[float] = []
         self._lone = 0
+        self._seen = False
         self._idle_tonal = 0.0
         self._mismatch = 0
         self._heard = 0.0
@@ -148,7 +156,7 @@ class ChatterDetector(Stateful):
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit, long_limit = self._limits()
-        value = self._value(limit, long_limit) if cutting else 0.0
+        value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
         if cutting and value <= limit:
             self._learn(v)
         return self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
@@ -174,27 +182,37 @@ class ChatterDetector(Stateful):
         return min(level for _, level in self._idle)
 
     def _count(self, v: Mapping[str, float], cutting: bool) -> None:
-        """Take the hop into the three ways."""
-        family = v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB
+        """Take the hop into the four ways."""
+        family = v["pair_db"] >= _CLEAR_DB or ((v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB) and self._seen)
         self._lone = self._lone + 1 if cutting and v["tonal"] >= _LONE_LEAST else 0
         new = v["tonal"] * 10.0 ** (v["level_db"] / 10.0) >= _OVER_IDLE * self._idle_tonal
         counts = cutting and new and (family or self._lone >= _LONE_HOPS)
         self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
         if "long_tonal" in v:
-            paired = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
-            heard = cutting and new and paired
+            self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
+            heard = cutting and new and (v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB)
             self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
             self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
+            clear = heard and v["long_pair_db"] >= _CLEAR_DB
+            self._weak = [*self._weak[1 - _WEAK :], v["coherent"] if clear else 0.0]
             self._slow_view = {k: v[k] for k in ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent")}
 
     # the decision ----------------------------------------------------------------------------------------------------
 
     def _value(self, limit: float, long_limit: float) -> float:
-        """The largest of the three ways, each by its own limit, as a tonal share."""
+        """The largest of the four ways, each by its own limit, as a tonal share."""
         fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
         lasting = sum(self._lasting) / _LASTING / LASTING
-        return limit * max(fast, long, lasting)
+        weak = min(self._weak) / self._weak_limit() if len(self._weak) == _WEAK else 0.0
+        return limit * max(fast, long, lasting, weak)
+
+    def _weak_limit(self) -> float:
+        """Threshold of the coherent share for weak chatter: from the stable cutting of this speed, if known."""
+        point = self._points.get(self._place())
+        if point is None or len(point.long) < _LEARN_LEAST:
+            return LONG_UNKNOWN
+        return _above(point.long, WEAK_LEAST, LONG_UNKNOWN)
 
     def _limits(self) -> tuple[float, float]:
         """Thresholds of the tonal share in the short and the coherent share in the long window at this speed."""
@@ -225,7 +243,8 @@ class ChatterDetector(Stateful):
 
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
-        self._short, self._long, self._lasting, self._lone, self._slow_view = [], [], [], 0, {}
+        self._short, self._long, self._lasting, self._weak, self._lone, self._slow_view = [], [], [], [], 0, {}
+        self._seen = False
 
     # what is said ----------------------------------------------------------------------------------------------------
 
@@ -272,10 +291,11 @@ class ChatterDetector(Stateful):
         if not cutting:
             return "no cutting"
         passing = self._teeth * v["rpm"] / 60.0
-        share, most = 100.0 * v["tonal"], 100.0 * limit
+        over = "over four windows " if self._long_leads(limit) else ""
+        share = 100.0 * (self._slow_view["coherent"] if over else v["tonal"])
         parts = [
             f"line at {line:,.0f} Hz between the rotation's multiples",
-            f"{share:.0f} % of the energy in such lines (limit {most:.0f} %), tooth passing {passing:,.0f} Hz",
+            f"{share:.0f} % of the energy {over}in such lines, tooth passing {passing:,.0f} Hz",
         ]
         if speeds:
             parts.append("next stable speeds " + " or ".join(f"{speed:,.0f} rpm" for speed in speeds))
@@ -315,6 +335,8 @@ class ChatterDetector(Stateful):
             "short": list(self._short),
             "long": list(self._long),
             "lasting": list(self._lasting),
+            "weak": list(self._weak),
+            "seen": self._seen,
             "lone": self._lone,
             "idle_tonal": self._idle_tonal,
             "mismatch": self._mismatch,
@@ -328,6 +350,7 @@ class ChatterDetector(Stateful):
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
         self._short, self._long, self._lasting = list(state["short"]), list(state["long"]), list(state["lasting"])
+        self._weak, self._seen = list(state.get("weak", [])), bool(state.get("seen", False))
         self._idle_tonal = state["idle_tonal"]
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]

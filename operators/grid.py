@@ -26,7 +26,9 @@ class Grid:
             raise ValueError(f"length, hop and channels must be positive, not {length}, {hop}, {channels}")
         self.length = length
         self.hop = hop
-        self._buffer = np.empty((2 * length + hop, channels), np.float32)
+        # little more than a window where little of it is kept: hundreds of streams share the processor's cache
+        room = length // 8 + 1024 if 2 * hop >= length else length + hop
+        self._buffer = np.empty((length + room, channels), np.float32)
         self._first = 0  # stream index of _buffer[_lo]
         self._lo = 0
         self._hi = 0

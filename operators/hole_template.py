@@ -23,8 +23,8 @@ BINS = 100
 class HoleTemplate:
     """Durations, levels and level envelopes of good holes.
 
-    While the template is taught, a hole whose duration differs by more than 15 % is passed over; a second one like it
-    begins the template anew: another program.
+    A hole whose duration differs (by more than 15 % while the template is taught, from mean ± 4 sigma and 10 % after)
+    is passed over; a second one like it begins the template anew: another program.
 
     The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Levels go on being learned from good holes (the newest 20), slowly following
@@ -63,14 +63,16 @@ class HoleTemplate:
         """
         full = [i for i, db in enumerate(envelope) if db >= level_db - _FADING_DB]
         fade = frames - self.bin_frames * (len(envelope) - 1 - full[-1] if full else 0)
-        if self.ready and (self.unlike(frames) or self.still_cuts(fade)):
-            return
-        if not self.ready and self._fades and not _alike(fade, fmean(self._fades)):
+        if self.ready:
+            other = self.unlike(frames) or self.still_cuts(fade)
+        else:
+            other = bool(self._fades) and not _alike(fade, fmean(self._fades))
+        if other:
             again = _alike(fade, self._odd)
             self._odd = fade
             if not again:
                 return
-            self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
+            self.begin_anew()
         self._fades = [*self._fades[1 - _KEPT :], fade]
         self._lengths = [*self._lengths[1 - _KEPT :], frames]
         if self.holes < self._teach:
@@ -78,6 +80,10 @@ class HoleTemplate:
             self._wears.append(wear_db)
             self._add(envelope[:BINS])
         self.holes += 1
+
+    def begin_anew(self) -> None:
+        """Forget the program: the next holes teach another one."""
+        self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
 
     def _add(self, envelope: Sequence[float]) -> None:
         """Running mean and sum of squares (Welford) of the bins that all holes have."""

@@ -75,7 +75,9 @@ class Moments(NamedTuple):
 
 def mean_of(x: Float32) -> float:
     """Mean of a contiguous float32 array, rounded to float32."""
-    total = sum(float(np.dot(part, _ONES[: len(part)])) for part in _pieces(x))
+    total = 0.0
+    for part in _pieces(x):
+        total += float(part.dot(_ONES[: len(part)]))
     return float(np.float32(total / len(x)))
 
 
@@ -87,16 +89,21 @@ def moments(d: Float32, mean: float, square: Float32 | None = None) -> Moments:
         mean: what was removed.
         square: room for n numbers; given, third and fourth moments and the extremes are computed too.
     """
-    m2 = _dot(d, d)
+    pieces = _pieces(d)
+    m2 = _dot(pieces, pieces)
     if square is None:
         return Moments(len(d), mean, m2, 0.0, 0.0, mean, mean)
-    np.multiply(d, d, out=square)
-    low, high = float(d.min()) + mean, float(d.max()) + mean
-    return Moments(len(d), mean, m2, _dot(d, square), _dot(square, square), low, high)
+    np.square(d, out=square)
+    squares = _pieces(square)
+    low, high = float(np.minimum.reduce(d)) + mean, float(np.maximum.reduce(d)) + mean
+    return Moments(len(d), mean, m2, _dot(pieces, squares), _dot(squares, squares), low, high)
 
 
-def _dot(a: Float32, b: Float32) -> float:
-    return sum(float(np.dot(p, q)) for p, q in zip(_pieces(a), _pieces(b), strict=True))
+def _dot(a: list[Float32], b: list[Float32]) -> float:
+    total = 0.0
+    for p, q in zip(a, b, strict=True):
+        total += float(p.dot(q))
+    return total
 
 
 def _pieces(x: Float32) -> list[Float32]:
@@ -233,8 +240,8 @@ class Levels(Windowed):
         mean = mean_of(self._x)
         np.subtract(self._x, np.float32(mean), out=self._x)
         np.copyto(self._frames.x, self._x[: self._frames.samples])
-        squares, _ = self._frames.powers()
-        means = (self._weights @ squares).mean(axis=1, dtype=np.float64)
+        powers, _ = self._frames.bands(self._weights)
+        means = powers.mean(axis=1, dtype=np.float64)
         octaves = dict(zip(self._names, means.tolist(), strict=True))
         return scalars(moments(self._x, mean, self._square), self._scale, octaves)
 

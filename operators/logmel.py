@@ -68,7 +68,8 @@ class LogMel(Windowed):
     def process(self, message: Message) -> Iterable[Message]:
         """Compute what this message completes."""
         if isinstance(message, Segment):
-            return [self._window(message, n0, blocks) for n0, blocks in self._blocks.feed(message)]
+            complete = self._blocks.feed(message)
+            return [self._window(message, n0, blocks) for n0, blocks in complete] if complete else ()
         if isinstance(message, Gap):
             lost = self._blocks.gap(message)
             return [] if lost is None else [missing(message, *lost)]

@@ -25,6 +25,7 @@ _EPS = 1e-6  # of the published waveform normalisation
 _AMIN_DB = -100.0  # of the published 10 log10(max(p, 1e-10))
 _TOP_DB = 80.0
 _TINY = np.float32(1e-36)  # keeps the logarithm of raw power finite
+_INFINITE = np.float32(np.inf)
 _NO_MOMENTS = Moments(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -100,8 +101,7 @@ class Analysis:
         mean = mean_of(own)
         buffer -= np.float32(mean)  # a large mean would cost the weak bands their precision
         stats = moments(own, mean, self._square) if whole else _NO_MOMENTS
-        squares, line = self._frames.powers()
-        rows: Float32 = self._weights @ squares
+        rows, line = self._frames.bands(self._weights)
         octaves = self._octaves(rows) if self.octave_names else np.empty(0)
         low = rows[:count].copy()
         log = self._log(rows[:bands])
@@ -120,19 +120,20 @@ class Analysis:
         return log
 
     def image(self, parts: Sequence[Part], stats: Moments, out: Float32) -> None:
-        """Normalise the parts by the window's statistics into `out`, shape (bands, frames)."""
+        """Normalise the parts by the window's statistics into `out`, contiguous, shape (bands, frames)."""
         target, gain_db = self._waveform(stats)
         scale = self._scale
         np.concatenate([part.log for part in parts], axis=1, out=out)
         if len(self._line):
             out[: len(self._line)] = self._first_rows(parts, target)
         amin = scale.gain * (_AMIN_DB - gain_db)  # in the scaled decibels of raw power
-        peak = max(float(out.max()), amin)
+        flat = out.reshape(-1)
+        peak = max(float(np.maximum.reduce(flat)), amin)
         floor = max(amin, peak - scale.gain * _TOP_DB) if scale.top else amin
         zero = np.float32(peak if scale.relative else -scale.gain * gain_db)
-        out -= zero
-        out += np.float32(scale.offset)
-        out.clip(np.float32(floor - zero + scale.offset), np.float32(np.inf), out=out)  # twice as fast as np.maximum
+        flat -= zero
+        flat += np.float32(scale.offset)
+        flat.clip(np.float32(floor - zero + scale.offset), _INFINITE, out=flat)  # twice as fast as np.maximum
 
     def _first_rows(self, parts: Sequence[Part], target: float) -> Float32:
         line = np.concatenate([part.line for part in parts], axis=1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from operators.base import Stateful, Windowed
-from operators.grid import Grid
+from operators.blocks import Blocks
+from operators.levels import mean_of
 from operators.rewindow import end_ns
 from pipeline.messages import Feature, Float32, Gap, Health, HealthState, Message, Segment, Span, Stream
 
@@ -20,6 +21,20 @@ FLAT_RATIO = 1e-6
 """Peak-to-peak over full scale below which nothing but a dead input is left."""
 CLEAN_WINDOWS = 3
 """So many clean seconds bring a sensor back to normal."""
+
+
+_LONG = 8192
+_PARTS = (2, 3, 5, 1)
+"""A second of many samples is looked at in so many parts, as they come: none of it is kept."""
+
+
+class Extent(NamedTuple):
+    """Smallest, largest and mean sample of one channel, and how many are at full scale."""
+
+    low: float
+    high: float
+    mean: float
+    clipped: int
 
 
 class Quality(Windowed):
@@ -34,39 +49,55 @@ class Quality(Windowed):
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        length = max(2, round(stream.rate.hz))
-        self._grid = Grid(length, length, stream.channels)
+        self._length = length = max(2, round(stream.rate.hz))
+        parts = next(k for k in _PARTS if length % k == 0) if length >= _LONG else 1
+        block = length // parts
+        self._blocks = Blocks(
+            block, block, per_window=parts, step=parts, channels=stream.channels, analyse=self._measure
+        )
         counts = {"<i2": 2.0**15, "<i4": 2.0**31}.get(stream.dtype)
         self._full = counts * stream.scale if counts else (1.0 if stream.unit == "FS" else 0.0)
         self._clip = np.float32(self._full * (1 - 2.0**-14)) if self._full else np.float32(np.inf)
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Start of the current second."""
-        n = self._grid.needs_from()
+        n = self._blocks.needs_from()
         return {} if n is None else {self.stream.key: n}
 
     def process(self, message: Message) -> Iterable[Message]:
         """Judge each second that this message completes, or say what is missing."""
         if isinstance(message, Segment):
-            return [self._judge(message, n0, x) for n0, x in self._grid.feed(message)]
+            complete = self._blocks.feed(message)
+            return [self._judge(message, n0, parts) for n0, parts in complete] if complete else ()
         if isinstance(message, Gap):
-            self._grid.gap(message)
+            self._blocks.gap(message)
             return [self._missing(message)] if message.n1 > message.n0 else []
         raise TypeError(f"Quality takes Segment and Gap, not {type(message).__name__}")
 
-    def _judge(self, segment: Segment, n0: int, x: Float32) -> Feature:
-        low, high = x.min(axis=0), x.max(axis=0)
-        reference = self._full or max(float(np.abs(x).max()), 1e-30)
-        peak = float(max(-low.min(), high.max()))
-        clipped = float(np.mean(np.abs(x) >= self._clip)) if peak >= self._clip else 0.0
+    def _measure(self, x: Float32) -> list[Extent]:
+        columns = x.T if x.shape[1] == 1 else np.ascontiguousarray(x.T)  # side by side they take thirty times as long
+        return [self._extent(column) for column in columns]
+
+    def _extent(self, x: Float32) -> Extent:
+        low, high = float(np.minimum.reduce(x)), float(np.maximum.reduce(x))
+        clipped = int(np.count_nonzero(np.abs(x) >= self._clip)) if max(-low, high) >= self._clip else 0
+        return Extent(low, high, mean_of(x), clipped)
+
+    def _judge(self, segment: Segment, n0: int, parts: list[list[Extent]]) -> Feature:
+        channels = list(zip(*parts, strict=True))
+        low = [min(part.low for part in channel) for channel in channels]
+        high = [max(part.high for part in channel) for channel in channels]
+        reference = self._full or max(-min(low), *high, 1e-30)
+        offsets = [abs(sum(part.mean for part in channel)) / len(parts) for channel in channels]
+        clipped = sum(part.clipped for channel in channels for part in channel)
         values = {
-            "clipped_ratio": clipped,
-            "offset_ratio": float(np.abs(x.mean(axis=0, dtype=np.float64)).max()) / reference if self._full else 0.0,
-            "range_ratio": float((high - low).min()) / reference,
+            "clipped_ratio": clipped / (self._length * len(channels)),
+            "offset_ratio": max(offsets) / reference if self._full else 0.0,
+            "range_ratio": min(b - a for a, b in zip(low, high, strict=True)) / reference,
             "missing_s": 0.0,
             "silent": 0.0,
         }
-        n1 = n0 + len(x)
+        n1 = n0 + self._length
         span = Span(self.stream.sensor, self.stream.epoch, n0, n1)
         return Feature(
             self.stream.machine, (self.stream.sensor,), "quality", end_ns(segment.anchor, n1, self.stream), values,

@@ -19,6 +19,7 @@ MAD_TO_STD = 1.4826
 """Median absolute deviation times this estimates the standard deviation of Gaussian data."""
 _FLOOR = np.float32(1e-6)  # keeps the logarithm finite: -120 dB
 _LINE = 64  # bytes in a cache line
+_PART = 32  # frames that are transformed together, where it divides their number
 
 
 def hann(n: int) -> NDArray[np.float64]:
@@ -37,7 +38,7 @@ def aligned(*shape: int) -> Float32:
 class Frames:
     """The Hann-windowed frames of one block and their Fourier transforms, always of the same shape.
 
-    Write samples to `x`, then call `powers` or `spectrum`. Vectorised transforms of a part of the frames could differ
+    Write samples to `x`, then call `bands` or `spectrum`. Vectorised transforms of a part of the frames could differ
     in the last bit from those of all, so that there is no such call.
 
     Args:
@@ -54,21 +55,36 @@ class Frames:
         self._window = aligned(n_fft)
         self._window[:] = hann(n_fft)
         self._framed = aligned(frames, n_fft)
+        self._part = _PART if frames % _PART == 0 else frames
+        several = math.gcd(self._part, 8)  # rows at a time: short inner loops cost twice as much
+        self._windows = aligned(several * n_fft)
+        self._windows[:] = np.tile(self._window, several)
+        self._few = self._framed[: self._part]
+        self._rows = self._few.reshape(-1, several * n_fft)
 
-    def powers(self) -> tuple[Float32, Float32]:
-        """Squared real and imaginary parts of the transforms.
+    def bands(self, weights: sparse.csr_array) -> tuple[Float32, Float32]:
+        """Band powers.
+
+        A few frames at a time, always as many: what they take fits into a core's cache beside all that comes next.
+
+        Args:
+            weights: from `pack`, shape (bands, n_fft).
 
         Returns:
-            Squares, shape (n_fft, frames), in rows Re² 0, Re² 1, Im² 1, Re² 2, ... up to half the rate: times weights
-            from `pack` they are band powers. And line 1 itself, its real and imaginary part, shape (2, frames).
+            Powers, shape (bands, frames), and line 1 itself, its real and imaginary part, shape (2, frames).
         """
-        np.copyto(self._framed, self._view)
-        self._framed *= self._window
-        # fftpack gives real rows with frames side by side: neither a complex pass nor a transposition is needed
-        rows: Float32 = fftpack.rfft(self._framed.T, axis=0)
-        line = rows[1:3].copy()
-        rows *= rows
-        return rows, line
+        powers, line = np.empty((weights.shape[0], self.frames), np.float32), np.empty((2, self.frames), np.float32)
+        for at in range(0, self.frames, self._part):
+            part = slice(at, at + self._part)
+            np.copyto(self._few, self._view[part])
+            self._rows *= self._windows
+            # fftpack gives real rows with frames side by side: neither a complex pass nor a transposition is needed
+            squares: Float32 = fftpack.rfft(self._few.T, axis=0)
+            line[:, part] = squares[1:3]
+            flat = squares.reshape(-1)
+            np.square(flat, out=flat)
+            powers[:, part] = weights @ squares
+        return powers, line
 
     def spectrum(self) -> NDArray[np.complex64]:
         """Transforms of shape (bins, frames)."""
@@ -78,7 +94,10 @@ class Frames:
 
 
 def pack(weights: NDArray[Any], n_fft: int) -> sparse.csr_array:
-    """Weights over the lines of a spectrum, shape (rows, bins), as CSR over `Frames.powers`, (rows, n_fft), float32."""
+    """Weights over the lines of a spectrum, shape (rows, bins), as CSR for `Frames.bands`, (rows, n_fft), float32.
+
+    Columns are Re² 0, Re² 1, Im² 1, Re² 2, ... up to half the rate.
+    """
     line = (np.arange(n_fft) + 1) // 2  # of each row of the squares
     return sparse.csr_array(weights[:, line].astype(np.float32))
 

@@ -12,16 +12,20 @@ import orjson
 from pydantic import ValidationError
 
 import config
-from config.schema import Settings
+from config.schema import Machine, Settings
 from models.anomaly import store as baselines
 from models.anomaly.baseline import Baseline
 from models.anomaly.packing import pack, unpack
+from models.packages.shipped import WEIGHTS
+from pipeline import machine_models
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
+from pipeline.machine_models import MachineModels
 from pipeline.recording.recorder import Start
 from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
+from pipeline.shelf import KEPT, Shelf
 from pipeline.stages import LaneSettings, severity
 from pipeline.state import Store
 
@@ -53,11 +57,12 @@ def plan(settings: Settings) -> Plan:
 
     Raises:
         ConfigError: a baseline is not of the sensor that names it.
-        BadInput: a baseline was made for another modality, rate, unit or number of channels.
-        StateError: a baseline is missing, damaged or of a newer version.
+        BadInput: a baseline was made for another modality, rate, unit or number of channels, or a model does not fit.
+        StateError: a baseline or a model package is missing, damaged or of a newer version.
     """
-    lanes = []
+    lanes, shelf = [], shelf_of(settings)
     for machine in settings.machines:
+        models = _models(machine, shelf)
         chosen: dict[str, str] = {}
         artefacts: dict[str, Baseline] = {}
         for sensor in machine.sensors:
@@ -71,13 +76,35 @@ def plan(settings: Settings) -> Plan:
                     f"machine '{machine.name}', sensor '{sensor.name}': {sensor.baseline} holds a baseline of {held}, "
                     "not of this sensor: commission it, or name another folder"
                 )
-            baseline.check(LaneSettings(machine).announced(sensor))
+            LaneSettings(machine, models=models).check(sensor, baseline)
             chosen[sensor.name] = baseline.settings
             artefacts[baseline.settings] = baseline
-        lane = LaneSettings(machine, chosen, artefacts, Loader(settings.engine.state_dir / "baselines"))
+        loader = Loader(settings.engine.state_dir / "baselines")
+        lane = LaneSettings(machine, chosen, artefacts, loader, models=models)
         _check_severity(lane)
         lanes.append(lane)
     return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
+
+
+def shelf_of(settings: Settings) -> Shelf:
+    """Where a configuration's model packages are: those it names, search folders, copies beside the state, shipped."""
+    named = []
+    for model in [machine.model for machine in settings.machines if machine.model is not None]:
+        named += [model.encoder] if isinstance(model.encoder, Path) else []
+        named += [*(head.package for head in model.heads), *model.shadow]
+    copies = settings.engine.state_dir / KEPT
+    return Shelf([*dict.fromkeys(named), *settings.models.search, copies, WEIGHTS], settings.models.public_key)
+
+
+def _models(machine: Machine, shelf: Shelf) -> MachineModels | None:
+    if machine.model is None:
+        return None
+    try:
+        return machine_models.configured(machine.name, machine.model, shelf)
+    except BadInput as error:
+        raise ConfigError(f"machine '{machine.name}', model: {error}") from None
+    except StateError as error:
+        raise StateError(f"machine '{machine.name}', model: {error}") from None
 
 
 class Loader:
@@ -126,6 +153,9 @@ def recording_start(plan: Plan, store: Store) -> Start:
             for name, data in pack(baseline).items():
                 attachments[f"baseline/{settings}/{name}"] = data
     attachments["baselines.json"] = orjson.dumps(used, option=orjson.OPT_SORT_KEYS)
+    models = {m.machine: machine_models.body_of(m.first) for lane in plan.lanes if (m := lane.models) is not None}
+    if models:
+        attachments["models.json"] = orjson.dumps(models, option=orjson.OPT_SORT_KEYS)
     attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
     facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
     return Start(attachments, facts, tuple(store.decisions()))
@@ -135,7 +165,7 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
     """The plan that a recording was made under.
 
     Raises:
-        StateError: the recording lacks its configuration.
+        StateError: the recording lacks its configuration, or a model package that it was made with is not found.
     """
     if "config.json" not in attachments:
         raise StateError("the recording holds no configuration: name one with --config")
@@ -155,7 +185,14 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
             _, key, part = name.split("/", 2)
             packs.setdefault(key, {})[part] = data
     artefacts = {key: unpack(files) for key, files in packs.items()}
-    lanes = [LaneSettings(m, used.get(m.name, {}), dict(artefacts), None) for m in settings.machines]
+    standings: dict[str, Any] = orjson.loads(attachments.get("models.json", b"{}"))
+    shelf = shelf_of(settings)
+    lanes = []
+    for machine in settings.machines:
+        models = None
+        if machine.model is not None and machine.name in standings:
+            models = machine_models.of_recording(machine.name, machine.model, shelf, standings[machine.name])
+        lanes.append(LaneSettings(machine, used.get(machine.name, {}), dict(artefacts), None, models=models))
     return Plan(settings, tuple(lanes), state)
 
 

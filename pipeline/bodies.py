@@ -110,7 +110,8 @@ _MESSAGE_OF: Mapping[str, Callable[[Body], Told]] = {
     "feature": _from_feature,
     "score": _from_score,
     "machine_state": lambda b: MachineState(
-        b["machine"], tuple(b["sensors"]), b["detector"], b["t_end_ns"], b["state"], b["settings"], _lineage(b)
+        b["machine"], tuple(b["sensors"]), b["detector"], b["t_end_ns"], b["state"], b["settings"], _lineage(b),
+        _float(b["probability"])
     ),
     "alarm": _from_alarm,
     "health": lambda b: Health(
@@ -124,10 +125,14 @@ _MESSAGE_OF: Mapping[str, Callable[[Body], Told]] = {
 def from_body(topic: str, body: Any) -> Told:
     """The message that gave this body; null numbers come back as not-a-number.
 
+    An embedding's body holds no vector: see `pipeline.vectors`.
+
     Raises:
         DecodeError: the body is not of its topic's form.
     """
     schemas.check(topic, body)
+    if topic not in _MESSAGE_OF:
+        raise DecodeError("schema", f"{topic}: the body alone does not tell the message")
     return _MESSAGE_OF[topic](body)
 
 

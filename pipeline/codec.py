@@ -6,6 +6,7 @@ message        value                                          headers of its own
 Chunk          samples: C order, little endian, (n, channels)  `ce_seq ce_n0 ce_an ce_ans ce_shape`
 Image          the encoded image                              `ce_seq ce_n0 ce_an ce_ans ce_shape`
 Mark           empty (on Kafka: no value)                     `ce_n0 ce_n1 ce_reason ce_an ce_ans ce_shape`
+Embedding      float32 vector                                  as in `pipeline.vectors`
 all others     JSON (`pipeline.schemas`)
 =============  =============================================  ======================================================
 
@@ -22,10 +23,11 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args
 import numpy as np
 
 from pipeline import headers as h
+from pipeline import vectors
 from pipeline.bodies import from_body, parse
 from pipeline.errors import BadInput, DecodeError
 from pipeline.headers import Headers, Static, read_static, signed, static_of, text, whole
-from pipeline.messages import Anchor, Chunk, DeadLetter, Image, Input, Mark, MarkReason, Result
+from pipeline.messages import Anchor, Chunk, DeadLetter, Embedding, Image, Input, Mark, MarkReason, Result
 from pipeline.results import TOPIC_OF, Told, canonical, to_body
 
 MAX_BYTES: Final = 900_000
@@ -36,9 +38,20 @@ _DEAD_BYTES: Final = 600_000
 
 Coded: TypeAlias = Input | Result
 
+_PLACED = (Chunk, Image, Mark)
 _MARK_REASONS = frozenset(reason.encode() for reason in get_args(MarkReason))
-_JSON_TYPES = {f"stethos.{topic}.{h.VERSION}".encode(): topic for topic in TOPIC_OF.values()}
+_JSON_TYPES = {f"stethos.{topic}.{h.VERSION}".encode(): topic for topic in TOPIC_OF.values() if topic != "embedding"}
 _JSON_KINDS = frozenset(TOPIC_OF.values())
+
+
+_OWN_NAMES = (h.ID, h.TIME, h.SEQ, h.N0, h.ANCHOR_N, h.ANCHOR_NS, h.SHAPE)
+_CHUNK_NAMES = (
+    h.SPECVERSION, h.TYPE, h.SOURCE, h.CONTENT_TYPE, h.EPOCH, h.RATE, h.DTYPE, h.UNIT, h.SCALE, *_OWN_NAMES,
+)  # fmt: skip
+_SHARED = len(_CHUNK_NAMES) - len(_OWN_NAMES)
+_MAX_SEEN = 4096
+_seen: dict[tuple[tuple[str, bytes], ...], tuple[Static, int]] = {}
+"""Headers that a stream's chunks share, with their shape, in the order in which `encode` writes them."""
 
 
 class Wire(NamedTuple):
@@ -50,7 +63,7 @@ class Wire(NamedTuple):
 
 def topic_of(message: Coded) -> str:
     """The topic that a message flows through."""
-    if isinstance(message, Chunk | Image | Mark):
+    if isinstance(message, _PLACED):
         return "raw." + message.stream.modality
     return TOPIC_OF[type(message)]
 
@@ -73,6 +86,8 @@ def encode(message: Coded) -> Wire:
         return _image(message)
     if isinstance(message, Mark):
         return _mark(message)
+    if isinstance(message, Embedding):
+        return Wire(*vectors.encode(message))
     return _told(message)
 
 
@@ -158,12 +173,17 @@ def decode(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Coded:
         DecodeError: with one of the reasons ``content_type, dtype, json, length, mark, missing, modality, negative,
             not_utf8, number, range, rate, scale, schema, shape, source, too_large, type, unit, version``.
     """
+    if type(headers) is list and value and (again := _again(headers, value)) is not None:
+        return again
+    headers = list(headers)
     fields = dict(headers)
     value = b"" if value is None else value
     if len(value) > MAX_BYTES:
         raise DecodeError("too_large", f"{len(value)} bytes, at most {MAX_BYTES}")
     if fields.get(h.CONTENT_TYPE) == b"application/json":
         return _read_told(fields, value)
+    if fields.get(h.TYPE) == vectors.TYPE:
+        return vectors.decode(fields, value)
     shape = fields.get(h.SHAPE)
     if type(shape) is not bytes:
         # Which header is missing is told by what came first: a stranger's message has no type of ours either.
@@ -185,13 +205,41 @@ def decode(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Coded:
         raise DecodeError("length", f"{len(value)} bytes for shape {shape!r:.40} of {static.stream.dtype}")
     if not -h.INT64 <= anchor.at(n0, rate) <= anchor.at(n0 + n, rate) < h.INT64:
         in_range(anchor, n0, n0 + n, static)
+    if tuple(name for name, _ in headers) == _CHUNK_NAMES:
+        if len(_seen) >= _MAX_SEEN:
+            _seen.clear()
+        _seen[*headers[:_SHARED], headers[-1]] = (static, n)
     return Chunk(static.stream, anchor, n0, seq, view_of(value, static, 0))
+
+
+def _again(headers: Headers, value: bytes) -> Chunk | None:
+    """A chunk that differs from an earlier one in its place alone, in half the time; None for any other message."""
+    try:
+        known = _seen.get((*headers[:_SHARED], headers[-1]))
+        if known is None:
+            return None
+        (a, _), (b, _), (c, seq), (d, n0), (e, an), (f, ans), (g, _) = headers[_SHARED:]
+    except (TypeError, ValueError):  # no pairs of text and bytes
+        return None
+    static, n = known
+    if (a, b, c, d, e, f, g) != _OWN_NAMES:
+        return None
+    if not (type(seq) is type(n0) is type(an) is type(ans) is bytes and n * static.row == len(value)):
+        return None
+    if not (seq.isdigit() and n0.isdigit() and an.isdigit() and ans.isdigit() and len(seq + n0 + an + ans) <= 76):
+        return None
+    anchor, first, number = Anchor(int(an), int(ans)), int(n0), int(seq)
+    # time does not fall from the anchor to the end: what lies between fits if the end does
+    if not (anchor.n <= first < h.INT64 > number and anchor.at(first + n, static.stream.rate) < h.INT64):
+        return None
+    return Chunk(static.stream, anchor, first, number, view_of(value, static, 0))
 
 
 def view_of(value: bytes, static: Static, offset: int) -> np.ndarray[Any, np.dtype[Any]]:
     """Samples as a read-only array (n, channels) on the bytes from `offset` on."""
-    x = np.frombuffer(value, static.dtype, offset=offset).reshape(-1, static.stream.channels)
-    if x.flags.writeable:  # the caller's buffer is not bytes
+    rows = (len(value) - offset) // static.row
+    x: np.ndarray[Any, np.dtype[Any]] = np.ndarray((rows, static.stream.channels), static.dtype, value, offset)
+    if type(value) is not bytes:  # the caller's buffer can be written to
         x.flags.writeable = False
     return x
 

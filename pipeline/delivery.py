@@ -59,6 +59,8 @@ class Delivery:
         store: Store | None = None
         while True:
             last = self._stop.is_set()
+            if last:
+                self._sink.ending()
             try:
                 store = store or Store(self._path)
                 wait_s = self.drain(store)

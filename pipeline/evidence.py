@@ -52,6 +52,7 @@ class EvidenceSink(Sink):
         self._now_s = monotonic_s
         self._first_asked: dict[str, float] = {}
         self._made: set[str] = set()
+        self._ended = False
 
     def write(self, records: Sequence[Record]) -> None:
         """Make the evidence of each raised alarm.
@@ -72,7 +73,7 @@ class EvidenceSink(Sink):
         clips = [window_of(self._recordings, record.machine, s, t0, t1) for s in self._sensors[record.machine]]
         asked = self._first_asked.setdefault(record.id, self._now_s())
         incomplete = any(clip.missing and clip.missing[-1].t1_ns >= t1 for clip in clips)
-        if incomplete and self._now_s() - asked < GIVE_UP_S:
+        if incomplete and not self._ended and self._now_s() - asked < GIVE_UP_S:
             raise SinkBusy("the time behind the alarm is not recorded yet", 0.5)
         parts = [part for clip in clips for part in pieces(clip)]
         missing = [
@@ -85,6 +86,10 @@ class EvidenceSink(Sink):
         except OSError as error:
             raise SinkBusy(f"{self._settings.folder}: {error.strerror}", 5.0) from None
         self._first_asked.pop(record.id, None)
+
+    def ending(self) -> None:
+        """Nothing more is recorded: evidence is what there is, and says what is missing."""
+        self._ended = True
 
     def close(self) -> None:
         """Nothing is held open."""

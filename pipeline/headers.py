@@ -259,12 +259,18 @@ def fits(m: Chunk | Image | Mark) -> bool:
 
     A sensor that has never been heard of has the epoch -1, and nothing but marks.
     """
-    n, t_ns = m.anchor
-    if not (0 <= m.stream.epoch < INT64 or (m.stream.epoch == -1 and isinstance(m, Mark))):
-        return False
-    if not (0 <= m.n0 <= m.n1 < INT64 and -INT64 <= n < INT64 and -INT64 <= t_ns < INT64):
-        return False
-    return -INT64 <= m.t0_ns <= m.t1_ns < INT64
+    return end_ns(m) is not None
+
+
+def end_ns(m: Chunk | Image | Mark) -> int | None:
+    """The event time of a message's end, None for one that does not fit (see `fits`)."""
+    stream, n0, n1, (n, t_ns) = m.stream, m.n0, m.n1, m.anchor
+    if not (0 <= stream.epoch < INT64 or (stream.epoch == -1 and isinstance(m, Mark))):
+        return None
+    if not (0 <= n0 <= n1 < INT64 and -INT64 <= n < INT64 and -INT64 <= t_ns < INT64):
+        return None
+    t1_ns = m.anchor.at(n1, stream.rate)
+    return t1_ns if -INT64 <= m.anchor.at(n0, stream.rate) <= t1_ns < INT64 else None
 
 
 def rfc3339(t_ns: int) -> bytes:

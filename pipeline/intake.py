@@ -24,6 +24,7 @@ from pipeline.topics import STALE_S
 RETRY_NS = 5 * NS
 OVERHEAD_BYTES = 500
 """What a waiting message takes beside its samples, so that small chunks are bounded too."""
+_UNPLACED = (Context, Decision)
 ROUND_NS = NS // 5
 """How often it is asked which sensors are silent."""
 
@@ -97,7 +98,7 @@ class Heard:
 
 def machine_of(message: Input) -> str:
     """The machine that an input belongs to."""
-    return message.machine if isinstance(message, Context | Decision) else message.stream.machine
+    return message.machine if isinstance(message, _UNPLACED) else message.stream.machine
 
 
 def _size(message: Input) -> int:
@@ -239,7 +240,7 @@ class Intake:
             self._down(feed, error, "failed", now_ns)
             return
         for message in messages:
-            if isinstance(message, Context | Decision) or self._note(feed, message, now_ns):
+            if isinstance(message, _UNPLACED) or self._note(feed, message, now_ns):
                 self._put(feed, index, message)
 
     def _note(self, feed: Feed, message: Chunk | Image | Mark, now_ns: int) -> bool:

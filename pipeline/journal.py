@@ -1,9 +1,10 @@
 """The journal: what a run found, in one canonical file, so that two runs can be compared by a hash.
 
 JSON Lines, UTF-8. The first line is the header (platform and configuration fingerprint), which the hash leaves out.
-Then one line per score, machine state, alarm and health transition, and decision: the body with sorted keys and
-shortest round-trip floats, and its ``topic``. Lines are ordered by machine, event time, id and topic; a repeat by id
-has replaced what it repeats. Nothing in it depends on when, where or in which order the results were computed.
+Then one line per embedding (as a digest), score, machine state, alarm and health transition, and decision: the body
+with sorted keys and shortest round-trip floats, and its ``topic``. Lines are ordered by machine, event time, id and
+topic; a repeat by id has replaced what it repeats. Nothing in it depends on when, where or in which order the results
+were computed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pipeline.messages import Decision, Record, Result
 from pipeline.results import canonical, record_of
 
 JOURNAL_VERSION: Final = 1
-TOPICS: Final = frozenset({"score", "machine_state", "alarm", "health", "decision"})
+TOPICS: Final = frozenset({"embedding", "score", "machine_state", "alarm", "health", "decision"})
 LEFT_OUT: Final = frozenset({"seq", "owner", "owner_epoch", "partition", "offset", "wall_ns"})
 """Entries of a body that say where and when it was computed."""
 

@@ -57,7 +57,9 @@ class Live:
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
         self._prometheus = PrometheusSink()
-        self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
+        self._prometheus.restore(
+            [r for t in ("health", "alarm", "machine_state") for r in reversed(self.store.latest(t, 1000))]
+        )
         self._deliveries = [] if record_to else self._sinks()
         self._status: StatusServer | None = None
         if settings.status.enabled and not record_to:
@@ -105,7 +107,7 @@ class Live:
 
     def _sinks(self) -> list[Delivery]:
         settings, state = self.plan.settings, self.plan.state
-        topics = ("score", "feature", "alarm", "health", "late", "dlq")
+        topics = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
         made = [Delivery(self._prometheus, state, topics, "prometheus")]
         if settings.evidence.enabled and settings.recording.enabled:
             evidence = EvidenceSink(settings.recording.folder, settings.evidence, self.plan.lanes)

@@ -22,6 +22,7 @@ from pipeline.messages import (
     Context,
     DeadLetter,
     Decision,
+    Embedding,
     Feature,
     Health,
     Late,
@@ -39,6 +40,7 @@ Told: TypeAlias = Result | Decision | Context
 
 TOPIC_OF: Mapping[type, str] = {
     Feature: "feature",
+    Embedding: "embedding",
     Score: "score",
     MachineState: "machine_state",
     Alarm: "alarm",
@@ -130,6 +132,22 @@ def _score(m: Score) -> Body:
     }
 
 
+def _embedding(m: Embedding) -> Body:
+    """The vector as its digest: it travels on its own, like a chunk (`pipeline.vectors`)."""
+    return {
+        "id": m.id,
+        "machine": m.machine,
+        "sensors": list(m.sensors),
+        "detector": m.detector,
+        "t_end_ns": int(m.t_end_ns),
+        "model": m.model,
+        "dimension": len(m.values),
+        "sha256": hashlib.sha256(np.asarray(m.values, "<f4").tobytes()).hexdigest(),
+        "settings": m.settings,
+        "lineage": _spans(m.lineage),
+    }
+
+
 def _machine_state(m: MachineState) -> Body:
     return {
         "id": result_id(m.machine, m.sensors, m.detector, m.t_end_ns, m.settings),
@@ -138,6 +156,7 @@ def _machine_state(m: MachineState) -> Body:
         "detector": m.detector,
         "t_end_ns": int(m.t_end_ns),
         "state": m.state,
+        "probability": _number(m.probability),
         "settings": m.settings,
         "lineage": _spans(m.lineage),
     }
@@ -221,6 +240,7 @@ _BODY_OF: Mapping[type, Callable[[Any], Body]] = {
     Context: _context,
     Decision: _decision,
     Feature: _feature,
+    Embedding: _embedding,
     Score: _score,
     MachineState: _machine_state,
     Alarm: _alarm,
@@ -253,7 +273,7 @@ def record_of(message: Told, seq: int = 0, t_ns: int = 0) -> Record:
 
 
 def _time_of(message: Told, otherwise: int) -> int:
-    if isinstance(message, Feature | Score | MachineState):
+    if isinstance(message, Feature | Embedding | Score | MachineState):
         return int(message.t_end_ns)
     if isinstance(message, Late):
         return message.anchor.at(message.n0, message.stream.rate)

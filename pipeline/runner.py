@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,15 +15,15 @@ import orjson
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from pipeline import codec
-from pipeline.contexts import Contexts
 from pipeline.errors import BadInput, StethosError
-from pipeline.headers import fits
+from pipeline.headers import end_ns
 from pipeline.messages import (
     Anchor,
     Chunk,
     Context,
     DeadLetter,
     Decision,
+    Embedding,
     Feature,
     Image,
     Input,
@@ -35,7 +34,10 @@ from pipeline.messages import (
     Score,
     Stream,
 )  # fmt: skip
+from pipeline.models_pool import Pool
+from pipeline.nodes import Node, StreamGraph, identity
 from pipeline.stages import LaneSettings, Switchable
+from pipeline.stages_models import Deferred
 from pipeline.topics import BY_NAME, RAW_OF
 from pipeline.topology import STAGES, Stage
 
@@ -45,51 +47,20 @@ MAX_DEAD_LETTERS = 100
 """Dead letters kept per stream and reason; more of the same are counted only."""
 
 
-class Node:
-    """A stage's operator in this lane, with the nodes that take its results."""
-
-    __slots__ = ("filters", "key", "operator", "routes", "seen", "stage")
-
-    def __init__(self, stage: Stage, key: str, operator: Windowed | Stateful) -> None:
-        self.stage = stage
-        self.key = key
-        self.operator = operator
-        self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
-        self.seen: dict[str, int] = {}
-        self.filters: tuple[BlockFilter, ...] = ()
-        """What changes sample indices between the raw stream and this node, first one first."""
-
-    def raw(self, n: int) -> int:
-        """The raw sample that must be read again for this node to get its sample `n`."""
-        for block_filter in reversed(self.filters):
-            n = block_filter.needed_for(n)
-        return n
-
-
-class StreamGraph:
-    """The nodes of one stream and how far it has come."""
-
-    __slots__ = ("anchor", "ended", "entry", "n1", "nodes", "stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.nodes: list[Node] = []
-        self.entry: list[Node] = []
-        self.anchor = Anchor(0, 0)
-        self.n1 = 0
-        self.ended = False
-
-
 class Lane:
     """All stages of one machine.
 
     Args:
         settings: the machine's configuration and artefacts.
         clock_ns: if given, the time spent in each stage is measured with it (costs about 1 µs a message and stage).
+        pool: where windows wait for those of other lanes before a model runs; what comes of them is fetched with
+            `collect`. Without one, models run at once.
     """
 
-    def __init__(self, settings: LaneSettings, clock_ns: Callable[[], int] | None = None) -> None:
-        self.settings = settings = replace(settings, contexts=Contexts())
+    def __init__(
+        self, settings: LaneSettings, clock_ns: Callable[[], int] | None = None, pool: Pool | None = None
+    ) -> None:
+        self.settings = settings = settings.for_lane(pool)
         self.machine = settings.machine.name
         self.event_ns = 0
         self.counts: Counter[str] = Counter()
@@ -120,13 +91,26 @@ class Lane:
         self._input = None
         return out
 
+    def collect(self) -> list[Result]:
+        """What follows from the windows that models have answered since."""
+        out: list[Result] = []
+        for graph in self._streams.values():
+            for node, operator in graph.deferred:
+                if answered := operator.release():
+                    # what fails now has no input of its own: the place in the stream stands for it
+                    self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
+                    self._route(node, answered, out)
+        self._input = None
+        return out
+
     def _take(self, message: Chunk | Image | Mark, out: list[Result]) -> None:
         stream = message.stream
         self.counts["in." + stream.modality] += 1
         if message.nbytes > MAX_CHUNK_BYTES:
             self._dead(message, "too_large", f"{message.nbytes} bytes, the limit is {MAX_CHUNK_BYTES}", out)
             return
-        if not fits(message):
+        t1_ns = end_ns(message)
+        if t1_ns is None:
             self._dead(message, "range", f"epoch {stream.epoch}, samples {message.n0} to {message.n1}", out)
             return
         if not isinstance(message, Mark) and isinstance(message, Image) != (stream.modality == "frames"):
@@ -144,8 +128,9 @@ class Lane:
                 self._dead(message, "wrong_shape", f"samples are {got}, the stream says {stream.dtype}", out)
                 return
         graph.anchor = message.anchor
-        graph.n1 = max(graph.n1, message.n1)
-        self.event_ns = max(self.event_ns, message.t1_ns)
+        n1 = message.n1
+        graph.n1 = max(graph.n1, n1)
+        self.event_ns = max(self.event_ns, t1_ns)
         for node in graph.entry:
             self._run(node, message, out)
         if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
@@ -189,6 +174,8 @@ class Lane:
             self._wire(node)
             if raw in stage.reads:
                 graph.entry.append(node)
+            if isinstance(operator, Deferred):
+                graph.deferred.append((node, operator))
             for writer in writers:
                 self._connect(writer, node)
             writers.append(node)
@@ -228,9 +215,8 @@ class Lane:
     # running -----------------------------------------------------------------------------------------------------
 
     def _run(self, node: Node, message: Message, out: list[Result]) -> None:
-        stateful = isinstance(node.operator, Stateful)
-        if stateful:
-            name, t_ns = _identity(message)
+        if node.stateful:
+            name, t_ns = identity(message)
             if t_ns <= node.seen.get(name, -1):
                 return  # the snapshot that this operator was restored from includes the message
         try:
@@ -243,10 +229,11 @@ class Lane:
         except Exception as error:  # the one place where it is caught: whatever an operator raises is a dead letter
             self._fail(node, error, out)
             return
-        if stateful:
+        if node.stateful:
             node.seen[name] = t_ns
-        self.counts["stage." + node.stage.name] += 1
-        self._route(node, produced, out)
+        self.counts[node.tally] += 1
+        if produced:
+            self._route(node, produced, out)
 
     def _route(self, node: Node, produced: Iterable[Message], out: list[Result]) -> None:
         for item in produced:
@@ -254,6 +241,8 @@ class Lane:
             if leaves:
                 if isinstance(item, Late):
                     self.counts["late." + item.reason] += 1
+                elif isinstance(item, DeadLetter) and not self._counted(item.reason, ""):
+                    continue
                 out.append(item)  # type: ignore[arg-type]
             for child in children:
                 self._run(child, item, out)
@@ -263,8 +252,8 @@ class Lane:
     def _keyed(self, stage: Stage, item: Message) -> Node:
         key = stage.name
         if stage.scope == "condition":
-            assert isinstance(item, Score | Feature)
-            what = item.detector if isinstance(item, Score) else item.name
+            assert isinstance(item, Score | Feature | Embedding)
+            what = item.detector if isinstance(item, Score) else item.name if isinstance(item, Feature) else ""
             key = f"{stage.name}|{'+'.join(item.sensors)}|{what}"
         node = self._nodes.get(key)
         if node is None:
@@ -285,21 +274,27 @@ class Lane:
         assert source is not None
         stream = getattr(source, "stream", None)
         self._dead(source, "operator_error", f"{node.stage.name}: {type(error).__name__}: {error}", out)
+        if isinstance(node.operator, Deferred):
+            return  # it keeps what waits for a model
         fresh = self._make(node.stage, stream if node.stage.scope == "stream" else None, out)
         if fresh is not None:
             node.operator = fresh
 
     def _dead(self, message: Input, reason: str, error: str, out: list[Result]) -> None:
-        self.counts["dead." + reason] += 1
         stream = getattr(message, "stream", None)
-        tally = f"kept.{reason}.{stream.sensor if stream else ''}"
-        self.counts[tally] += 1
-        if self.counts[tally] <= MAX_DEAD_LETTERS:
+        if self._counted(reason, stream.sensor if stream else ""):
             try:
                 headers, value = codec.encode(message)
             except BadInput as unfit:  # contradicts itself so much that it has no form on the wire
                 headers, value, error = [], b"", f"{error}; {unfit}"
             out.append(DeadLetter(codec.topic_of(message), self.machine, reason, error, tuple(headers), value))
+
+    def _counted(self, reason: str, sensor: str) -> bool:
+        """Count a dead letter; says whether it is to be kept."""
+        self.counts["dead." + reason] += 1
+        tally = f"kept.{reason}.{sensor}"
+        self.counts[tally] += 1
+        return self.counts[tally] <= MAX_DEAD_LETTERS
 
     def _end(self, graph: StreamGraph, out: list[Result]) -> None:
         graph.ended = True
@@ -313,6 +308,11 @@ class Lane:
         if any(known.id == decision.id for known in self._decisions):
             return
         self.counts["in.decision"] += 1
+        if decision.kind == "model" and self.settings.models is not None:
+            try:  # a package that is gone ends the run: nothing may be answered by another one
+                self.settings.models.decide(decision)
+            except BadInput as error:  # the configuration has changed since: what it says stays in force
+                self._dead(decision, "decision_unfit", str(error), out)
         self._decisions.append(decision)
         self.settings.contexts.decide(decision)
         for graph in self._streams.values():
@@ -383,12 +383,3 @@ class Lane:
         self.event_ns = int(body["event_ns"])
         self._restored = dict(body["states"])
         self.settings.contexts.restore(body.get("contexts", {}))
-
-
-def _identity(message: Message) -> tuple[str, int]:
-    """What a stateful operator takes in: the name of its input stream, and the event time."""
-    if isinstance(message, Score):
-        return "+".join(message.sensors) + "|" + message.detector, message.t_end_ns
-    if isinstance(message, Feature):
-        return "+".join(message.sensors) + "|" + message.name, message.t_end_ns
-    raise TypeError(f"a stateful stage cannot read {type(message).__name__}")

@@ -16,6 +16,7 @@ from pipeline.clock import Clock
 from pipeline.errors import BadInput, DecodeError, StateError, StethosError
 from pipeline.headers import Headers
 from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result
+from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import MAX_DEAD_LETTERS, Lane
 from pipeline.stages import LaneSettings
@@ -27,6 +28,8 @@ CHECKPOINT_EVERY_NS = 1_000_000_000
 AGE_STEP_NS = 5_000_000
 AGE_BUCKETS = 400
 """Scores' ages when they became durable, against their window's end: 5 ms steps up to two seconds."""
+COMMANDS_EVERY_NS = 200_000_000
+"""How often a shard with models looks for commands, so that a rollback takes less than a second."""
 PATIENCE_NS = 60_000_000_000
 """How long results are kept in memory while the state cannot be written; then the service manager starts us anew."""
 DERIVED = frozenset({"score", "alarm", "health"})
@@ -83,7 +86,9 @@ class Shard:
         measure: Callable[[], int] | None = None,
     ) -> None:
         self.name = name
-        self.lanes = {m.machine.name: Lane(m, measure) for m in machines}
+        shelf = next((m.models.shelf for m in machines if m.models is not None), None)
+        self._pool = None if shelf is None else Pool(shelf, deferred=True)
+        self.lanes = {m.machine.name: Lane(m, measure, self._pool) for m in machines}
         self.counts: dict[str, int] = {}
         self.ages = [0] * (AGE_BUCKETS + 1)
         self._store = store
@@ -92,7 +97,7 @@ class Shard:
         self._pending: list[Record] = []
         self._oldest_ns = 0
         self._failing_ns = 0
-        self._checkpoint_ns = clock.now_ns()
+        self._checkpoint_ns = self._asked_ns = clock.now_ns()
         self._starving: dict[tuple[str, str], int] = {}
         self._abandoned: dict[tuple[str, str], int] = {}
         snapshots = store.snapshots()
@@ -126,12 +131,22 @@ class Shard:
         if isinstance(message, Decision):  # made elsewhere, by the run that is replayed: the journal has it too
             self._store.decide(message)
         self._keep(lane.process(message), now)
+        self._collect(now)
 
     def warm(self, message: Input) -> None:
         """Let a lane remember a message whose results are known already: the preroll of a recording."""
         machine = message.machine if hasattr(message, "machine") else message.stream.machine
         if machine in self.lanes:
             self.lanes[machine].process(message)
+            if self._pool is not None:
+                self._pool.poll(self._clock.now_ns(), force=True)
+                self.lanes[machine].collect()
+
+    def _collect(self, now: int, force: bool = False) -> None:
+        """Let the models run that are due, and take what follows from their answers."""
+        if self._pool is not None:
+            for machine in self._pool.poll(now, force):
+                self._keep(self.lanes[machine].collect(), now)
 
     def _record(self, write: Callable[[Any, int], None], what: Input | Record, now: int) -> None:
         """A recording that fails is counted and tried anew at the next rotation; the machines are watched on."""
@@ -176,8 +191,11 @@ class Shard:
     def tick(self) -> None:
         """Commit what is due. Called between slices, at least every few tens of milliseconds."""
         now = self._clock.now_ns()
+        self._collect(now)
         if now - self._checkpoint_ns >= CHECKPOINT_EVERY_NS:
             self.checkpoint()
+        elif now - self._asked_ns >= COMMANDS_EVERY_NS and self._pool is not None:
+            self._ask(now)
         elif self._pending and now - self._oldest_ns >= RESULTS_EVERY_NS:
             self._commit()
 
@@ -211,6 +229,7 @@ class Shard:
         """Results, snapshots, positions; then the recording's rotation, commands and metrics."""
         now = self._clock.now_ns()
         self._checkpoint_ns = now
+        self._collect(now, force=True)
         recorded = self._sync()
         snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
         durable = self._commit(snapshots, self.positions() if recorded else [])
@@ -221,9 +240,8 @@ class Shard:
                 self._count("recording.failed")
         if not durable:
             return
+        self._ask(now)
         try:
-            for command in self._store.open_commands():
-                self._obey(command)
             for lane in self.lanes.values():
                 self._mind_contexts(lane, now)
             self._store.put_metrics(self.name, self.metrics())
@@ -251,6 +269,15 @@ class Shard:
 
     # commands ------------------------------------------------------------------------------------------------------
 
+    def _ask(self, now: int) -> None:
+        """Look for commands and obey them."""
+        self._asked_ns = now
+        try:
+            for command in self._store.open_commands():
+                self._obey(command)
+        except StateError:  # the same again at the next look
+            self._count("state.failed")
+
     def _obey(self, command: Command) -> None:
         """Turn a command for one of our machines into a decision: checked first, durable, then in force."""
         lane = self.lanes.get(command.machine)
@@ -264,7 +291,8 @@ class Shard:
         except (LookupError, OSError, TypeError, ValueError) as error:  # written by hand, or by another version
             self._store.answer(command.seq, error=f"{type(error).__name__}: {error}")
             return
-        self._carry(lane.settings.artefacts[body["baseline"]])
+        if command.kind == "baseline":
+            self._carry(lane.settings.artefacts[body["baseline"]])
         decision = self._decide(lane, command.kind, str(command.seq), body, lane.event_ns)
         self._store.answer(command.seq, decision=decision.id)
 
@@ -272,6 +300,7 @@ class Shard:
         """Let the recording hold what a replay of the coming decision needs."""
         if self._tap is None:
             return
+        self._collect(self._clock.now_ns(), force=True)
         files = {f"baseline/{baseline.settings}/{name}": data for name, data in pack(baseline).items()}
         try:
             snapshots = {machine: lane.snapshot() for machine, lane in self.lanes.items()}
@@ -312,7 +341,7 @@ class Shard:
     def metrics(self) -> dict[str, Any]:
         """Counters of the shard and of each lane, as integers."""
         return {
-            "counts": self.counts,
+            "counts": {**self.counts, **(self._pool.counts if self._pool is not None else {})},
             "score_ages": self.ages,
             "machines": {
                 machine: {"counts": dict(lane.counts), "event_ns": lane.event_ns, "spent_ns": dict(lane.spent_ns)}

@@ -1,4 +1,4 @@
-"""A shard in a process of its own, fed by a pipe with the bytes that Kafka would carry."""
+"""A shard in a process of its own, fed by a pipe with what Kafka would carry; chunks `packed`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from pipeline import codec
 from pipeline.clock import HostClock
 from pipeline.errors import BadInput, DecodeError, StethosError
 from pipeline.headers import SOURCE, Headers, source_of
-from pipeline.messages import Input
+from pipeline.messages import Chunk, Input
+from pipeline.packed import Packed, Packer, Unpacker
 from pipeline.shard import Shard
 
 SLICE_NS = 5_000_000
@@ -64,7 +65,8 @@ class ShardProcess:
         os.set_blocking(far.fileno(), False)
         with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere the pipe has the size it has
             fcntl.fcntl(far.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._batch: list[tuple[str, Headers, bytes | None]] = []
+        self._packer = Packer()
+        self._batch: list[Packed | tuple[str, Headers, bytes | None]] = []
         self._batch_bytes = 0
         self._process: BaseProcess = context.Process(target=_main, args=(name, near, far, self._done, build), name=name)
         self._process.start()
@@ -94,6 +96,12 @@ class ShardProcess:
         """Send one input, in batches. What has no form on the wire goes as its reason, for the dead letters."""
         value: bytes | None
         try:
+            if type(message) is Chunk and (packed := self._packer.pack(message)):
+                self._batch += packed
+                self._batch_bytes += message.nbytes + HEADER_BYTES
+                if self._batch_bytes >= BATCH_BYTES:
+                    self.flush()
+                return
             headers, value = codec.encode(message)
         except BadInput as unfit:
             source = source_of(message.stream.machine, message.stream.sensor) if hasattr(message, "stream") else ""
@@ -175,8 +183,15 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
         sys.exit(REFUSED)
 
 
+def _read(headers: Headers, value: bytes | None) -> Input:
+    if value is None:
+        reason, why = headers.pop()
+        raise DecodeError(reason, why.decode())
+    return cast("Input", codec.decode(headers, value))
+
+
 def _serve(name: str, near: Connection, done: Any, build: Callable[[], Shard]) -> None:
-    shard, clock = build(), HostClock()
+    shard, clock, unpacker = build(), HostClock(), Unpacker()
     inbox: deque[bytes] = deque()
     came = threading.Event()
 
@@ -205,14 +220,13 @@ def _serve(name: str, near: Connection, done: Any, build: Callable[[], Shard]) -
         size, frames = marshal.loads(batch)  # noqa: S302 - our own pipe
         for topic, headers, value in frames:
             try:
-                if value is None:
-                    reason, why = headers.pop()
-                    raise DecodeError(reason, why.decode())
-                message = cast("Input", codec.decode(headers, value))
+                packed = type(topic) is int
+                message = unpacker.unpack((topic, headers, value)) if packed else _read(headers, value)
             except DecodeError as error:
                 shard.refuse(topic, headers, value or b"", error)
             else:
-                shard.take(message)
+                if message is not None:
+                    shard.take(message)
             if clock.now_ns() >= slice_end:
                 shard.tick()
                 slice_end = clock.now_ns() + SLICE_NS

@@ -28,7 +28,9 @@ from operators.vibration import VibrationFeatures
 from pipeline.contexts import Contexts
 from pipeline.errors import BadInput, ConfigError
 from pipeline.headers import static_of
+from pipeline.machine_models import MachineModels
 from pipeline.messages import NS, Decision, Message, Rate, Stream, Window
+from pipeline.models_pool import Pool
 
 SOUND_RATE = Rate(48_000)
 UNHEARD = -1
@@ -54,6 +56,7 @@ class LaneSettings:
         artefacts: hash → baseline, for those in force and those that decisions bring in.
         load: reads a baseline's folder; None where nothing may be loaded (replay).
         contexts: the machine's slow facts; each lane has its own.
+        models: the machine's learned models; each lane has its own standings of them.
     """
 
     machine: Machine
@@ -61,6 +64,12 @@ class LaneSettings:
     artefacts: dict[str, Baseline] = field(default_factory=dict)
     load: Callable[[Path], Baseline] | None = None
     contexts: Contexts = field(default_factory=Contexts)
+    models: MachineModels | None = None
+
+    def for_lane(self, pool: Pool | None = None) -> LaneSettings:
+        """The same with what each lane has of its own; `pool` is where its windows wait for a model."""
+        models = None if self.models is None else self.models.for_lane(pool)
+        return replace(self, contexts=Contexts(), models=models)
 
     def sensor(self, name: str) -> Sensor | None:
         """The inventory's entry of a sensor."""
@@ -101,10 +110,15 @@ class LaneSettings:
         """Check a command before it becomes a decision; brings the artefact that it needs into `artefacts`.
 
         Raises:
-            ConfigError: no such kind or sensor.
-            BadInput: the baseline was made for another modality, rate, unit or number of channels.
-            StateError: the baseline's folder is damaged or of a newer version.
+            ConfigError: no such kind, sensor or model.
+            BadInput: the baseline was made for another modality, rate, unit or number of channels, or the models do
+                not fit.
+            StateError: the baseline's or package's folder is damaged or of a newer version.
         """
+        if kind == "model":
+            if self.models is None:
+                raise ConfigError(f"machine '{self.machine.name}' has no [machine.model] in its configuration")
+            return self.models.verify(body)
         if kind != "baseline":
             raise ConfigError(f"a decision of kind '{kind}' is not known")
         sensor = self.sensor(str(body.get("sensor")))
@@ -112,9 +126,20 @@ class LaneSettings:
             raise ConfigError(f"machine '{self.machine.name}' has no sensor '{body.get('sensor')}'")
         self.fetch(body)
         baseline = self.artefacts[body["baseline"]]
-        baseline.check(self.announced(sensor))
+        self.check(sensor, baseline)
         AnomalyScore(baseline)  # refuses one that another front-end has learned
         return dict(body)
+
+    def check(self, sensor: Sensor, baseline: Baseline) -> None:
+        """Refuse a baseline of another sensor, or one that judges embeddings which this machine does not make.
+
+        Raises:
+            BadInput: says what differs.
+        """
+        baseline.check(self.announced(sensor))
+        heard = self.models is not None and sensor.name in (self.models.config.sensors or [sensor.name])
+        encoder = self.models.encoder(self.models.newest.active.encoder) if heard and self.models is not None else None
+        baseline.check_encoder("" if encoder is None else encoder.digest, "" if encoder is None else encoder.how)
 
     def fetch(self, body: Mapping[str, Any]) -> None:
         """Load the baseline that a decision's body names, unless it is at hand."""
@@ -214,6 +239,13 @@ class Anomaly(Switchable):
         return contexts.given_up(self._fact, window.t_end_ns) or contexts.passed(
             self._fact, window.t_end_ns - self._lag_ns
         )
+
+    def _baseline_at(self, t_end_ns: int) -> Baseline | None:
+        """The baseline in force for a window that ends then."""
+        for t_ns, scorer in reversed(self._versions):
+            if t_end_ns > t_ns:
+                return scorer.baseline
+        return None
 
     def _judge(self, window: Window) -> Iterable[Message]:
         for t_ns, scorer in reversed(self._versions):

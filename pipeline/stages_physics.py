@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import radians
 from typing import Any, ClassVar
 
+from config.schema import Persistence as PersistenceSettings
 from config.schema import Spindle
 from operators.base import Stateful
 from operators.bearing import LOW_HZ, BearingLines, Geometry
@@ -15,10 +16,11 @@ from operators.chatter import ChatterFeatures
 from operators.chatter_detector import DETECTOR as CHATTER
 from operators.chatter_detector import ChatterDetector
 from operators.gated import Gated
-from operators.persistence import Persistence
+from operators.persistence import Persistence, Severity
 from operators.spindle import SAME, Reading
 from pipeline.messages import NS, Context, Decision, Message, Score, Stream
 from pipeline.stages import LaneSettings, Switchable
+from pipeline.states import SHADOW
 
 CHANGE_NS = 2 * NS
 """A speed that differs by more than 1 % from the one so long before is changing."""
@@ -122,6 +124,28 @@ class Facing(Switchable):
         return self._inner.release()
 
 
+def alarm_persistence(detector: str, p: PersistenceSettings, severity: Severity) -> Persistence:
+    """How a detector's scores become alarms: by its own rule where it has one, else as the machine says.
+
+    Args:
+        detector: name of the scores.
+        p: of the machine.
+        severity: of the machine's alarms.
+    """
+    ratio, wait = p.clear_below, p.clear_after_s
+    if detector == CHATTER:
+        return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
+    if detector == BREAK:
+        return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
+    if detector == MISSING:  # two holes in a row: one may be a bang or a blast of air
+        return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
+    if detector == WEAR or detector.endswith("_drift"):
+        return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
+    if detector.startswith("bearing_"):
+        return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)
+    return Persistence(alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, severity=severity)
+
+
 class Raise(Stateful):
     """Alarms from scores: by the machine's persistence, or by the detector's own where its scores contain one.
 
@@ -135,19 +159,8 @@ class Raise(Stateful):
         self._inner = self._made("")
 
     def _made(self, detector: str) -> Persistence:
-        p, severity = self._settings.machine.persistence, self._settings.machine.alarm_severity
-        ratio, wait = p.clear_below, p.clear_after_s
-        if detector == CHATTER:
-            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
-        if detector == BREAK:
-            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
-        if detector == MISSING:  # two holes in a row: one may be a bang or a blast of air
-            return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
-        if detector == WEAR:
-            return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
-        if detector.startswith("bearing_"):
-            return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)
-        return Persistence(alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, severity=severity)
+        machine = self._settings.machine
+        return alarm_persistence(detector, machine.persistence, machine.alarm_severity)
 
     def _choose(self, detector: str) -> None:
         if detector != self._detector:
@@ -156,6 +169,8 @@ class Raise(Stateful):
     def process(self, message: Message) -> Iterable[Message]:
         """Take one score in."""
         if isinstance(message, Score):
+            if message.detector.startswith(SHADOW):
+                return ()
             self._choose(message.detector)
         return self._inner.process(message)
 

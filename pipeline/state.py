@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 WAL_PAGES = 25_000
 """A writer tidies the write-ahead log itself only beyond this (100 MB): it would wait for the disk in a lane's time."""
-JOURNAL_TOPICS = ("score", "machine_state", "alarm", "health")
+JOURNAL_TOPICS = ("embedding", "score", "machine_state", "alarm", "health")
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -230,6 +230,15 @@ class Store:
         rows = self._db.execute(
             "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic = ? ORDER BY t_ns DESC, seq DESC LIMIT ?",
             (topic, limit),
+        )
+        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def newest(self, topic: str, machine: str, part: str, limit: int = 100) -> list[Record]:
+        """The newest records of a machine whose id holds `part`, newest event time first."""
+        rows = self._db.execute(
+            "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic = ? AND machine = ? AND instr(id, ?) > 0"
+            " ORDER BY t_ns DESC LIMIT ?",
+            (topic, machine, part, limit),
         )
         return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, StateError
 from pipeline.evidence import index
 from pipeline.state import Store
+from pipeline.states import SHADOW
 
 SHOWN = 240
 """Scores of a detector that the page draws: two minutes."""
@@ -162,10 +163,13 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
     Returns:
         `machines`: {machine: {"sensors · detector": newest scores first, (t_ns, value, threshold), value None where it
         could not be told}}; `conditions`: {machine: ``alarm``, ``no data``, ``sensor``, ``abnormal``, ``normal`` or
-        ``not judged``}; `levels`, `health`, `alarms`, `active`, `evidence`.
+        ``not judged``}; `states`: what models say that machines do, newest of each detector, packages in shadow
+        left out; `levels`, `health`, `alarms`, `active`, `evidence`.
     """
     scores: dict[str, dict[str, Any]] = {machine: {} for machine in machines}
     for record in store.latest("score", 2000):
+        if record.body["detector"].startswith(SHADOW):
+            continue
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
         series = scores.setdefault(record.machine, {}).setdefault(key, [])
         if len(series) < SHOWN:
@@ -190,12 +194,22 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
     return {
         "machines": scores,
         "conditions": {m: condition(m in active, states[m], found) for m, found in scores.items()},
+        "states": _states(store),
         "levels": levels,
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
         "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"]))[:50],
         "active": len(active),
         "evidence": index(evidence) if evidence else {},
     }
+
+
+def _states(store: Store) -> list[dict[str, Any]]:
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in store.latest("machine_state", 1000):
+        body = record.body
+        if not body["detector"].startswith(SHADOW):
+            newest.setdefault((record.machine, *body["sensors"], body["detector"]), dict(body))
+    return [body for _, body in sorted(newest.items())]
 
 
 def condition(alarmed: bool, sensors: Sequence[str], scores: Mapping[str, Sequence[Sequence[Any]]]) -> str:

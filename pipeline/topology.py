@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from operators.base import Stateful, Windowed
-from pipeline import stages, stages_physics
+from pipeline import stages, stages_models, stages_physics
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import BY_NAME
@@ -97,6 +97,18 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "anomaly_slow", "windowed", "stream", ("wire.window",), ("score",), stages.anomaly_slow, VIBRATION,
         "the same for sensors too slow for a log-Mel",
+    ),
+    Stage(
+        "embedding", "windowed", "stream", ("wire.logmel",), ("wire.embedding", "embedding", "dlq"),
+        stages_models.embedding, SOUND, "what an encoder makes of every n-th image, micro-batched across machines",
+    ),
+    Stage(
+        "anomaly_embedding", "windowed", "stream", ("wire.embedding",), ("score",), stages_models.anomaly_embedding,
+        SOUND, "distance of the embedding from the commissioned normal, where commissioning found it worth",
+    ),
+    Stage(
+        "states", "stateful", "condition", ("embedding",), ("machine_state", "score", "feature"), stages_models.states,
+        SOUND, "state of the machine and class scores from the embedding, a shadow beside them",
     ),
     Stage(
         "chatter", "windowed", "stream", ("wire.samples",), ("wire.chatter",), stages_physics.chatter, SAMPLES,

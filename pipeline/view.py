@@ -60,6 +60,10 @@ def render(state: dict[str, Any], address: str = "") -> RenderableType:
                 machine, key, level, score, f"{threshold:8.2f}", _bar(value or 0.0, threshold),
                 _health(health.get((machine, sensor))),
             )  # fmt: skip
+        for said in [one for one in state["states"] if one["machine"] == machine]:
+            key = "+".join(said["sensors"]) + " · " + said["detector"]
+            sure = "" if said["probability"] is None else f"{said['probability']:.0%}"
+            table.add_row(machine, key, "", said["state"], sure, "", "")
         for (of, sensor), said in sorted(health.items()):
             if of == machine and not any(key.startswith(sensor + " ") for key in detectors):
                 level = state["levels"].get(f"{machine}/{sensor}", "")

@@ -170,12 +170,12 @@ def test_a_newer_recording(v1: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["baselines.json", "press-accelerometer-*/baseline.json"])
-def test_a_newer_baseline(v1: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "newer"), [("baselines.json", 2), ("press-accelerometer-*/baseline.json", 3)])
+def test_a_newer_baseline(v1: Path, name: str, newer: int) -> None:
     """The folder's index and the baseline itself."""
     for path in (v1 / "baselines").glob(name):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
-    with pytest.raises(StateError, match=r"schema 2 is newer .*upgrade stethos") as caught:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema": newer}))
+    with pytest.raises(StateError, match=rf"schema {newer} is newer .*upgrade stethos") as caught:
         baselines.load_all(v1 / "baselines")
     assert str(v1 / "baselines") in str(caught.value) and Path(name).name in str(caught.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import degrees
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def simulate_bearing(seed: int, minutes: float, out: Path, progress: Progress | 
 
     Labels are normal, outer_race, inner_race, ball, gear_tooth. Groups are specimens (one bearing, two recordings at
     different speeds and loads). Further columns: ``fault_hz`` (mean rate of the impulses), ``snr_db`` (impulses over
-    noise), ``balls``, ``ratio`` (d/D), ``gear_teeth``.
+    noise), ``balls``, ``ratio`` (d/D), ``contact_angle_deg``, ``gear_teeth``.
 
     Args:
         seed: of everything.
@@ -60,6 +61,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
             "spindle_rpm": round(60.0 * motor.rotation.f_hz, 2),
             "balls": motor.geometry.balls,
             "ratio": motor.geometry.ratio,
+            "contact_angle_deg": round(degrees(motor.geometry.angle_rad), 3),
             "gear_teeth": motor.teeth,
         }
         if label in _FAULTS:

@@ -25,6 +25,8 @@ _MACHINES = 3
 _PER_START: tuple[Label, ...] = ("stable", "chatter", "stable", "transition", "chatter", "stable")
 _TRIES = 60
 _TAKEN_BACK = 0.75
+_QUIET = 0.7
+"""Share of the limit up to which a cut is stable beyond doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ def simulate_chatter(seed: int, minutes: float, out: Path, progress: Progress | 
     """Write ``minutes`` of milling sound: WAV, 48 kHz, mono, 4-10 s each; labels stable, transition, chatter.
 
     Groups are starts of a machine (six recordings with one tool, gain and microphone). ``onset_s`` is when the depth
-    passes the linear stability limit; further columns: ``seen_s`` when the motion stops repeating from turn to turn,
-    ``family``, ``chatter_hz``, ``depth_m`` (largest), ``limit_m``.
+    passes the linear stability limit; further columns: ``quiet_until_s`` when it passes 0.7 of that, ``seen_s`` when
+    the motion stops repeating from turn to turn, ``family``, ``chatter_hz``, ``depth_m`` (largest), ``limit_m``.
 
     Args:
         seed: of everything.
@@ -164,6 +166,8 @@ def _truth(done: Done, label: Label) -> dict[str, str | int | float]:
     if label == "chatter":
         assert job.onset_s is not None
         assert seen is not None
-        truth |= {"onset_s": round(job.onset_s, 4), "seen_s": round(seen, 4)}
+        quiet = job.cut.depth.reaches(_QUIET * job.limit.depth_m)
+        assert quiet is not None
+        truth |= {"onset_s": round(job.onset_s, 4), "seen_s": round(seen, 4), "quiet_until_s": round(quiet, 4)}
         truth["chatter_hz"] = round(job.limit.frequency_hz, 1)
     return truth

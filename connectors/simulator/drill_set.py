@@ -20,6 +20,7 @@ RATE_HZ = 96_000
 _MACHINES = 3
 _LABELS = ("normal", "normal", "drill_break", "normal", "drill_break")
 _HOLES_PER_BIT = 20
+_JITTER = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class DrillPress:
 def simulate_drill(seed: int, minutes: float, out: Path, progress: Progress | None = None) -> Path:
     """Write ``minutes`` of drilling sound: WAV, 96 kHz, mono, one hole of 3-6 s each; labels normal, drill_break.
 
-    Groups are holes. ``onset_s`` is the fracture. Further columns: ``touch_s`` and ``out_s`` (start and end of the
+    Groups are holes; those of one start repeat one program, with some jitter, and begin at any time. ``onset_s`` is the
+    fracture. Further columns: ``touch_s`` and ``out_s`` (start and end of the
     hole), ``wear`` (0-1), ``rubbing`` (0 or 1), ``drop_db``, ``diameter_m``, ``start`` (of the machine, with one bit
     type and gain).
 
@@ -64,6 +66,14 @@ def simulate_drill(seed: int, minutes: float, out: Path, progress: Progress | No
     return write(_recordings(seed, count, length_s), count, out, progress)
 
 
+def _repeated(program: Hole, length_s: float, rng: np.random.Generator) -> Hole:
+    """A hole of a program: it begins anywhere within 6 % of the recording and lasts as long as usual, within 1 %."""
+    touch = program.touch_s + length_s * uniform(rng, -0.03, 0.03)
+    stretch = 1.0 + _JITTER * min(max(float(rng.standard_normal()), -3.0), 3.0)
+    corners = (program.touch_s, program.full_s, program.through_s, program.out_s)
+    return Hole(*(touch + stretch * (t - program.touch_s) for t in corners))
+
+
 def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
     length = round(length_s * RATE_HZ)
     seen: dict[str, int] = {}
@@ -74,7 +84,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         rng = generator(seed, "hole", i)
         wear = uniform(rng, 0.0, 1.0)
         bit = worn(press.bit, wear)
-        hole = Hole.draw(rng, length_s, bit)
+        hole = _repeated(Hole.draw(generator(seed, "program", start), length_s, press.bit), length_s, rng)
         damage = Damage.draw(rng, "fracture", hole) if label == "drill_break" else None
         work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=derived(seed, i)) / press.bit.level
         name = f"{press.name}/{i}"

@@ -17,6 +17,8 @@ from pipeline.errors import StateError
 from pipeline.messages import Float32
 
 _TINY = np.float32(1e-12)
+_TWO = np.float32(2.0)
+_ZERO = np.float32(0.0)
 
 
 class Bank:
@@ -33,9 +35,11 @@ class Bank:
         """Euclidean distance of x (d,) to each of them, (n,)."""
         square = np.einsum("i,i->", x, x)
         product: Float32 = np.einsum("ij,j->i", self.vectors, x)
-        squared = self._squares + square - np.float32(2.0) * product
-        root: Float32 = np.sqrt(np.maximum(squared, np.float32(0.0)))
-        return root
+        product *= _TWO
+        squared: Float32 = self._squares + square
+        squared -= product
+        np.maximum(squared, _ZERO, out=squared)
+        return np.sqrt(squared, out=squared)
 
 
 class BackEnd(ABC):
@@ -182,7 +186,7 @@ class Ldn(BackEnd):
 
     def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
         """About 1 inside the bank."""
-        return float((apart / self.arrays["density"]).min())
+        return float(np.minimum.reduce(apart / self.arrays["density"]))
 
 
 BACK_ENDS: Mapping[str, type[BackEnd]] = {b.name: b for b in (KnnCos, KnnL2, Maha, PcaRes, Ldn)}
@@ -199,4 +203,10 @@ def _k(n: int) -> int:
 
 
 def _nearest_mean(d: Float32, k: int) -> float:
-    return float(d.min()) if k == 1 else float(np.sort(np.partition(d, k - 1)[:k]).mean())
+    if k == 1:
+        return float(np.minimum.reduce(d))
+    nearest = d.copy()
+    nearest.partition(k - 1)
+    nearest = nearest[:k]
+    nearest.sort()
+    return float(np.add.reduce(nearest) / np.float32(k))

@@ -15,7 +15,9 @@ from models.anomaly.fusion import Fusion
 from pipeline.errors import BadInput
 from pipeline.messages import Float32, Modality, Rate, Stream
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest that is read. Baselines without an embedding are written as 1, as they always were."""
+_WITHOUT_EMBEDDING = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Baseline:
         provisional: learned from one start only: the next start may look abnormal.
         notes: sentences for the person who commissioned.
         versions: of the libraries that learned it.
+        encoder: digest of the package whose embedding the cells judge beside the log-Mel; empty without one.
+        pooling: of that embedding.
     """
 
     machine: str
@@ -91,6 +95,8 @@ class Baseline:
     provisional: bool
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    encoder: str = ""
+    pooling: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -135,6 +141,20 @@ class Baseline:
                     f"but {stream.machine}/{stream.sensor} has {theirs}; commission this sensor anew",
                 )
 
+    def check_encoder(self, encoder: str, pooling: str) -> None:
+        """Refuse embeddings that this baseline was not learned from; one without an embedding takes any, and none.
+
+        Raises:
+            BadInput: another encoder package or pooling, or none where one is needed.
+        """
+        if self.encoder and (encoder, pooling) != (self.encoder, self.pooling):
+            has = f"runs {encoder[:16]} {pooling}".rstrip() if encoder else "runs no encoder"
+            raise BadInput(
+                "encoder",
+                f"baseline {self.settings} of {self.machine}/{self.sensor} judges the '{self.pooling}' embedding of "
+                f"package {self.encoder[:16]}, but the machine {has}; install that package, or commission again",
+            )
+
     def arrays(self) -> dict[str, Float32]:
         """All arrays under the names ``cell number/detector/part``."""
         return {
@@ -146,8 +166,10 @@ class Baseline:
 
     def document(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON values."""
+        embedding = {"encoder": self.encoder, "pooling": self.pooling} if self.encoder else {}
         return {
-            "schema": SCHEMA,
+            **embedding,
+            "schema": SCHEMA if self.encoder else _WITHOUT_EMBEDDING,
             "machine": self.machine,
             "sensor": self.sensor,
             "modality": self.modality,

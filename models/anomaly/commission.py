@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 
 from models.anomaly.baseline import Baseline, Cell, FalseAlarms
 from models.anomaly.chain import windows
+from models.anomaly.embedding import BATCH, Embedder, floor_of, joins, strangeness
 from models.anomaly.fusion import fit
 from models.anomaly.thresholds import block_maxima, new_start_limit, poisson_upper, threshold
-from models.anomaly.vectors import ANOMALY, LEVEL, Extraction, extraction
+from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL, Extraction, extraction
 from operators.cusum import MINUTE_NS
 from operators.persistence import Persistence
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Alarm, Float32, Score, Segment, Stream
 
-BACK_ENDS: Mapping[str, tuple[str, ...]] = {ANOMALY: ("knn_l2", "maha", "pca_res"), LEVEL: ("knn_l2",)}
+BACK_ENDS: Mapping[str, tuple[str, ...]] = {
+    ANOMALY: ("knn_l2", "maha", "pca_res"),
+    LEVEL: ("knn_l2",),
+    EMBEDDING: ("knn_l2", "pca_res"),
+}
 """Detector → back-ends whose minimum is taken, with `ldn` from three starts on.
 
 No cosines: standardised vectors lie around zero, where the direction of a normal one is noise. Levels of a machine
@@ -84,6 +89,7 @@ def commission(
     recordings: Iterable[Normal],
     notice: Notice | None = None,
     back_ends: Mapping[str, Sequence[str]] = BACK_ENDS,
+    embedder: Embedder | None = None,
 ) -> list[Baseline]:
     """Learn the normal of every sensor that the recordings hold.
 
@@ -91,6 +97,8 @@ def commission(
         recordings: of normal running, those of one sensor in the order in which they were taken.
         notice: called with each recording's name before it is read.
         back_ends: detector → names of the back-ends to fuse, see `backends.BACK_ENDS`; `ldn` joins by itself.
+        embedder: makes embeddings of the log-Mel of sound; they are judged beside it where left-out starts show that
+            this costs no false alarms, see `embedding.joins`.
 
     Returns:
         One baseline per (machine, sensor), in the order of their first recordings.
@@ -104,7 +112,7 @@ def commission(
             notice(recording.name)
         for part in recording.parts:
             stream = part.stream
-            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream, back_ends))
+            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream, back_ends, embedder))
             sensor.take(number, recording, part)
     if not sensors:
         raise BadInput("manifest", "there is no normal recording to learn from; check the labels and --normal")
@@ -114,10 +122,12 @@ def commission(
 class _Sensor:
     """Collects the vectors of one sensor, then learns."""
 
-    def __init__(self, stream: Stream, back_ends: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, stream: Stream, back_ends: Mapping[str, Sequence[str]], embedder: Embedder | None) -> None:
         self.stream = stream
         self.back_ends = back_ends
         self.extraction: Extraction = extraction(stream)
+        self.embedder = embedder if stream.modality != "vibration" else None
+        self.detectors = (*self.extraction.dimensions, *((EMBEDDING,) if self.embedder else ()))
         self.vectors: dict[str, dict[str, _Vectors]] = {}
         self.starts: dict[str, None] = {}
         self.seconds = 0.0
@@ -134,23 +144,40 @@ class _Sensor:
                     f"{self.stream.sensor} have {mine}; give them another sensor name or leave them out",
                 )
         self.starts[recording.start] = None
-        cell = self.vectors.setdefault(recording.state, {d: _Vectors() for d in self.extraction.dimensions})
+        cell = self.vectors.setdefault(recording.state, {d: _Vectors() for d in self.detectors})
+        images: list[Float32] = []
         last_ns: int | None = None
         for window in windows(self.stream, self.extraction, part.segments()):
             found = self.extraction.vectors(window)
             self.silent += not found
-            for detector, x in found.items():
+            if found and self.embedder is not None:
+                images.append(window.values)
+                self._embed(cell, images, BATCH)
+            for detector in self.detectors if found else ():
                 held = cell[detector]
-                held.x.append(x)
+                if detector in found:
+                    held.x.append(found[detector])
                 held.start.append(recording.start)
                 held.recording.append(number)
                 held.t_ns.append(window.t_end_ns)
             length_ns = (window.n1 - window.n0) * NS * window.stream.rate.den // window.stream.rate.num
             self.seconds += (min(window.t_end_ns - last_ns, length_ns) if last_ns is not None else length_ns) / NS
             last_ns = window.t_end_ns
+        self._embed(cell, images, 1)
+
+    def _embed(self, cell: Mapping[str, _Vectors], images: list[Float32], least: int) -> None:
+        """Embed the images that wait once there are so many; vectors follow the order of their windows."""
+        if self.embedder is not None and len(images) >= least:
+            cell[EMBEDDING].x += list(self.embedder.vectors(np.stack(images)))
+            images.clear()
 
     def baseline(self) -> Baseline:
         states, cells, notes = self._cells()
+        if self.embedder is not None and cells:
+            joined, why = joins([(c[ANOMALY], c[EMBEDDING]) for c in cells], self._strangeness())
+            notes.append(why)
+            cells = cells if joined else [{d: c for d, c in by.items() if d != EMBEDDING} for by in cells]
+        judged = self.embedder if self.embedder is not None and any(EMBEDDING in c for c in cells) else None
         where = f"{self.stream.machine}/{self.stream.sensor}"
         if not cells:
             raise BadInput(
@@ -177,7 +204,21 @@ class _Sensor:
             provisional=any(cell.starts == 1 for by_name in cells for cell in by_name.values()),
             notes=tuple(notes),
             versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+            encoder="" if judged is None else judged.encoder,
+            pooling="" if judged is None else judged.pooling,
         )
+
+    def _strangeness(self) -> tuple[float, float]:
+        """Of a start by log-Mel and by embedding, the mean over the states."""
+        found = []
+        for detector in (ANOMALY, EMBEDDING):
+            parts = [v[detector] for v in self.vectors.values() if len(set(v[detector].start)) > 1]
+            each = [strangeness(x := np.stack(v.x), v.start, self._floor(detector, x)) for v in parts]
+            found.append(float(np.mean(each)) if each else 1.0)
+        return found[0], found[1]
+
+    def _floor(self, detector: str, x: Float32) -> Float32:
+        return floor_of(x) if detector == EMBEDDING else self.extraction.floor(detector)
 
     def _cells(self) -> tuple[dict[str, int], list[dict[str, Cell]], list[str]]:
         """A cell for each state that has enough starts to be judged alone, one of all states for the others."""
@@ -190,7 +231,7 @@ class _Sensor:
                 cells.append({d: _learn(d, v, self.extraction, self.back_ends[d]) for d, v in by_detector.items()})
         notes: list[str] = []
         if sharing:
-            pooled = {d: _pooled([v[d] for v in self.vectors.values()]) for d in self.extraction.dimensions}
+            pooled = {d: _pooled([v[d] for v in self.vectors.values()]) for d in self.detectors}
             if len(pooled[LEVEL].x) < FEWEST_WINDOWS:
                 notes.append(f"Too little was recorded of {', '.join(sharing)}; record at least a minute.")
                 return states, cells, notes
@@ -214,7 +255,9 @@ def _pooled(parts: Sequence[_Vectors]) -> _Vectors:
 def _learn(detector: str, vectors: _Vectors, extraction: Extraction, back_ends: Sequence[str]) -> Cell:
     starts = len(set(vectors.start))
     names = (*back_ends, *(("ldn",) if starts >= LDN_STARTS else ()))
-    fusion, scores = fit(np.stack(vectors.x), vectors.start, names, extraction.floor(detector))
+    x = np.stack(vectors.x)
+    floor = floor_of(x) if detector == EMBEDDING else extraction.floor(detector)
+    fusion, scores = fit(x, vectors.start, names, floor)
     recordings = list(_by_recording(vectors, scores))
     maxima = [block_maxima(r.scores, r.t_ns) for r in recordings]
     minutes = np.concatenate([_minute_means(r) for r in recordings])

@@ -22,9 +22,11 @@ class Scale:
 
     def __call__(self, x: Float32) -> Float32:
         """Standardise (..., d) and clip at ±10, so that one broken band cannot outshout all others."""
-        z = np.subtract(x, self.median, dtype=np.float32) / self.spread
-        clipped: Float32 = np.clip(z, -CLIP, CLIP)
-        return clipped
+        z: Float32 = np.subtract(x, self.median, dtype=np.float32)
+        z /= self.spread
+        np.maximum(z, -CLIP, out=z)
+        np.minimum(z, CLIP, out=z)
+        return z
 
     def undo(self, z: Float32) -> Float32:
         """Back to the unit of each dimension; exact where nothing was clipped."""

@@ -14,6 +14,7 @@ from pipeline.messages import Float32, Message, Score, Window
 
 StateOf = Callable[[int], str | None]
 _EXPLAINED_FROM = 0.5  # of the threshold
+_MAX_STATES = 64
 
 
 class AnomalyScore(Windowed):
@@ -43,6 +44,7 @@ class AnomalyScore(Windowed):
                 f"front-end {baseline.front_end}, this version has {self.extraction.hash}; commission again",
             )
         self._state_of = state_of
+        self._cells: dict[tuple[str | None, str], Cell | None] = {}
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Nothing: each window stands for itself."""
@@ -59,7 +61,7 @@ class AnomalyScore(Windowed):
         return [self._score(message, detector, x, state) for detector, x in vectors.items()]
 
     def _score(self, window: Window, detector: str, x: Float32, state: str | None) -> Score:
-        cell = self.baseline.cell(state, detector)
+        cell = self._cell(state, detector)
         if cell is None:
             text = f"operating state {state!r} was never commissioned"
             return self._message(window, detector, 0.0, 1.0, {"state": state, "text": text}, complete=False)
@@ -69,6 +71,14 @@ class AnomalyScore(Windowed):
         if self.baseline.provisional:
             why["provisional"] = True
         return self._message(window, detector, value, cell.threshold, why)
+
+    def _cell(self, state: str | None, detector: str) -> Cell | None:
+        key = (state, detector)
+        if key not in self._cells:
+            if len(self._cells) >= _MAX_STATES:  # whatever a context says is a state
+                self._cells.clear()
+            self._cells[key] = self.baseline.cell(state, detector)
+        return self._cells[key]
 
     def _judge(self, cell: Cell, detector: str, x: Float32) -> tuple[float, dict[str, Any]]:
         fused = cell.fusion.score(x)

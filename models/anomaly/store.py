@@ -27,6 +27,7 @@ from pipeline.messages import Float32, Rate
 DOCUMENT = "baseline.json"
 ARRAYS = "arrays.npz"
 INDEX = "baselines.json"
+_INDEX_SCHEMA = 1
 
 
 def folder_name(baseline: Baseline) -> str:
@@ -57,11 +58,13 @@ def save_all(baselines: Sequence[Baseline], root: Path) -> list[Path]:
     root.mkdir(parents=True, exist_ok=True)
     folders = [save(baseline, root) for baseline in baselines]
     index = root / INDEX
-    current: dict[str, str] = _json(index)["current"] if index.exists() else {}
+    current: dict[str, str] = _json(index, _INDEX_SCHEMA)["current"] if index.exists() else {}
     for baseline, folder in zip(baselines, folders, strict=True):
         current[f"{baseline.machine}|{baseline.sensor}"] = folder.name
     partial = index.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": SCHEMA, "current": current}, indent=1, sort_keys=True) + "\n", "utf-8")
+    partial.write_text(
+        json.dumps({"schema": _INDEX_SCHEMA, "current": current}, indent=1, sort_keys=True) + "\n", "utf-8"
+    )
     partial.replace(index)
     return folders
 
@@ -75,7 +78,7 @@ def load_all(root: Path) -> dict[tuple[str, str], Baseline]:
     if (root / DOCUMENT).exists():
         folders = [root]
     elif (root / INDEX).exists():
-        folders = [root / name for name in _json(root / INDEX)["current"].values()]
+        folders = [root / name for name in _json(root / INDEX, _INDEX_SCHEMA)["current"].values()]
     else:
         folders = sorted(path.parent for path in root.glob(f"*/{DOCUMENT}"))
     if not folders:
@@ -96,7 +99,7 @@ def load(folder: Path) -> Baseline:
     Raises:
         StateError: a file is missing or damaged, the content is not that of the hash, or the schema is newer.
     """
-    document = _json(folder / DOCUMENT)
+    document = _json(folder / DOCUMENT, SCHEMA)
     try:
         with (folder / ARRAYS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name.replace("__", "/"): file[name].astype(np.float32) for name in file.files}
@@ -108,7 +111,7 @@ def load(folder: Path) -> Baseline:
     return baseline
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, newest: int) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -116,8 +119,8 @@ def _json(path: Path) -> dict[str, Any]:
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, int):
         raise StateError(f"{path}: names no schema version; it is no file of stethos")
-    if schema > SCHEMA:
-        raise StateError(f"{path}: schema {schema} is newer than {SCHEMA}, which this version reads; upgrade stethos")
+    if schema > newest:
+        raise StateError(f"{path}: schema {schema} is newer than {newest}, which this version reads; upgrade stethos")
     assert isinstance(document, dict)
     return document
 
@@ -145,6 +148,8 @@ def _baseline(document: Mapping[str, Any], arrays: Mapping[str, Float32]) -> Bas
         provisional=document["provisional"],
         notes=tuple(document["notes"]),
         versions=document["versions"],
+        encoder=document.get("encoder", ""),
+        pooling=document.get("pooling", ""),
     )
 
 

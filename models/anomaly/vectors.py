@@ -27,6 +27,8 @@ from pipeline.messages import Float32, Modality, Rate, Stream, Window
 
 ANOMALY = "anomaly"
 LEVEL = "level"
+EMBEDDING = "embedding"
+"""What an encoder makes of the same image, see `embedding`; no vector of `Extraction`."""
 SOUND_RATE = Rate(48_000)
 LOWEST_LOGMEL_HZ = 700.0
 """An accelerometer below this rate has Mel bands without a spectral line of their own."""

@@ -1,24 +1,63 @@
-"""`stethos bench`: the measurements of a source checkout."""
+"""`stethos bench`: the measurements of a source checkout, and the papers' experiments."""
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from pipeline.cli.lazy import Lazy
 from pipeline.errors import ConfigError
 
+_EXPERIMENTS = {"drill": "pipeline.cli.bench_drill", "impact": "pipeline.cli.bench_impact"}
+_JSON = click.option("--json", "out", type=click.Path(path_type=Path), help="Append the figures to this file.")
+_QUICK = click.option("--quick", is_flag=True, help="Short forms.")
 
-@click.command()
-@click.argument("names", nargs=-1)
-@click.option("--json", "out", type=click.Path(path_type=Path), help="Append the figures to this file, as JSON lines.")
-@click.option("--quick", is_flag=True, help="Short forms.")
-def bench(names: tuple[str, ...], out: Path | None, quick: bool) -> int:
-    """Measure speed and memory, each beside its peer or limit: NAMES, or all. Needs a source checkout."""
+
+class Bench(Lazy):
+    """The experiments as commands; any other name is one of the measurements."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The experiments, and the measurements where there is a source checkout."""
+        return sorted([*super().list_commands(ctx), *_measurements()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The experiment or measurement of that name."""
+        if cmd_name in _EXPERIMENTS or cmd_name not in _measurements():
+            return super().get_command(ctx, cmd_name)
+
+        @click.command(cmd_name, help=f"Measure {cmd_name}, beside its peer or limit.")
+        @_JSON
+        @_QUICK
+        def measure(out: Path | None, quick: bool) -> int:
+            return _measure([cmd_name], out, quick)
+
+        return measure
+
+
+def _measurements() -> list[str]:
+    if importlib.util.find_spec("benchmarks") is None:
+        return []
+    from benchmarks.__main__ import RUNS
+
+    return list(RUNS)
+
+
+def _measure(names: Sequence[str], out: Path | None, quick: bool) -> int:
     if importlib.util.find_spec("benchmarks") is None:
         raise ConfigError("the measurements are part of the source, not of the installed program: use a checkout")
     line = [sys.executable, "-m", "benchmarks", *names, *(["--quick"] if quick else [])]
     return subprocess.run([*line, *(["--json", str(out)] if out else [])], check=False).returncode  # noqa: S603 - our own interpreter and module
+
+
+@click.group(cls=Bench, where=_EXPERIMENTS, invoke_without_command=True)
+@_JSON
+@_QUICK
+@click.pass_context
+def bench(ctx: click.Context, out: Path | None, quick: bool) -> int:
+    """Measure speed and memory (all of them without a NAME), or repeat a paper's experiment."""
+    return 0 if ctx.invoked_subcommand else _measure([], out, quick)

@@ -80,19 +80,36 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
 
 @click.command()
 @click.option("--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings.")
-@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="Folder of commissioned baselines.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
+@click.option(
+    "--detector",
+    help="chatter, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly or level of a "
+    "--baseline.",
+)
 @_NORMAL
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures.")
-def validate(manifest: Path, baseline: Path, normal: frozenset[str], out: Path) -> int:
-    """Score the test recordings of a manifest and write figures with confidence intervals."""
+def validate(manifest: Path, baseline: Path | None, detector: str | None, normal: frozenset[str], out: Path) -> int:
+    """Score the test recordings of a manifest and write figures with confidence intervals.
+
+    Give --baseline, --detector, or both.
+    """
+    from pipeline.validation.choice import validate_detector
     from pipeline.validation.validate import validate_baselines
 
+    if baseline is None and detector is None:
+        raise click.UsageError("name --baseline DIR or --detector NAME")
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=None)
 
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name[-40:])
 
-        for line in validate_baselines(read_manifest(manifest), load_all(baseline), normal, out, progress):
-            click.echo(line)
+        rows, known = read_manifest(manifest), None if baseline is None else load_all(baseline)
+        if detector is not None:
+            lines = validate_detector(detector, rows, known, normal, out, progress)
+        else:
+            assert known is not None
+            lines = validate_baselines(rows, known, normal, out, progress)
+    for line in lines:
+        click.echo(line)
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
+from pipeline.cli.lazy import Lazy
 from pipeline.errors import StethosError
 
 _COMMANDS = {
@@ -19,36 +19,25 @@ _COMMANDS = {
     "demo": "pipeline.cli.demo",
     "dlq": "pipeline.cli.results",
     "doctor": "pipeline.cli.doctor",
+    "embed": "pipeline.cli.embed",
     "graph": "pipeline.cli.tables",
     "journal": "pipeline.cli.results",
+    "models": "pipeline.cli.models",
     "record": "pipeline.cli.run",
     "recover": "pipeline.cli.replay",
     "replay": "pipeline.cli.replay",
     "run": "pipeline.cli.run",
     "simulate": "pipeline.cli.simulate",
+    "spectra": "pipeline.cli.spectra",
     "topics": "pipeline.cli.tables",
+    "train": "pipeline.cli.train",
     "validate": "pipeline.cli.learn",
     "watch": "pipeline.cli.watch",
 }
-"""Command → module, so that `stethos --help` starts fast and an extra is only needed by the command that uses it."""
+"""Command → module."""
 
 
-class Lazy(click.Group):
-    """Imports a command's module when it is asked for."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """All names."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
-        return command
-
-
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, where=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stethos")
 def stethos() -> None:
     """Listens to machines: records, learns what is normal, raises alarms, replays.

@@ -12,7 +12,7 @@ _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_defau
 _MINUTES = click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True, help="In all."
 )
-_OUT = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for files and truth.")
+_OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for files and truth.")
 
 
 @click.command()
@@ -21,8 +21,19 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), required=True, hel
 @_MINUTES
 @_OUT
 @click.option("--normal-s", default=60.0, show_default=True, help="Shop only: seconds before the first event.")
-def simulate(kind: str, seed: int, minutes: float, out: Path, normal_s: float) -> int:
+@click.option("--lobes", type=click.Path(path_type=Path), help="Chatter only: draw the stability lobes into this PNG.")
+def simulate(kind: str, seed: int, minutes: float, out: Path | None, normal_s: float, lobes: Path | None) -> int:
     """Simulate machines: labelled recordings with a manifest, or (shop) one MCAP with its configuration inside."""
+    if lobes is not None:
+        if kind != "chatter":
+            raise click.UsageError("only chatter has stability lobes")
+        from connectors.simulator.lobes import draw_lobes
+
+        click.echo(str(draw_lobes(lobes)))
+        if out is None:
+            return 0
+    if out is None:
+        raise click.UsageError("name --out DIR")
     with progress_bar() as bar:
         task = bar.add_task(f"simulating {kind}", total=None)
         if kind == "shop":

@@ -1,1 +1,1 @@
-"""The demonstration: real recordings of a lathe and a mill, carried with the program, with credits."""
+"""The demonstration: real recordings of a lathe and a mill and two simulated machines, with credits."""

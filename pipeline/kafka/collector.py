@@ -23,6 +23,7 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.records import CLAIM_TYPE, Fence, owner_of, read_claim
 from pipeline.kafka.topics import DECISION, OUTPUTS
 from pipeline.messages import Decision, Record
+from pipeline.results import record_of
 from pipeline.state import Store
 
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
@@ -131,6 +132,8 @@ class Collector:
             if topic == DECISION:
                 message = codec.decode(headers.items(), record.value)
                 return message if isinstance(message, Decision) else None
+            if topic == "embedding":  # a vector, not JSON
+                return record_of(codec.decode(headers.items(), record.value), record.offset)  # type: ignore[arg-type]
             return record_from(topic, record.value, record.offset)
         except DecodeError as error:
             self.counts["unreadable"] += 1
@@ -148,6 +151,12 @@ class Collector:
             if all(self._consumer.position(tp) >= end for tp, end in ends.items()):
                 return True
         return False
+
+    def owners(self) -> dict[int, str]:
+        """By partition, the worker whose claim is in force, as far as the log was read."""
+        topic = self._client.topic(DECISION)
+        fences = [(tp.partition, fence.claim) for tp, fence in self._fences.copy().items() if tp.topic == topic]
+        return {number: claim.worker for number, claim in fences if claim is not None}
 
     def close(self) -> None:
         """Let the brokers go. May be called twice."""

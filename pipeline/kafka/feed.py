@@ -13,6 +13,7 @@ from pipeline import codec
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
 from pipeline.intake import Intake, Resumable
+from pipeline.kafka import trace
 from pipeline.kafka.client import Client
 from pipeline.messages import NS, Chunk, Image, Input, Mark
 from pipeline.state import Position, Store
@@ -30,8 +31,9 @@ def publish(publisher: KafkaPublisher, client: Client, message: Input) -> int:
     headers, value = codec.encode(message)
     t_ns = message.t_ns if not isinstance(message, Chunk | Image | Mark) else message.t0_ns
     sent = None if isinstance(message, Mark) else value
+    traced = [*headers, (trace.TRACEPARENT, trace.begin(headers))]
     return publisher.publish(
-        client.topic(codec.topic_of(message)), codec.key_of(message), sent, headers, max(0, t_ns // 1_000_000)
+        client.topic(codec.topic_of(message)), codec.key_of(message), sent, traced, max(0, t_ns // 1_000_000)
     )
 
 

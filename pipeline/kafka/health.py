@@ -122,6 +122,8 @@ _COUNTERS = {
     "redelivered": "Messages that came again and were known",
     "stale": "Messages of an earlier generation, left out",
     "sought": "Messages left out by the consumer and fetched again",
+    "lost_retention": "Messages that retention removed before a worker could take them in",
+    "abandoned_marks": "Marks written for sensors that nobody publishes",
     "rebalances": "Rebalances",
     "kept": "Partitions kept over a rebalance with their lanes",
     "rebuilt": "Partitions whose lanes were rebuilt from the log",

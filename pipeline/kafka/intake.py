@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,10 @@ from pipeline.headers import Headers
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import read_command
 from pipeline.kafka.topics import COMMAND
+from pipeline.kafka.trace import TRACEPARENT
 from pipeline.messages import Chunk, Context, DeadLetter, Image, Input, Mark, Result
+
+log = logging.getLogger(__name__)
 
 MAX_KEY = 63
 
@@ -50,7 +54,8 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
         if topic == COMMAND:
             kind, body = read_command(record.value)
             return Taken(_here(key, part), command=Wish(key, f"{record.partition}.{record.offset}", kind, body))
-        message = codec.decode(headers, record.value)
+        told = headers[:-1] if headers and headers[-1][0] == TRACEPARENT else headers
+        message = codec.decode(told or (), record.value)
         if not isinstance(message, Chunk | Image | Mark | Context) or codec.topic_of(message) != topic:
             raise DecodeError("type", f"a {type(message).__name__} does not belong into {topic}")
         machine = message.machine if isinstance(message, Context) else message.stream.machine
@@ -58,8 +63,14 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
             raise DecodeError("key", f"the record's key is {key!r}, its machine {machine!r}")
         return Taken(_here(machine, part), message)
     except DecodeError as error:
-        letter = DeadLetter(topic, key, error.reason, str(error), tuple(headers), bytes(record.value or b""))
-        return Taken(key, results=[letter])
+        return Taken(key, results=[_letter(topic, key, error.reason, str(error), headers, record)])
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a worker must not end over and over
+        log.exception("%s/%d at %d cannot be read", topic, record.partition, record.offset)
+        return Taken(key, results=[_letter(topic, key, "unreadable", repr(error), headers, record)])
+
+
+def _letter(topic: str, key: str, reason: str, error: str, headers: Headers, record: Any) -> DeadLetter:
+    return DeadLetter(topic, key, reason, error, tuple(headers), bytes(record.value or b""))
 
 
 def _here(machine: str, part: Part) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from config.schema import Settings
 from connectors.kafka import KafkaPublisher
 from pipeline.app import STATE_FILE
+from pipeline.clock import HostClock
 from pipeline.errors import StateError
 from pipeline.kafka.admin import BrokerError
 from pipeline.kafka.client import Client
@@ -16,6 +17,7 @@ from pipeline.kafka.topics import INPUTS
 from pipeline.state import Store
 
 TIMEOUT_S = 15.0
+NS_PER_MS = 1_000_000
 
 
 def retry(settings: Settings, seq: int) -> str:
@@ -39,7 +41,13 @@ def retry(settings: Settings, seq: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         publisher = KafkaPublisher(client.settings(), Path(folder), 10_000_000)
         value = base64.b64decode(body["value"])
-        publisher.publish(client.topic(body["topic"]), body["machine"].encode(), value or None, headers, 0)
+        publisher.publish(
+            client.topic(body["topic"]),
+            body["machine"].encode(),
+            value or None,
+            headers,
+            HostClock().now_ns() // NS_PER_MS,
+        )
         sent = publisher.flush(TIMEOUT_S)
         error = publisher.error
         publisher.close(1.0)

@@ -28,7 +28,7 @@ from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
 FEED_FILE = "feed.sqlite"
-TOPICS = ("score", "feature", "alarm", "health", "late", "dlq")
+TOPICS = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
 
 
 class Sinks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.kafka.client import Client
 
 
 class LogReader:
-    """Reads without belonging to the group. Not for several tasks at once.
+    """Reads without belonging to the group. `read` is not for several tasks at once.
 
     Args:
         client: how to reach the brokers.
@@ -22,8 +23,13 @@ class LogReader:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._consumer: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
 
     async def _started(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            return await self._start()
+
+    async def _start(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 **self._client.settings(), group_id=self._client.kafka.group, enable_auto_commit=False,
@@ -48,6 +54,12 @@ class LogReader:
             if offset is not None:
                 found[topic] = int(offset)
         return found
+
+    async def ends(self, topics: Sequence[str], partition: int) -> dict[str, int]:
+        """The offset behind the last record in one partition of several topics."""
+        consumer = await self._started()
+        found = await consumer.end_offsets([TopicPartition(topic, partition) for topic in topics])
+        return {tp.topic: int(offset) for tp, offset in found.items()}
 
     async def beginning(self, topic: str, partition: int) -> int:
         """The oldest offset that is still there."""

@@ -14,10 +14,11 @@ from aiokafka.errors import KafkaError
 
 from pipeline import codec
 from pipeline.errors import BadInput
+from pipeline.kafka import trace
 from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import OWNER, Out
-from pipeline.messages import Alarm, Result
+from pipeline.messages import Alarm, DeadLetter, Result
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,20 @@ RETRY_S = 0.5
 
 
 class Waiting(NamedTuple):
-    """A result with the partition that it came from."""
+    """A result with the partition that it came from, and the trace of the message that completed it."""
 
     part: Part
     result: Result
+    parent: bytes | None = None
+
+
+def tell(result: Alarm | DeadLetter, parent: bytes | None) -> None:
+    """What people look for in logs, with its trace."""
+    extra = {"trace_id": trace.trace_id(parent)} if parent is not None else {}
+    if isinstance(result, Alarm):
+        log.info("alarm %s of machine '%s'", result.transition, result.machine, extra=extra)
+    else:
+        log.warning("dead letter from %s, machine '%s': %s", result.topic, result.machine, result.error, extra=extra)
 
 
 class Outbox:
@@ -54,12 +65,14 @@ class Outbox:
         """Results that are not durable yet."""
         return len(self._results)
 
-    def add(self, part: Part, results: Sequence[Result], now_ns: int) -> None:
-        """Take results of a partition's lane; alarms make it urgent."""
+    def add(self, part: Part, results: Sequence[Result], now_ns: int, parent: bytes | None = None) -> None:
+        """Take results of a partition's lane, and the trace that they continue; alarms make it urgent."""
         if results and not self._results:
             self.oldest_ns = now_ns
         for result in results:
-            self._results.append(Waiting(part, result))
+            self._results.append(Waiting(part, result, parent))
+            if isinstance(result, Alarm | DeadLetter):
+                tell(result, parent)
             self.urgent = self.urgent or isinstance(result, Alarm)
 
     def drop(self, part: Part) -> None:
@@ -82,7 +95,7 @@ class Outbox:
                 raise
 
     def _out(self, waiting: Waiting) -> Out | None:
-        part, result = waiting
+        part, result, parent = waiting
         try:
             headers, value = codec.encode(result)
         except BadInput as error:
@@ -90,7 +103,10 @@ class Outbox:
             log.error("a result cannot be sent: %s", error)
             return None
         topic = self._client.topic(codec.topic_of(result))
-        return Out(topic, part.number, codec.key_of(result), value, [*headers, (OWNER, b"%d" % part.epoch)])
+        own = [*headers, (OWNER, b"%d" % part.epoch)]
+        if parent is not None:
+            own.append((trace.TRACEPARENT, trace.child(parent, headers)))
+        return Out(topic, part.number, codec.key_of(result), value, own)
 
     async def write(self, outs: Sequence[Out]) -> list[int]:
         """Write records in order behind all others; returns their offsets.

@@ -19,13 +19,14 @@ import orjson
 from aiokafka.errors import KafkaError
 
 from pipeline import codec
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, StateError
 from pipeline.headers import TYPE
 from pipeline.kafka.client import Client
 from pipeline.kafka.logs import LogReader
 from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.records import (
     CLAIM_TYPE,
+    FORM,
     SNAPSHOT_TYPE,
     Claim,
     Fence,
@@ -98,6 +99,22 @@ class Ownership:
             await self._outbox.write([claim_out(self._client.topic(STATE), claim) for claim in held.values()])
             await self._snapshots({n: found[n] for n in held}, held)
             return {n: (claim, found[n]) for n, claim in held.items()}
+
+    async def may_join(self) -> None:
+        """Look at the claims in force before the group is disturbed.
+
+        Raises:
+            StateError: a worker of a newer version owns partitions.
+        """
+        found = {number: Found() for number in range(self._client.kafka.partitions)}
+        await self._decisions(found)
+        for logged in found.values():
+            claim = logged.fence.claim
+            if claim is not None and claim.form > FORM:
+                raise StateError(
+                    f"partition {claim.partition} is in the hands of a newer version: '{claim.worker}' writes form "
+                    f"{claim.form}, this one reads up to {FORM}; update this worker too"
+                )
 
     @property
     def _decision(self) -> str:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pipeline.kafka.records import Out, snapshot_out
 from pipeline.messages import Anchor, Chunk, DeadLetter, Image, Input, Mark, Result, Stream
 from pipeline.runner import Lane
 
@@ -88,6 +89,14 @@ class Part:
             while queue and queue[0].serial <= upto and not _needed(queue[0], needs):
                 behind[topic] = queue.popleft().offset + 1
         return behind
+
+    def news(self, topic: str, states: Mapping[str, bytes]) -> list[Out]:
+        """Records of the snapshots that differ from the newest durable ones."""
+        return [
+            snapshot_out(topic, self.number, machine, self.epoch, body)
+            for machine, body in states.items()
+            if self.saved.get(machine) != body
+        ]
 
     @property
     def waiting(self) -> int:

@@ -35,6 +35,8 @@ class JsonLines(logging.Formatter):
             "worker": self._worker,
             "message": record.getMessage(),
         }
+        if (known := getattr(record, "trace_id", None)) is not None:
+            line["trace_id"] = known
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()
@@ -47,7 +49,7 @@ def worker_name(plan: Plan, name: str | None = None) -> str:
     return name or plan.settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
 
 
-def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None) -> int:
+def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, live: bool = True) -> int:
     """Run one worker until it is told to end; returns the exit code.
 
     Raises:
@@ -64,11 +66,11 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None) 
     client = Client(plan.settings.kafka)
     admin.create(client)
     checks.topics(client, admin.partitions(client))
-    return asyncio.run(_run(plan, client, called, for_s))
+    return asyncio.run(_run(plan, client, called, for_s, live))
 
 
-async def _run(plan: Plan, client: Client, name: str, for_s: float | None) -> int:
-    worker = Worker(plan.lanes, client, HostClock(), name)
+async def _run(plan: Plan, client: Client, name: str, for_s: float | None, live: bool) -> int:
+    worker = Worker(plan.lanes, client, HostClock(), name, live)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -31,10 +31,15 @@ NOBODY = -1
 """Owner of what no worker wrote: commands and decisions from outside."""
 
 
+FORM = 1
+"""Of what workers write into `decision` and `state`. A worker does not join where one that writes a higher form is."""
+
+
 class Claim(NamedTuple):
     """A worker's word that a partition is its own from here on.
 
-    `epoch` is the claim's offset on `decision`, -1 in the record there, which cannot know its own.
+    `epoch` is the claim's offset on `decision`, -1 in the record there, which cannot know its own. `form` is that of
+    the claims, decisions and snapshots that its worker writes.
     """
 
     partition: int
@@ -42,6 +47,7 @@ class Claim(NamedTuple):
     generation: int
     base: int
     epoch: int = -1
+    form: int = FORM
 
     @property
     def rank(self) -> int:
@@ -84,8 +90,10 @@ def read_claim(value: bytes | None, offset: int) -> Claim:
         DecodeError: not of this form.
     """
     try:
-        claim = Claim(**parse(value or b""))
-        if not all(type(part) is int for part in (claim.partition, claim.generation, claim.base, claim.epoch)):
+        said = parse(value or b"")
+        claim = Claim(**{name: said[name] for name in said if name in Claim._fields})  # newer ones may say more
+        numbers = (claim.partition, claim.generation, claim.base, claim.epoch, claim.form)
+        if not all(type(number) is int for number in numbers):
             raise TypeError("numbers")
     except TypeError as error:
         raise DecodeError("schema", f"claim: {error}") from None

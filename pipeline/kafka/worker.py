@@ -19,10 +19,13 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.clock import Clock
-from pipeline.kafka import checks
+from pipeline.kafka import checks, trace
+from pipeline.kafka.absence import Absence
+from pipeline.kafka.batches import Batches
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
-from pipeline.kafka.faust_app import fetch_soon, make_app
+from pipeline.kafka.continuity import Continuity
+from pipeline.kafka.faust_app import commit, fetch_soon, make_app
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -31,8 +34,9 @@ from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import Part
 from pipeline.kafka.patience import Patience
-from pipeline.kafka.records import Claim, snapshot_out
+from pipeline.kafka.records import Claim
 from pipeline.kafka.topics import INPUTS, STATE
+from pipeline.messages import Chunk, Image, Mark
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 
@@ -42,7 +46,6 @@ RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_S = 1.0
 TICK_S = 0.01
 SLICE_S = 0.005
-SEEK_AGAIN_S = 2.0
 INBOX_BYTES = 48_000_000
 
 
@@ -54,9 +57,12 @@ class Worker:
         client: how to reach the brokers.
         clock: the host's, for the rhythm of writing.
         name: of this worker, for logs, metrics and claims.
+        live: whether sensors are expected to be heard of, as they are not in a replay.
     """
 
-    def __init__(self, machines: Sequence[LaneSettings], client: Client, clock: Clock, name: str) -> None:
+    def __init__(
+        self, machines: Sequence[LaneSettings], client: Client, clock: Clock, name: str, live: bool = True
+    ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.parts: dict[int, Part] = {}
@@ -76,13 +82,16 @@ class Worker:
         self._checkpointing = asyncio.Lock()
         self._feeding = asyncio.Lock()
         self.outbox = Outbox(client, self._stop.is_set)
+        self._batches = Batches(machines, self.outbox, clock)
         self._reader = LogReader(client)
         self._ownership = Ownership(client, self._reader, self.outbox, name)
         self._commands = Commands(client, self.outbox, self._ownership)
         self._pacing = Pacing()
         self._patience = Patience()
         self._inbox = Inbox(INBOX_BYTES)
-        self._sought: dict[tuple[str, int], float] = {}
+        self._continuity = Continuity(self._rows, self._reader, self.counts)
+        watch = Absence(client, self._reader, self.outbox, clock, self.parts, self._ours, self.counts)
+        self._absence = watch if live else None
         self.app, self._kept = make_app(client, name, list(self._rows), self._inbox.put, self._assigned, self._revoked)
 
     @property
@@ -101,13 +110,24 @@ class Worker:
         self._changed.set()
 
     async def run(self, for_s: float | None = None) -> int:
-        """Work until `stop` is called or the time is up; returns the exit code, 3 when Faust gave up."""
+        """Work until `stop` is called or the time is up; returns the exit code, 3 when Faust gave up.
+
+        Raises:
+            StateError: a newer version is at work.
+        """
         checks.libraries()
+        try:
+            await self._ownership.may_join()
+        except BaseException:
+            await self._reader.close()
+            raise
         self.app.finalize()
         await self.app.start()
         checks.assignor(self.app)
         fetch_soon(self.app)
-        tasks = [asyncio.create_task(loop) for loop in (self._work(), self._flushes(), self._checkpoints())]
+        loops = [self._work(), self._flushes(), self._checkpoints()]
+        loops += [self._absence.watch()] if self._absence is not None else []
+        tasks = [asyncio.create_task(loop) for loop in loops]
         until = time.monotonic() + for_s if for_s is not None else None
         try:
             while not self._stop.is_set() and not self._failed(tasks):
@@ -164,7 +184,7 @@ class Worker:
                 self.outbox.drop(self.parts.pop(number))
         for part in self.parts.values():
             part.held.clear()
-        self._sought.clear()
+        self._continuity.begin()
         if self._owning is not None:
             self._owning.cancel()
         self._owning = asyncio.create_task(self._own(generation, sorted(numbers)), name=f"own-{generation}")
@@ -212,13 +232,17 @@ class Worker:
         lanes = {}
         for settings in self._machines.get(number, ()):
             name = settings.machine.name
-            lane = lanes[name] = Lane(settings)
+            lane = lanes[name] = Lane(settings, pool=self._batches.pool)
             if name in found.snapshots:
                 lane.restore(found.snapshots[name])
             for decision in found.decisions:
                 if decision.machine in {name, "*"}:
                     lane.process(decision)
         return lanes
+
+    def _ours(self, part: Part) -> bool:
+        """Whether a partition is in our hands under the present generation."""
+        return self.parts.get(part.number) is part and part.generation == self.generation and not part.lost
 
     # events ------------------------------------------------------------------------------------------------------
 
@@ -238,7 +262,7 @@ class Worker:
         """One message; whatever happens, it is not acknowledged before it is used."""
         try:
             part = await self._part_of(event.message)
-            if part is not None and await self._in_order(part, event.message):
+            if part is not None and await self._continuity.holds(part, event.message, self.app.consumer):
                 async with self._feeding:
                     await self._process(part, event)
         except asyncio.CancelledError:
@@ -261,31 +285,6 @@ class Worker:
             await self._changed.wait()
         return None
 
-    async def _in_order(self, part: Part, message: Any) -> bool:
-        """Whether this is the message that the partition's log has next; seeks back to it if one was left out."""
-        row = self._rows[message.topic]
-        expected = part.expect.get(row)
-        if expected is not None and message.offset > expected:
-            first = await self._reader.beginning(message.topic, message.partition)
-            if first <= expected:
-                await self._seek(message.topic, message.partition, expected)
-                return False
-            self.counts["lost.retention"] += min(first, message.offset) - expected
-            log.error("%s/%d: offsets %d to %d are no longer there", message.topic, part.number, expected, first)
-        if expected is not None and message.offset < expected:
-            return False
-        part.expect[row] = message.offset + 1
-        return True
-
-    async def _seek(self, topic: str, partition: int, offset: int) -> None:
-        """Have the consumer deliver what it left out; once, unless it does not come."""
-        now = time.monotonic()
-        if now - self._sought.get((topic, partition), -SEEK_AGAIN_S) < SEEK_AGAIN_S:
-            return
-        self._sought[topic, partition] = now
-        self.counts["sought"] += 1
-        await self.app.consumer.seek(TP(topic, partition), offset)
-
     async def _process(self, part: Part, event: Any) -> None:
         message = event.message
         row = self._rows[message.topic]
@@ -302,20 +301,23 @@ class Worker:
         elif taken.message is not None:
             results = part.lanes[taken.machine].process(taken.message)
             part.newest_ns[row] = max(part.newest_ns.get(row, 0), taken.message.t1_ns)
+            if self._absence is not None and isinstance(taken.message, Chunk | Image | Mark):
+                self._absence.heard(part, taken.message)
         part.forget_samples(row, results)
         self.counts["taken"] += 1
-        self.outbox.add(part, results, self._clock.now_ns())
+        if results:
+            self.outbox.add(part, results, self._clock.now_ns(), trace.of(message.headers))
+        self._batches.collect(self.parts.values())
 
     def progress(self) -> dict[str, tuple[int, float | None]]:
         """By topic: records not taken in yet, and host time less the newest event time in seconds."""
+        parts, now, high = list(self.parts.values()), self._clock.now_ns(), self.app.consumer.highwater
         found: dict[str, tuple[int, float | None]] = {}
         for topic, row in self._rows.items():
-            behind, newest = 0, 0
-            for part in list(self.parts.values()):
-                high = self.app.consumer.highwater(TP(topic, part.number)) or 0
-                behind += max(0, high - part.expect.get(row, high))
-                newest = max(newest, part.newest_ns.get(row, 0))
-            found[row] = (behind, (self._clock.now_ns() - newest) / 1e9 if newest else None)
+            ends = {part: high(TP(topic, part.number)) or 0 for part in parts}
+            newest = max((part.newest_ns.get(row, 0) for part in parts), default=0)
+            behind = sum(max(0, end - part.expect.get(row, end)) for part, end in ends.items())
+            found[row] = (behind, (now - newest) / 1e9 if newest else None)
         return found
 
     # durability --------------------------------------------------------------------------------------------------
@@ -325,6 +327,7 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_S)
             self.beat_s = time.monotonic()
+            self._batches.collect(self.parts.values())
             if self.outbox.urgent or self._waited():
                 await self.outbox.flush()
 
@@ -351,13 +354,15 @@ class Worker:
     async def checkpoint(self) -> None:
         """Results, then snapshots, then offsets."""
         async with self._checkpointing:
+            self._batches.collect(self.parts.values(), force=True)
             generation, serial = self.generation, self._serial
             parts = [part for part in self.parts.values() if part.generation == generation]
             needs = {p.number: {m: lane.needs_from() for m, lane in p.lanes.items()} for p in parts}
             states = {p.number: {m: lane.snapshot() for m, lane in p.lanes.items()} for p in parts}
             await self.outbox.flush()
             parts = [part for part in parts if not part.lost]  # the results of lost ones may have been dropped
-            await self.outbox.write([out for part in parts for out in self._new_states(part, states[part.number])])
+            topic = self._client.topic(STATE)
+            await self.outbox.write([out for part in parts for out in part.news(topic, states[part.number])])
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
             for part in parts:
                 if not part.lost and self.generation == generation == part.generation:
@@ -370,26 +375,11 @@ class Worker:
             self.checkpoint_s = time.monotonic()
 
     async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Commit exactly these offsets.
-
-        Not through Faust's own acknowledgements: it forgets them at every rebalance, tests for gaps off by one, and
-        takes what its consumer left out for acknowledged. A commit that fails costs repeats.
-        """
-        thread = self.app.consumer._thread
+        """Commit exactly these offsets; a commit that fails costs repeats."""
         try:
-            await thread.call_thread(thread._ensure_consumer().commit, offsets)
+            await commit(self.app, offsets)
         except KafkaError as error:
             self.counts["commit_failed"] += 1
             log.warning("offsets were not committed, what they cover may come again: %r", error)
         else:
             self.counts["commits"] += 1
-            now = time.monotonic()
-            thread.tp_last_committed_at.update({TP(*tp): now for tp in offsets})
-
-    def _new_states(self, part: Part, states: dict[str, bytes]) -> list[Any]:
-        topic = self._client.topic(STATE)
-        return [
-            snapshot_out(topic, part.number, machine, part.epoch, body)
-            for machine, body in states.items()
-            if part.saved.get(machine) != body
-        ]

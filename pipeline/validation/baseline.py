@@ -26,9 +26,11 @@ class BaselineScorer:
 
     Args:
         baselines: (machine, sensor) → baseline, as `store.load_all` returns them.
+        only: the one detector that counts; all of them where this is None.
     """
 
-    def __init__(self, baselines: Mapping[tuple[str, str], Baseline]) -> None:
+    def __init__(self, baselines: Mapping[tuple[str, str], Baseline], only: str | None = None) -> None:
+        self._only = only
         self._scorers = {key: AnomalyScore(b) for key, b in baselines.items()}
         self._baselines = baselines
 
@@ -71,6 +73,8 @@ class BaselineScorer:
         baseline.check(clip.stream)
         scorer = AnomalyScore(baseline, lambda _: clip.row.state)
         scores, vectors = _scores(clip, scorer)
+        if self._only is not None:
+            scores = [s for s in scores if s.detector == self._only]
         if not scores:
             raise BadInput("silent", f"{clip.row.name}: holds no window that is not silent")
         unknown = next((s for s in scores if not s.complete), None)
@@ -80,6 +84,7 @@ class BaselineScorer:
         ratio = {
             d: float(np.mean([s.value for s in scores if s.detector == d])) / cell.recording_threshold
             for d, cell in cells.items()
+            if self._only in {None, d}
         }
         worst = max(ratio, key=lambda d: ratio[d])
         strongest = max((s for s in scores if s.detector == worst), key=lambda s: s.value)

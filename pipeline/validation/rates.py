@@ -13,10 +13,23 @@ from pipeline.validation.metrics import Metric
 DAY_S = 86_400.0
 
 
+def quiet_until_s(row: Row) -> float | None:
+    """Second of the file until which it shows normal running: the column ``quiet_until_s``, else the onset.
+
+    What lies between the two is neither: an alarm there is early, not false.
+    """
+    text = row.extra.get("quiet_until_s", "")
+    try:
+        return float(text) if text else row.onset_s
+    except ValueError:
+        return row.onset_s
+
+
 def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Collection[str]) -> dict[str, Metric]:
     """Alarms raised per day of normal running, with exact Poisson limits; nothing where there was none.
 
-    Normal running is all of a recording with a normal label, and what comes before the onset in any other.
+    Normal running is all of a recording with a normal label, and what comes before the onset in any other (or before
+    `quiet_until_s`, where the manifest says that).
 
     Args:
         found: each recording's row, alarms and length in seconds.
@@ -24,9 +37,10 @@ def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Co
     """
     count, seconds, recordings = 0, 0.0, 0
     for row, alarms, length_s in found:
-        if row.label not in normal and row.onset_s is None:
+        quiet_s = quiet_until_s(row)
+        if row.label not in normal and quiet_s is None:
             continue
-        until_s = length_s if row.label in normal or row.onset_s is None else min(row.onset_s, length_s)
+        until_s = length_s if row.label in normal or quiet_s is None else min(quiet_s, length_s)
         until_ns = second_ns(until_s)
         count += sum(a.transition == "raised" and a.t_ns <= until_ns for a in alarms)
         seconds += until_s

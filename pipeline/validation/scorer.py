@@ -25,6 +25,7 @@ class Judged:
         alarms: raised and cleared, in order.
         beside: recording scores of trivial baselines and of parts, for comparison.
         why: the strongest reason in words.
+        verified: whether the recording could be judged; if not, `why` says what was not told, and nothing was raised.
     """
 
     scores: tuple[Score, ...]
@@ -35,6 +36,7 @@ class Judged:
     alarms: tuple[Alarm, ...] = ()
     beside: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    verified: bool = True
 
 
 class Scorer(Protocol):

@@ -20,7 +20,7 @@ from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_g
 from pipeline.messages import NS
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
-from pipeline.validation.rates import false_alarms
+from pipeline.validation.rates import false_alarms, quiet_until_s
 from pipeline.validation.report import render
 from pipeline.validation.scorer import Judged, Scorer, Validation
 
@@ -34,6 +34,7 @@ def validate(
     out: Path,
     normal: Collection[str] = NORMAL_LABELS,
     progress: Progress | None = None,
+    uncounted: Collection[str] = (),
 ) -> Validation:
     """Score the rows that are there to be scored, and write the validation folder.
 
@@ -43,6 +44,7 @@ def validate(
         out: the folder; made if it is not there.
         normal: labels that mean normal.
         progress: called with (done, total, name) after each recording.
+        uncounted: labels of recordings that are judged and shown, but part of no figure.
 
     Raises:
         BadInput: no row could be scored.
@@ -62,13 +64,14 @@ def validate(
             progress(done, len(chosen), row.name)
     if not judged:
         raise BadInput("manifest", f"none of {len(chosen)} recordings could be scored; the first: {unscored[0][1]}")
+    counted = [pair for pair in judged if pair[0].label not in uncounted]
     result = Validation(
         scorer.title,
-        _metrics(judged, scorer, normal),
-        _comparison(judged, scorer, normal),
+        _metrics(counted, scorer, normal),
+        _comparison(counted, scorer, normal),
         tuple(judged),
         tuple(unscored),
-        tuple(_notes(rows, chosen, scorer)),
+        (*_notes(rows, chosen, scorer), *_limits(judged, len(counted))),
     )
     write(result, scorer.classes, out, normal)
     return result
@@ -113,7 +116,7 @@ def write(result: Validation, classes: Sequence[str], out: Path, normal: Collect
 
 
 SCORE_COLUMNS = ("path", "group", "label", "t_end_ns", "detector", "score", "threshold", "decision")
-RECORDING_COLUMNS = ("path", "group", "label", "score", "decision", "windows")
+RECORDING_COLUMNS = ("path", "group", "label", "score", "decision", "windows", "why")
 ALARM_COLUMNS = ("path", "detector", "raised_ns", "cleared_ns", "onset_ns")
 
 
@@ -136,7 +139,7 @@ def _score_lines(result: Validation, classes: Sequence[str]) -> Iterable[Sequenc
 def _recording_lines(result: Validation) -> Iterable[Sequence[object]]:
     for row, judged in result.judged:
         decision = judged.label or int(judged.decision)
-        yield row.name, row.group, row.label, judged.score, decision, len(judged.scores)
+        yield row.name, row.group, row.label, judged.score, decision, len(judged.scores), judged.why
 
 
 def _alarm_lines(result: Validation) -> Iterable[Sequence[object]]:
@@ -149,6 +152,8 @@ def _alarm_lines(result: Validation) -> Iterable[Sequence[object]]:
 
 
 def _metrics(judged: Sequence[tuple[Row, Judged]], scorer: Scorer, normal: Collection[str]) -> dict[str, Metric]:
+    if not judged:
+        return {}
     groups = [row.group for row, _ in judged]
     truth = np.array([row.label not in normal for row, _ in judged])
     metrics: dict[str, Metric] = {}
@@ -159,7 +164,7 @@ def _metrics(judged: Sequence[tuple[Row, Judged]], scorer: Scorer, normal: Colle
         labels, decided = np.array([row.label for row, _ in judged]), np.array([j.label for _, j in judged])
         metrics |= class_metrics(labels, decided, groups)
         return metrics
-    metrics |= false_alarms([(row, j.alarms, _seconds(j)) for row, j in judged], normal)
+    metrics |= false_alarms([(row, j.alarms, _seconds(j)) for row, j in judged if j.verified], normal)
     return metrics | _delays(judged)
 
 
@@ -173,7 +178,8 @@ def _delays(judged: Sequence[tuple[Row, Judged]]) -> dict[str, Metric]:
         if row.onset_s is None:
             continue
         onset_ns = second_ns(row.onset_s)
-        after = [a.t_ns for a in j.alarms if a.transition == "raised" and a.t_ns >= onset_ns]
+        quiet_ns = second_ns(quiet_until_s(row) or 0.0)
+        after = [a.t_ns for a in j.alarms if a.transition == "raised" and a.t_ns >= quiet_ns]
         if after:
             delays.append((min(after) - onset_ns) / NS)
             groups.append(row.group)
@@ -201,3 +207,15 @@ def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterab
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
     if known := sorted({row.group for row in chosen} & set(scorer.used_groups)):
         yield f"Scored although it learned from recordings of the same group: {', '.join(known[:10])}"
+
+
+def _limits(judged: Sequence[tuple[Row, Judged]], counted: int) -> Iterable[str]:
+    """What a reader of the figures must know."""
+    doubtful = [j.why for _, j in judged if not j.verified]
+    if doubtful:
+        yield (
+            f"{len(doubtful)} of {len(judged)} recordings are unverified; faults in them count as missed, their time "
+            f"does not count as free of false alarms. The first: {doubtful[0]}"
+        )
+    if counted < len(judged):
+        yield f"{len(judged) - counted} recordings are shown but part of no figure: neither normal nor a fault"

@@ -83,7 +83,7 @@ def health(seq: int, t_ns: int, state: Any, *reasons: str, machine: str = "mill-
 
 def machine_state(seq: int, t_ns: int, state: str) -> Record:
     """The machine's state."""
-    return stored(seq, MachineState("mill-3", ("accel",), "load", t_ns, state, "d4e5f6"))
+    return stored(seq, MachineState("mill-3", ("accel",), "load", t_ns, state, "d4e5f6", (), 0.875))
 
 
 def late(seq: int, t_ns: int, n0: int, n1: int, reason: Any) -> Record:

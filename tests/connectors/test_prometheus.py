@@ -63,6 +63,7 @@ def everything(t_ns: int) -> list[Record]:
         score(2, t_ns - NS, 7.25),
         feature(3, t_ns - NS, "band_level", {"rms_m_s2": 1.5}),
         machine_state(4, t_ns, "cutting"),
+        feature(9, t_ns - NS, "shadow.load", {"windows": 40.0, "disagreed": 3.0, "cutting|idle": 3.0}),
         alarm(5, t_ns, "raised", 0, t_ns),
         health(6, t_ns, "out_of_specification", "clipping"),
         late(7, t_ns, 1000, 1480, "late"),
@@ -262,7 +263,7 @@ def test_names_keep_the_conventions(sink: PrometheusSink) -> None:
     sink.write(everything(T0))
     sink.update(ENGINE)
     families = [f for f in text_string_to_metric_families(sink.render()[0].decode()) if f.name.startswith("stethos_")]
-    assert len(families) == 17
+    assert len(families) == 20
     for family in families:
         assert len(family.documentation) > 10
         for sample in family.samples:

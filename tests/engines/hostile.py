@@ -1,7 +1,8 @@
 """The third engine: does everything to a lane that a real one might, and expects the same journal.
 
 It interleaves a machine's sensors at random, cuts and joins chunks, and between any two messages throws the lane away
-and builds it anew from its snapshot bytes and from the log behind its positions, once more in another order.
+and builds it anew from its snapshot bytes and from the log behind its positions, once more in another order. What waits
+for a model is answered at random moments, or lost with the lane.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.messages import Chunk, Image, Input, Mark, Record
+from pipeline.messages import Chunk, Image, Input, Mark, Record, Result
+from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
@@ -43,12 +45,21 @@ def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.
     """The same log, treated badly; `rebuild` is the chance of a restart between two messages."""
     rng = random.Random(seed)
     log = {sensor: list(recut(messages, rng)) for sensor, messages in log.items()}
-    lane = Lane(settings)
+    lane, pool = fresh(settings)
     records: dict[tuple[str, str], Record] = {}
 
     def give(message: Input) -> None:
-        for result in lane.process(message):
-            record = record_of(result)
+        keep(lane.process(message))
+        if pool is not None and rng.random() < 0.2:
+            answer()
+
+    def answer() -> None:
+        if pool is not None:
+            pool.poll(0, force=True)
+            keep(lane.collect())
+
+    def keep(results: list[Result]) -> None:
+        for record in map(record_of, results):
             records[record.topic, record.id] = record
 
     for message in log.get("", ()):
@@ -59,7 +70,7 @@ def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.
         taken[sensor].append(message)
         if rng.random() < rebuild:
             snapshot, needed = lane.snapshot(), lane.needs_from()
-            lane = Lane(settings)
+            lane, pool = fresh(settings)
             lane.restore(snapshot)
             for decision in log.get("", ()):
                 give(decision)
@@ -70,7 +81,14 @@ def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.
             }
             for _, old in interleave(again, rng):
                 give(old)
+    answer()
     return list(records.values())
+
+
+def fresh(settings: LaneSettings) -> tuple[Lane, Pool | None]:
+    """A lane, and where its windows wait if it has models."""
+    pool = None if settings.models is None else Pool(settings.models.shelf, deferred=True)
+    return Lane(settings, pool=pool), pool
 
 
 def interleave(log: Log, rng: random.Random) -> Iterator[tuple[str, Input]]:

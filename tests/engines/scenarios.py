@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from config.schema import Machine
+from config.schema import Machine, Model
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
+from models.anomaly.encoder import PackageEmbedder
+from pipeline.machine_models import MachineModels, configured
 from pipeline.messages import (
     NS,
     Anchor,
@@ -25,9 +29,11 @@ from pipeline.messages import (
     Segment,
     Stream,
 )
+from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
 
 T0 = 1_700_000_000 * NS
+_SCRATCH = tempfile.TemporaryDirectory(prefix="stethos-packages-")
 UNITS: dict[str, str] = {"acoustic": "FS", "vibration": "m/s2"}
 
 
@@ -210,6 +216,63 @@ def strangers() -> Scenario:
     return Scenario(with_baselines(machine(acc, mic), acc), log)
 
 
+def learned_states() -> Scenario:
+    """An encoder and two heads, then by decisions a shadow, its promotion, and the way back; a gap and a restart."""
+    mic, again = stream("mic", "acoustic", 32000), stream("mic", "acoustic", 32000, epoch=1)
+    models = learned_models()
+    heard = learned_baseline(mic)
+    announced = machine(mic, model=models.config.model_dump(by_alias=True))
+    settings = LaneSettings(announced, {"mic": heard.settings}, {heard.settings: heard}, models=models)
+    log = chunks(mic, normal_noise(mic, 16.0, 7, (5.0, 10.0)))
+    del log[30:34]
+    later = chunks(again, normal_noise(again, 9.0, 8, (3.0, 9.0)), anchor=Anchor(0, T0 + 17 * NS))
+    lane, decisions = models.for_lane(), list[Input]()
+    newer = [{"path": str(folder)} for folder in (learned_folder() / "encoder-2", learned_folder() / "head-2")]
+    wishes = [("shadow", newer, 6.1), ("promote", [], 12.3), ("rollback", [], 20.7)]
+    for number, (action, packages, at_s) in enumerate(wishes):
+        body = lane.verify({"action": action, "packages": packages})
+        decision = Decision("m", f"m|model|{number}", T0 + round(at_s * NS), "model", body)
+        lane.decide(decision)
+        decisions.append(decision)
+    return Scenario(settings, {"": decisions, "mic": [*log, *later, end(again, later[-1].n1)]})  # type: ignore[union-attr]
+
+
+@cache
+def learned_baseline(s: Stream) -> Baseline:
+    """Commissioned with the first encoder beside the log-Mel."""
+    package = learned_models().shelf.add(learned_folder() / "encoder-1")
+    recordings = []
+    for start in range(3):
+        x = (normal_noise(s, 8.0, start) * np.float32(s.scale)).astype(np.float32)
+        recordings.append(Normal(str(start), f"start-{start}", "", (_Part(s, x),)))
+    return commission(recordings, embedder=PackageEmbedder(package))[0]
+
+
+@cache
+def learned_folder() -> Path:
+    """Two tiny encoders, and for each a head that tells quiet from loud noise; the folder lasts as long as we."""
+    from tests.pipeline import packages
+
+    folder = Path(_SCRATCH.name)
+    for number in (1, 2):
+        made = packages.encoder(folder / f"encoder-{number}", seed=number)
+        packages.told_apart(folder / f"head-{number}", made, version=str(number))
+    return folder
+
+
+def learned_models() -> MachineModels:
+    """The first of the encoders with its head, as state and as score."""
+    first = str(learned_folder() / "head-1")
+    said = {
+        "encoder": str(learned_folder() / "encoder-1"), "every": 1,
+        "head": [
+            {"package": first, "k": 2, "n": 3},
+            {"package": first, "name": "loudness", "gives": "score", "abnormal": ["loud"]},
+        ],
+    }  # fmt: skip
+    return configured("m", Model.model_validate(said), Shelf())
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     made.__name__: made
     for made in (
@@ -219,6 +282,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         three_sensors_aligned,
         new_baseline,
         operating_states,
+        learned_states,
         strangers,
     )
 }

@@ -16,7 +16,7 @@ from pipeline.state import Store
 from tests.engines.hostile import run_hostile, run_straight
 from tests.engines.scenarios import SCENARIOS, Scenario
 
-JOURNAL = {"score", "machine_state", "alarm", "health"}
+JOURNAL = {"embedding", "score", "machine_state", "alarm", "health"}
 
 
 @cache
@@ -60,6 +60,22 @@ def test_the_scenario_says_something(name: str) -> None:
         assert states == {("cut", True), ("idle", True), ("unknown", False)}
         told = [b for b in bodies if b["reasons"].get("state") == "idle" and b["detector"] == "level"]
         assert sum(b["abnormal"] for b in told) <= len(told) / 2  # windows across the change may look odd
+    if name == "learned_states":
+        assert topics.count("embedding") > 40
+        detectors = {r.body["detector"] for r in straight(name) if r.topic in {"embedding", "machine_state", "score"}}
+        shadowed = {f"shadow.{kind}" for kind in ("embedding", "state", "loudness")}
+        assert detectors == {"anomaly", "level", "embedding", "state", "loudness", *shadowed}
+        alarmed = {r.body["detector"] for r in straight(name) if r.topic == "alarm"}
+        assert "loudness" in alarmed and not alarmed & shadowed
+        distances = [r.body for r in straight(name) if r.topic == "score" and r.body["detector"] == "embedding"]
+        assert {body["complete"] for body in distances} == {True, False}  # the baseline knows the first encoder alone
+        assert any(body["abnormal"] for body in distances)
+        told = {r.body["state"] for r in straight(name) if r.topic == "machine_state"}
+        assert told >= {"idle", "loud"}
+        models = {
+            r.body["model"] for r in straight(name) if r.topic == "embedding" and r.body["detector"] == "embedding"
+        }
+        assert models == {"tiny 1", "tiny 2"}
     if name == "strangers":
         reasons = {r.body["reason"] for r in straight(name) if r.topic == "dlq"}
         assert reasons == {"wrong_rate", "unknown_sensor"}
@@ -117,5 +133,5 @@ def test_the_embedded_engine_gives_the_same_journal(name: str, shards: int, tmp_
 
     engine = Embedded([made.settings], sources, store, ManualClock(), build, 10_000_000, shards)
     engine.run()
-    got = list(store.read(0, ("score", "alarm", "health"), 100_000))
+    got = list(store.read(0, tuple(JOURNAL), 100_000))
     assert journal_hash(got, tmp_path) == journal_hash(list(straight(name)), tmp_path)

@@ -169,6 +169,25 @@ def test_lines_of_results_are_never_torn(tmp_path: Path, disk: Disk) -> None:
     assert ids[1:] == [r.id for r in made.store.read(0, ("score", "alarm"), 10_000)]
 
 
+def test_evidence_of_the_last_moment_is_what_was_recorded(tmp_path: Path) -> None:
+    """A run that ends waits for no sound that will never come, and the files say what is missing."""
+    ring = Ring(tmp_path / "rec", Start(), T0, **RING)  # type: ignore[arg-type]
+    made = plant(tmp_path, lane(ACC), tap=ring)
+    made.feed([])
+    made.shard.close()
+    folder = tmp_path / "evidence"
+    settings = Evidence(folder=folder, before_s=1.0, after_s=60.0)
+    sink = EvidenceSink(tmp_path / "rec", settings, [lane(ACC), lane(good()[0].stream)])  # type: ignore[union-attr]
+    delivery = Delivery(sink, made.path, ("alarm",), "evidence")
+    delivery.drain(made.store)
+    assert delivery.counts == {"busy": 1} and index(folder) == {}
+    delivery.start()
+    delivery.stop()
+    assert delivery.error == ""
+    found = index(folder)
+    assert found and all(body["parts"] and body["missing"] for body in found.values())
+
+
 @pytest.mark.parametrize("folder", ["recordings", "state", "evidence"])
 def test_an_unwritable_folder_is_named_when_it_is_needed(tmp_path: Path, folder: str) -> None:
     """Nothing can be made beneath a file: the error says which folder, whoever runs this."""

@@ -45,3 +45,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/kafka/" in item.path.as_posix():
             item.add_marker(mark)
+            item.add_marker(pytest.mark.timeout(900))  # seconds each on a quiet machine

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,7 +32,10 @@ from pipeline.stages import LaneSettings
 from pipeline.state import JOURNAL_TOPICS, Store
 from tests.engines.hostile import run_straight
 from tests.engines.scenarios import T0, baseline_of, chunks, end, machine, normal_noise, stream
-from tests.servers.kafka import KafkaServer
+from tests.servers.kafka import KafkaCluster, KafkaServer
+
+PATIENCE_S = 200.0
+"""For what takes seconds: the machine may be busy with other things."""
 
 WORKER = "from pipeline.cli.main import main; main()"
 
@@ -122,7 +127,7 @@ class Running:
     """A plant on a broker: worker processes, a publisher, a collector."""
 
     plant: Plant
-    kafka: KafkaServer
+    kafka: KafkaServer | KafkaCluster
     folder: Path
     prefix: str
     partitions: int = 4
@@ -169,11 +174,12 @@ class Running:
         path = self.folder / f"{name}.log"
         return path.read_text().count(" partitions in ") if path.exists() else 0
 
-    def wait_ready(self, *names: str, more_than: int = 0, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, *names: str, more_than: int = 0, timeout_s: float = PATIENCE_S) -> None:
         """Wait until workers have taken partitions over, more often than `more_than`."""
         until = time.monotonic() + timeout_s
         while not all(self.times_ready(name) > more_than for name in names):
             assert time.monotonic() < until, self.log()
+            assert all(self.workers[name].poll() is None for name in names), self.log()
             time.sleep(0.05)
 
     def kill(self, name: str) -> None:
@@ -216,15 +222,15 @@ class Running:
     def published(self, thread: threading.Thread) -> None:
         """Wait until the thread of `publish_beside` has sent everything and the broker has it."""
         thread.join()
-        assert self.publisher.flush(60), (self.publisher.error, self.publisher.metrics())
+        assert self.publisher.flush(PATIENCE_S), (self.publisher.error, self.publisher.metrics())
 
     def publish_all(self, messages: Sequence[Input] | None = None, speed: float = 0.0) -> None:
         """Send everything and wait until the broker has it."""
         for _ in self.publish(self.plant.messages if messages is None else messages, speed):
             pass
-        assert self.publisher.flush(30), self.publisher.error
+        assert self.publisher.flush(PATIENCE_S), self.publisher.error
 
-    def wait_done(self, timeout_s: float = 60.0) -> float:
+    def wait_done(self, timeout_s: float = PATIENCE_S) -> float:
         """Wait until the workers have acknowledged all; returns the seconds it took."""
         began = time.monotonic()
         while time.monotonic() - began < timeout_s:
@@ -236,15 +242,34 @@ class Running:
             time.sleep(0.2)
         raise AssertionError(f"not done: {left}\n{self.log()}")
 
-    def wait_settled(self, timeout_s: float = 90.0) -> None:
-        """Wait until the workers acknowledge nothing more: open windows at the ends of logs keep their samples."""
-        until, last, same = time.monotonic() + timeout_s, None, 0
-        while same < 8:
+    def metrics(self, name: str) -> dict[str, float]:
+        """A worker's numbers by name; it needs `health_port`, and topics are summed up."""
+        found = re.findall(r"health at (http://[0-9.:]+)", (self.folder / f"{name}.log").read_text())
+        assert found, self.log()
+        numbers: dict[str, float] = {}
+        with urllib.request.urlopen(found[-1] + "/metrics", timeout=30) as answer:
+            for line in answer.read().decode().splitlines():
+                if not line.startswith("#"):
+                    key, value = line.rsplit(" ", 1)
+                    key = key.split("{")[0].removeprefix("stethos_kafka_")
+                    numbers[key] = numbers.get(key, 0.0) + float(value)
+        return numbers
+
+    def wait_settled(self, name: str, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until one worker has taken everything in and has made a checkpoint behind it.
+
+        What open windows at the ends of logs need stays unacknowledged.
+        """
+        until = time.monotonic() + timeout_s
+        self.wait_ready(name)
+        total = sum(lag.end for lag in admin.lags(self.client))
+        while (now := self.metrics(name))["taken_total"] < total or now["unwritten_results"]:
+            assert time.monotonic() < until, (now, total, self.log())
+            time.sleep(0.3)
+        done = time.monotonic()
+        while self.metrics(name)["checkpoint_age_seconds"] > time.monotonic() - done:
             assert time.monotonic() < until, self.log()
-            now = [(lag.committed, lag.end) for lag in admin.lags(self.client)]
-            same = same + 1 if now == last and any(committed for committed, _ in now) else 0
-            last = now
-            time.sleep(0.5)
+            time.sleep(0.3)
 
     def results(self) -> list[Record]:
         """All results, overwritten by id."""
@@ -254,6 +279,14 @@ class Running:
     def journal(self) -> str:
         """Hash of the journal of all results."""
         return journal_hash(self.results(), self.folder)
+
+    def check(self) -> None:
+        """The journal is the undisturbed run's, and no alarm is in it twice."""
+        self.wait_done()
+        records = self.results()
+        alarms = [r.id for r in records if r.topic == "alarm"]
+        assert sorted(alarms) == sorted(r.id for r in self.plant.expected if r.topic == "alarm")
+        assert self.journal() == self.expected, self.log()
 
     @property
     def expected(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 from config.schema import Machine
 from models.anomaly.store import folder_name
+from pipeline.machine_models import configured
 from pipeline.messages import Decision, Input, Record
+from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
 from tests.engines.hostile import run_straight
 from tests.engines.scenarios import SCENARIOS
@@ -37,7 +40,8 @@ def scenario_plant() -> tuple[Plant, tuple[Decision, ...]]:
         own = {sensor: of_hash[key] for sensor, key in made.settings.baselines.items()}
         machine = made.settings.machine.model_copy(update={"name": name})
         artefacts = {b.settings: b for b in of_hash.values()}
-        settings = LaneSettings(machine, {sensor: b.settings for sensor, b in own.items()}, artefacts)
+        models = None if machine.model is None else configured(name, machine.model, Shelf())
+        settings = LaneSettings(machine, {s: b.settings for s, b in own.items()}, artefacts, models=models)
         mine = [_decision(d, name, of_hash) for d in made.log.get("", ()) if isinstance(d, Decision)]
         log = {sensor: [named(m, name) for m in messages] for sensor, messages in made.log.items() if sensor}
         expected += run_straight(settings, {"": list(mine), **log})
@@ -73,4 +77,10 @@ def _toml(machine: Machine, known: set[str]) -> str:
         lines.append(f'rate_hz = {sensor.rate_hz}\nunit = "{sensor.unit}"\nchannels = {sensor.channels}')
         if sensor.name in known:
             lines.append('baseline = "baselines"')
+    if machine.model is not None:
+        said = machine.model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        heads = said.pop("head")
+        lines += ["[machine.model]", *(f"{key} = {json.dumps(value)}" for key, value in said.items())]
+        for head in heads:
+            lines += ["[[machine.model.head]]", *(f"{key} = {json.dumps(value)}" for key, value in head.items())]
     return "\n".join(lines)

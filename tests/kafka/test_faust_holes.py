@@ -1,7 +1,7 @@
-"""What Faust 0.15.3 loses by itself, shown on its own consumer; a release that mends one of these makes a test fail.
+"""Where in Faust 0.15.3 messages get lost, shown on its own consumer; test_faust_live.py shows it on a real broker.
 
-Ours passes the same situations in test_faults.py and test_parity.py, because it commits offsets itself, checks that
-nothing was left out, and lets no exception out of its agent.
+Ours passes the same situations there, in test_faults.py and test_parity.py, because it commits offsets itself, checks
+that nothing was left out, and lets no exception out of its agent. A release that mends one of these makes a test fail.
 """
 
 from __future__ import annotations

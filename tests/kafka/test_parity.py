@@ -50,12 +50,12 @@ def _garbage(running: Running, number: int) -> None:
 def test_every_scenario_gives_the_same_journal(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:
     """Gaps, late and doubled chunks, restarts, a join, strangers, and a baseline that takes hold by decision."""
     made, decisions = scenario_plant()
-    with Running(made, broker, tmp_path, prefix) as running:
+    with Running(made, broker, tmp_path, prefix, more={"health_port": 0}) as running:
         decided = [placed(decision, tmp_path / "baselines") for decision in decisions]
         running.publish_all(decided)
         running.start("w0")
         running.publish_all(in_turn(made.logs))
-        running.wait_settled()
+        running.wait_settled("w0")
         got = {line_of(r) for r in running.results() if r.topic in JOURNAL_TOPICS}
         expected = {line_of(r) for r in made.expected if r.topic in JOURNAL_TOPICS}
         assert got - expected == set()

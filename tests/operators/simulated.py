@@ -1,6 +1,7 @@
 """Simulated cuts, holes and bearings for the detectors, with their truth: what tests and benchmarks share.
 
-Seeds: `TUNING` were looked at while constants were chosen, `FINAL` only for the figures in `docs/detectors.md`.
+Seeds: `TUNING` were looked at while constants were chosen, `FINAL` only for the figures in `docs/detectors.md`,
+`SPENT` for those of earlier versions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from connectors.simulator.tracks import Given
 from pipeline.messages import Float32
 
 TUNING = (901, 902, 911, 921, 903, 912, 922, 5001, 5002, 5011)
-FINAL = (6001, 6002, 6011, 5021)
+FINAL = (7101, 7102, 7111, 7121)
+SPENT = (6001, 6002, 6011, 5021)
 
 MILL_HZ = 48_000
 DRILL_HZ = 96_000

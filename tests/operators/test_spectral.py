@@ -33,16 +33,16 @@ def decibels(m: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-@pytest.mark.parametrize("n_fft", [64, 63, 2048, 1999])
-def test_packed_squares_are_the_power_spectrum(n_fft: int) -> None:
-    frames = Frames(n_fft, n_fft // 3, 12)
+@pytest.mark.parametrize(("n_fft", "count"), [(64, 12), (63, 64), (2048, 64), (2048, 22), (1999, 2)])
+def test_bands_are_weighted_sums_of_the_power_spectrum(n_fft: int, count: int) -> None:
+    frames = Frames(n_fft, n_fft // 3, count)
     frames.x[:] = signals.noise(frames.samples)
     weights = np.abs(signals.noise(n_fft // 2 + 1, channels=5)).T
-    squares, line = frames.powers()
+    powers, line = frames.bands(pack(weights, n_fft))
     window = scipy.signal.get_window("hann", n_fft)
-    framed = [frames.x[k * (n_fft // 3) :][:n_fft] * window for k in range(12)]
+    framed = [frames.x[k * (n_fft // 3) :][:n_fft] * window for k in range(count)]
     want = np.fft.rfft(np.array(framed, float), axis=1).T
-    np.testing.assert_allclose(pack(weights, n_fft) @ squares, weights @ np.abs(want) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(powers, weights @ np.abs(want) ** 2, rtol=1e-5)
     np.testing.assert_allclose(line[0] + 1j * line[1], want[1], atol=1e-4)
     np.testing.assert_allclose(frames.spectrum(), want, atol=1e-4)
 

@@ -28,6 +28,7 @@ from tests.servers.prometheus import PrometheusServer
 from tests.servers.web import request
 
 DATA = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
+MACHINES = {"lathe", "mill", "mill-simulated", "drill-simulated"}
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +106,7 @@ def test_prometheus_and_a_person_see_the_alarm(demo: Path, tmp_path: Path) -> No
             if not watcher.shown or len(alive) < 3:
                 return
             names = {c.inner_text().split("\n")[0] for c in page.locator("#machines .card").all()}
-            assert names == {"lathe", "mill"}
+            assert names == MACHINES
             expect(page.locator("#badge")).to_have_class("badge bad")
             picture = page.locator("#alarms .card", has_text="lathe").locator("img").first
             assert picture.evaluate("async i => { await i.decode(); return i.naturalWidth }") > 300
@@ -128,7 +129,7 @@ def test_what_makes_a_shard_can_be_sent_to_a_new_process(demo: Path, tmp_path: P
     plan = changed(demo, tmp_path)
     build = partial(app.ShardBuilder(plan, HostClock(), record=False), "shard-0", list(plan.lanes))
     shard = pickle.loads(pickle.dumps(build))()
-    assert set(shard.lanes) == {"lathe", "mill"}
+    assert set(shard.lanes) == MACHINES
     shard.close()
 
 
@@ -184,7 +185,8 @@ def test_a_missing_file_is_told_while_the_other_machine_runs(demo: Path, tmp_pat
     counter = b'stethos_engine_events_total{kind="source",reason="open_failed",shard="intake"} 1.0'
     assert any(counter in page for page in pages)
     store = Store(live.plan.state)
-    assert {r.machine for r in store.latest("feature", 100)} == {"mill"}
+    machines = {r.machine for r in store.latest("feature", 100)}
+    assert "mill" in machines and "lathe" not in machines
 
 
 def test_an_engine_that_stands_still_is_not_alive(demo: Path, tmp_path: Path) -> None:

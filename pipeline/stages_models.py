@@ -1,0 +1,178 @@
+"""The stages of learned models: log-Mel windows to embeddings, embeddings to states of the machine and to scores."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from models.anomaly.baseline import Baseline
+from models.anomaly.embedding import EmbeddingScore
+from models.anomaly.score import AnomalyScore
+from operators.base import Windowed
+from operators.mel import PAPER
+from pipeline.errors import BadInput
+from pipeline.headers import SOURCE, source_of
+from pipeline.lineup import LOGMEL
+from pipeline.machine_models import Encoder, MachineModels
+from pipeline.messages import DeadLetter, Embedding, Message, Score, Stream, Window
+from pipeline.models_pool import Job
+from pipeline.results import canonical
+from pipeline.stages import Anomaly, LaneSettings
+from pipeline.states import SHADOW, States
+
+EMBEDDING = "embedding"
+HOP = PAPER.hop * PAPER.window_hop
+"""Samples at 48 kHz between two log-Mel windows."""
+
+
+class Deferred(Windowed):
+    """A windowed operator whose answers come later than its inputs; the lane fetches them."""
+
+    @abstractmethod
+    def release(self) -> list[Message]:
+        """What has been answered meanwhile, in the order of the inputs."""
+
+
+class _Run(NamedTuple):
+    """A window on its way through one encoder; `job` is None where there is nothing to wait for."""
+
+    detector: str
+    encoder: Encoder
+    job: Job | None
+
+
+class Embed(Deferred):
+    """`Window` of a log-Mel image → `Embedding`, and the same vector as a `Window` for detectors that read it.
+
+    Every n-th window of the stream's grid is embedded, by the packages that are in force when it ends; the grid is that
+    of sample indices, so that a restart changes nothing. Incomplete windows give none. A window that a model refuses
+    becomes a dead letter with the model's reason.
+    """
+
+    memory_s: ClassVar[float] = 0.0
+
+    def __init__(self, models: MachineModels, stream: Stream) -> None:
+        self._models = models
+        self._stream = stream
+        self._waiting: deque[tuple[Window, list[_Run]]] = deque()
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """The oldest window without an answer."""
+        return {self._stream.key: self._waiting[0][0].n0} if self._waiting else {}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Hand one window to its encoders."""
+        if not isinstance(message, Window):
+            raise TypeError(f"Embed takes Window, not {type(message).__name__}")
+        pool = self._models.pool
+        if not message.complete:
+            pool.counts["embedding.incomplete"] += 1
+            return ()
+        if message.n0 // HOP % self._models.config.every:
+            return ()
+        standing = self._models.at(message.t_end_ns)
+        runs = [self._begin(EMBEDDING, standing.active.encoder, message)]
+        if standing.shadow is not None and standing.shadow.encoder != standing.active.encoder:
+            runs.append(self._begin(SHADOW + EMBEDDING, standing.shadow.encoder, message))
+        self._waiting.append((message, runs))
+        return self.release()
+
+    def _begin(self, detector: str, digest: str, window: Window) -> _Run:
+        encoder = self._models.encoder(digest)
+        if digest == LOGMEL:
+            return _Run(detector, encoder, None)
+        return _Run(detector, encoder, self._models.pool.submit(digest, self._models.machine, window.values[None]))
+
+    def release(self) -> list[Message]:
+        """The windows whose answers have come, in order."""
+        out: list[Message] = []
+        while self._waiting and all(run.job is None or run.job.done for run in self._waiting[0][1]):
+            window, runs = self._waiting.popleft()
+            for run in runs:
+                out += self._told(window, run)
+        return out
+
+    def _told(self, window: Window, run: _Run) -> list[Message]:
+        error = "" if run.job is None else run.job.error
+        if not error:
+            values = run.encoder.vector(window.values, None if run.job is None else run.job.rows)
+            error = "" if np.isfinite(values).all() else "the embedding is not finite"
+        if error:
+            return [self._refused(window, f"{run.encoder.model}: {error}")]
+        stream = window.stream
+        embedding = Embedding(
+            stream.machine, (stream.sensor,), run.detector, window.t_end_ns, values, run.encoder.model,
+            run.encoder.settings, (window.span,),
+        )  # fmt: skip
+        if run.detector != EMBEDDING:
+            return [embedding]
+        vector = Window(stream, window.n0, window.n1, window.t_end_ns, values, side=window.side)
+        return [vector, embedding]
+
+    def _refused(self, window: Window, why: str) -> DeadLetter:
+        stream = window.stream
+        place = {"sensor": stream.sensor, "epoch": stream.epoch, "n0": window.n0, "n1": window.n1}
+        headers = ((SOURCE, source_of(stream.machine, stream.sensor).encode()),)
+        return DeadLetter("wire.logmel", stream.machine, "model_error", why, headers, canonical(place))
+
+    def flush(self) -> Iterable[Message]:
+        """The stream has ended: nothing may wait for other machines any longer."""
+        if self._waiting:
+            self._models.pool.finish()
+        return self.release()
+
+
+def embedding(settings: LaneSettings, stream: Stream | None) -> Embed | None:
+    """Embeddings, where the machine names an encoder."""
+    models = settings.models
+    if models is None or stream is None or (models.config.sensors and stream.sensor not in models.config.sensors):
+        return None
+    return Embed(models, stream)
+
+
+class AnomalyOfEmbedding(Anomaly):
+    """`Window` of an embedding → `Score` of the detector ``embedding``, where the baseline has learned it.
+
+    Under another encoder than that of the baseline the score is incomplete and says why: commission again.
+    """
+
+    def __init__(self, settings: LaneSettings, stream: Stream, models: MachineModels) -> None:
+        self._models = models
+        super().__init__(settings, stream)
+
+    def _scorer(self, baseline: Baseline) -> AnomalyScore:
+        baseline.check(self._stream)
+        return EmbeddingScore(baseline, baseline.encoder, baseline.pooling, None if self._fact is None else self._state)
+
+    def _judge(self, window: Window) -> Iterable[Message]:
+        baseline = self._baseline_at(window.t_end_ns)
+        if baseline is None or not baseline.encoder:
+            return ()
+        encoder = self._models.encoder(self._models.at(window.t_end_ns).active.encoder)
+        try:
+            baseline.check_encoder(encoder.digest, encoder.how)
+        except BadInput as error:
+            stream = window.stream
+            return [
+                Score(
+                    stream.machine, (stream.sensor,), EMBEDDING, window.t_end_ns, 0.0, 1.0, baseline.settings,
+                    False, {"text": str(error)}, (window.span,),
+                )
+            ]  # fmt: skip
+        return super()._judge(window)
+
+
+def anomaly_embedding(settings: LaneSettings, stream: Stream | None) -> AnomalyOfEmbedding | None:
+    """Distance of the embedding from normal, where the machine names an encoder."""
+    models = settings.models
+    return AnomalyOfEmbedding(settings, stream, models) if stream is not None and models is not None else None
+
+
+def states(settings: LaneSettings, _stream: Stream | None) -> States | None:
+    """States and class scores, where the machine names heads."""
+    models = settings.models
+    return States(models) if models is not None and models.config.heads else None

@@ -1,0 +1,208 @@
+"""Recordings to pretrain on: a folder of sound files, a manifest, recorded topics; read a crop at a time.
+
+DINOS's own layout is a folder of WAV files per sensor (``DINOS_Pretrain/SENSOR/*.wav``), its second format a CSV file
+with the columns ``filepath,start_sample,label,class_name``, a line per second of sound.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from models.impact.crops import SHORTEST_S, Take
+from pipeline.clips import read_clip
+from pipeline.errors import BadInput, ConfigError
+from pipeline.manifest import Row, learning_rows, read_manifest
+from pipeline.messages import Chunk, Float32, Rate, Stream
+from pipeline.recording.reader import read as read_recording
+
+_SOUND = {".wav", ".flac"}
+_DINOS = {"filepath", "start_sample"}
+
+
+def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take]:
+    """Takes of a folder, a manifest (either format) or a recording, in a fixed order.
+
+    A folder is searched through all levels for WAV, FLAC and MCAP files; its first level names the sensors. Of a
+    manifest those rows are taken that learn.
+
+    Args:
+        path: the folder or file.
+        normal_only: labels to keep of a manifest; None keeps all.
+
+    Raises:
+        ConfigError: there is no such path, or a manifest has no sense.
+        BadInput: a file is missing or cannot be read, or nothing was found.
+    """
+    if path.is_dir():
+        found = [take for file in sorted(path.rglob("*")) for take in _of_file(file, path)]
+    elif path.suffix.lower() == ".mcap":
+        found = _recorded(path)
+    elif path.is_file():
+        found = _of_csv(path, normal_only)
+    else:
+        raise ConfigError(f"{path}: there is no such folder or manifest")
+    if not found:
+        raise BadInput("empty", f"{path}: holds no WAV, FLAC or MCAP recording of at least {SHORTEST_S} s")
+    return found
+
+
+def _of_file(file: Path, root: Path) -> Iterable[Take]:
+    if file.suffix.lower() == ".mcap":
+        return _recorded(file)
+    if file.suffix.lower() not in _SOUND:
+        return []
+    parts = file.relative_to(root).parts
+    take = _sound(file, str(file.relative_to(root)), parts[0] if len(parts) > 1 else root.name)
+    return [take] if take.seconds >= SHORTEST_S else []
+
+
+def _of_csv(path: Path, labels: frozenset[str] | None) -> list[Take]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = {h.strip() for h in next(csv.reader(file), [])}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read as a UTF-8 CSV file: {error}") from error
+    if header >= _DINOS:
+        return _dinos(path)
+    rows = learning_rows(read_manifest(path))
+    rows = [row for row in rows if row.modality != "frames" and (labels is None or row.label in labels)]
+    _present(path, [row.path for row in rows])
+    return [take for row in rows for take in _of_row(row)]
+
+
+def _dinos(path: Path) -> list[Take]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = [{k.strip(): v for k, v in row.items() if k} for row in csv.DictReader(lines)]
+    files = [path.parent / row["filepath"] for row in rows]
+    _present(path, files)
+    found = []
+    for row, file in zip(rows, files, strict=True):
+        try:
+            start = int(row["start_sample"] or 0)
+        except ValueError:
+            raise ConfigError(f"{path}: start_sample = {row['start_sample']!r} is no whole number") from None
+        sensor = row.get("class_name") or row.get("label") or file.parent.name
+        found.append(_sound(file, f"{row['filepath']}@{start}", sensor, start, 1.0))
+    return [take for take in found if take.seconds >= SHORTEST_S]
+
+
+def _present(manifest: Path, files: Sequence[Path]) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise BadInput(
+            "missing",
+            f"{manifest}: {len(missing)} of {len(files)} files are missing, the first is {missing[0]}; "
+            "paths count from the manifest's folder",
+        )
+
+
+def _of_row(row: Row) -> Iterable[Take]:
+    if row.path.suffix.lower() in _SOUND:
+        first = row.start_s
+        take = _sound(row.path, row.name, f"{row.machine}/{row.sensor}", 0, None, row.modality != "vibration")
+        n0 = round(first * take.rate.hz)
+        n1 = take.samples if row.end_s is None else min(take.samples, round(row.end_s * take.rate.hz))
+        cut = replace(_part(take, n0, n1), source=row.extra.get("source") or row.machine)
+        return [cut] if cut.seconds >= SHORTEST_S else []
+    stream, source = read_clip(row).stream, row.extra.get("source") or row.machine
+    pieces = _pieces(row)
+    scale = max(float(np.abs(x).max()) for x in pieces) or 1.0
+
+    def piece(i: int) -> Take:
+        def read(n0: int, n1: int) -> Float32:
+            return _pieces(row)[i][n0:n1]
+
+        name, sensor = f"{row.name}#{i}", f"{row.machine}/{row.sensor}"
+        average, samples = row.modality != "vibration", len(pieces[i])
+        return Take(name, sensor, stream.rate, samples, stream.channels, read, source, average, scale)
+
+    return [piece(i) for i in range(len(pieces))]
+
+
+@lru_cache(maxsize=256)
+def _loaded(path: Path, size: int, changed_ns: int, row: _Key) -> tuple[Float32, ...]:
+    del path, size, changed_ns
+    return tuple(np.concatenate(list(piece.blocks())) for piece in read_clip(row.row).pieces)
+
+
+class _Key:
+    """A row that hashes by its name, so that its samples can be kept."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+
+    def __hash__(self) -> int:
+        return hash(self.row.path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.row.path == self.row.path and other.row.start_s == self.row.start_s
+
+
+def _pieces(row: Row) -> tuple[Float32, ...]:
+    facts = row.path.stat()
+    return _loaded(row.path, facts.st_size, facts.st_mtime_ns, _Key(row))
+
+
+def _part(take: Take, n0: int, n1: int) -> Take:
+    def read(a: int, b: int) -> Float32:
+        return take.read(n0 + a, n0 + b)
+
+    return replace(take, samples=max(0, n1 - n0), read=read)
+
+
+def _sound(
+    file: Path, name: str, sensor: str, start: int = 0, seconds: float | None = None, average: bool = True
+) -> Take:
+    try:
+        info = soundfile.info(str(file))
+    except soundfile.LibsndfileError as error:
+        raise BadInput("broken", f"{name}: cannot be read as sound: {error}") from error
+    end = info.frames if seconds is None else min(info.frames, start + round(seconds * info.samplerate))
+
+    def read(n0: int, n1: int) -> Float32:
+        with soundfile.SoundFile(str(file)) as sound:
+            sound.seek(start + n0)
+            x: Float32 = sound.read(n1 - n0, dtype="float32", always_2d=True)
+        return x
+
+    return Take(
+        name, sensor, Rate(info.samplerate), max(0, end - start), info.channels, read, sensor, average
+    )  # fmt: skip
+
+
+def _recorded(path: Path) -> list[Take]:
+    """Uninterrupted stretches of a recording's sensors, held in memory as they were sent."""
+    runs: dict[tuple[str, str, int], list[list[Chunk]]] = {}
+    for logged in read_recording(path).messages():
+        item = logged.message
+        if isinstance(item, Chunk):
+            key = (item.stream.machine, *item.stream.key)
+            parts = runs.setdefault(key, [])
+            if parts and parts[-1][-1].n1 == item.n0:
+                parts[-1].append(item)
+            else:
+                parts.append([item])
+    takes = [_run(path, run) for parts in runs.values() for run in parts]
+    return [take for take in takes if take.seconds >= SHORTEST_S]
+
+
+def _run(path: Path, run: Sequence[Chunk]) -> Take:
+    stream: Stream = run[0].stream
+    x = np.concatenate([chunk.samples for chunk in run])
+    scale = np.float32(stream.scale)
+
+    def read(n0: int, n1: int) -> Float32:
+        return x[n0:n1].astype(np.float32) * scale
+
+    name = f"{path.name}:{stream.machine}/{stream.sensor}@{run[0].n0}"
+    return Take(
+        name, f"{stream.machine}/{stream.sensor}", stream.rate, len(x), stream.channels, read, stream.machine,
+        stream.modality != "vibration", float(np.iinfo(x.dtype).max * scale) if x.dtype.kind == "i" else 1.0,
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""The fast lane says what the pipeline says, sooner, and never costs the pipeline a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from connectors.base import Resume, Source, SourceMessage
+from connectors.fastlane import SLICE_S, FastLane
+from operators.spindle import SPEED
+from pipeline.fast import FastDetectors
+from pipeline.messages import Alarm, Chunk, Context, Mark, Score, Stream
+from pipeline.stages import LaneSettings
+from tests.engines.hostile import run_straight
+from tests.engines.scenarios import T0
+from tests.pipeline.test_stages_physics import ACC, MILL, log
+
+
+class Listed(Source):
+    """Gives messages, one a poll."""
+
+    def __init__(self, messages: Sequence[Any]) -> None:
+        self.messages = list(messages)
+        self.closed = False
+
+    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+        return [ACC]
+
+    def poll(self, now_ns: int) -> Sequence[SourceMessage]:
+        return [self.messages.pop(0)] if self.messages else []
+
+    def wake_ns(self, now_ns: int) -> int:
+        return now_ns + 1
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.messages
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def merged() -> list[Any]:
+    """Samples and facts in the order of their times."""
+    return sorted((m for queue in log().values() for m in queue), key=lambda m: m.t1_ns)
+
+
+def run(lane: FastLane) -> list[SourceMessage]:
+    """Polls until the end."""
+    lane.open({}, T0)
+    given: list[SourceMessage] = []
+    while not lane.exhausted:
+        given += lane.poll(T0)
+    lane.close()
+    return given
+
+
+def test_scores_and_alarms_are_the_pipelines_own() -> None:
+    """By value, with threshold, settings and time; messages pass through unchanged."""
+    alarms: list[Alarm] = []
+    scores: list[Score] = []
+    messages = merged()
+    lane = FastLane(
+        Listed(messages), {"m": FastDetectors(LaneSettings(MILL))}, alarms.append, on_score=scores.append
+    )  # fmt: skip
+    assert run(lane) == messages
+    assert lane.failures == 0
+    records = [r.body for r in run_straight(LaneSettings(MILL), log()) if r.body.get("detector") == "chatter"]
+    pipeline = {b["t_end_ns"]: (b["value"], b["threshold"], b["complete"]) for b in records if "t_end_ns" in b}
+    fast = {s.t_end_ns: (s.value, s.threshold, s.complete) for s in scores}
+    assert pipeline
+    assert {t: fast[t] for t in pipeline} == pipeline
+    told = sorted((b["t_ns"], b["transition"], b["text"]) for b in records if "transition" in b)
+    assert sorted((a.t_ns, a.transition, a.text) for a in alarms) == told
+
+
+class Ear:
+    """Remembers what it hears."""
+
+    def __init__(self, said: Iterable[Score | Alarm] = ()) -> None:
+        self.heard: list[Any] = []
+        self.said = list(said)
+
+    def listen(self, message: Chunk | Mark | Context) -> Iterable[Score | Alarm]:
+        self.heard.append(message)
+        return self.said
+
+
+def test_samples_come_in_slices_of_five_milliseconds() -> None:
+    """End to end, in order, with the chunk's own anchor and number."""
+    ear = Ear()
+    chunks = [m for m in log()["acc"] if isinstance(m, Chunk)]
+    run(FastLane(Listed(chunks), {"m": ear}, lambda alarm: None))
+    step = int(SLICE_S * ACC.rate.hz)
+    assert all(len(part.samples) <= step for part in ear.heard)
+    assert [part.n0 for part in ear.heard] == list(range(0, chunks[-1].n1, step))
+    assert {part.seq for part in ear.heard} == {chunk.seq for chunk in chunks}
+
+
+def test_a_failing_hook_costs_no_samples() -> None:
+    """It is counted and told; another machine's messages are nobody's business."""
+    alarm = Alarm("m", ("acc",), "x", 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s")
+
+    def hook(_: Alarm) -> None:
+        raise OSError("the relay is gone")
+
+    messages = [*log()["acc"][:3], Context("other", SPEED, T0, 1.0)]
+    lane = FastLane(Listed(messages), {"m": Ear([alarm])}, hook)
+    assert run(lane) == messages
+    assert lane.failures == 12
+    assert lane.errors == ["m: OSError: the relay is gone"]
+
+
+def test_slices_have_a_length() -> None:
+    """Nothing at all is refused."""
+    with pytest.raises(ValueError, match="length"):
+        FastLane(Listed([]), {}, lambda alarm: None, slice_s=0.0)

@@ -1,0 +1,153 @@
+"""What the physics detectors say to input that they cannot trust: never a false alarm, never silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from operators.breakage_detector import BREAK, MISSING, BreakDetector
+from operators.chatter import ChatterFeatures
+from operators.chatter_detector import ChatterDetector
+from operators.spindle import SPEED, GivenSpeed, ToldSpeed
+from pipeline.messages import NS, Anchor, Context, Float32, Rate, Score, Segment, Stream
+from tests.operators.test_breakage import AIR, GOOD, abnormal, broken, frames, program
+
+RATE, RPM, TEETH = 16_000, 9000.0, 3
+MIC = Stream("m", "mic", 0, "acoustic", Rate(RATE), 1, "<f4", "FS")
+ANCHOR = Anchor(0, 10 * NS)
+
+
+def cut(seconds: float, rpm: float, teeth: int, level: float, seed: int = 0) -> np.ndarray:
+    """A stable cut: multiples of the tooth passing and a little runout."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    x = 1e-3 * np.random.default_rng(seed).standard_normal(len(t))
+    for k in range(1, 8):
+        x += level / k * np.sin(2 * np.pi * k * teeth * rpm / 60 * t + k)
+        x += 0.05 * level / k * np.sin(2 * np.pi * k * rpm / 60 * t + 2 * k)
+    return x
+
+
+def heard(x: np.ndarray, rpm: float = RPM, teeth: int = TEETH) -> list[Score]:
+    """Scores of a second of air and then x."""
+    whole = np.concatenate([1e-3 * np.random.default_rng(9).standard_normal(RATE), x])
+    samples: Float32 = whole.astype(np.float32)[:, None]
+    features, detector = ChatterFeatures(MIC, GivenSpeed(rpm), teeth, rpm), ChatterDetector(teeth, 2 * rpm)
+    hops = features.process(Segment(MIC, ANCHOR, 0, samples))
+    return [s for hop in hops for s in detector.process(hop) if isinstance(s, Score)]
+
+
+def test_a_clipping_sensor_is_said_and_is_no_chatter() -> None:
+    """Clipping makes more multiples of the rotation, nothing between them."""
+    found = heard(np.clip(cut(2.0, RPM, TEETH, 1.5), -1.0, 1.0))
+    assert not any(s.abnormal for s in found)
+    assert "the sensor clips" in found[-1].reasons["text"]
+
+
+def test_another_machine_in_the_microphone_is_no_chatter() -> None:
+    """Its lines lie between ours, but its neighbours are not a tooth passing of ours away."""
+    ours = cut(2.0, RPM, TEETH, 0.2)
+    assert not any(s.abnormal for s in heard(ours + cut(2.0, 7321.0, 4, 0.1, 1)))
+
+
+@pytest.mark.parametrize("factor", [1.02, 0.97, 1.08])
+def test_a_wrong_speed_is_unverified(factor: float) -> None:
+    """The cut's lines contradict it: both speeds are said, nothing is judged."""
+    found = heard(cut(2.0, RPM, TEETH, 0.2), factor * RPM)
+    assert not any(s.abnormal for s in found)
+    assert not found[-1].complete
+    assert found[-1].reasons["speed"] == "mismatch"
+    assert found[-1].reasons["heard_rpm"] == pytest.approx(RPM, rel=0.005)
+
+
+def test_a_speed_wrong_by_a_harmonic_is_said() -> None:
+    """Half the true speed has all true lines as multiples; twice of it looks like flip chatter, and that is said."""
+    assert not any(s.abnormal for s in heard(cut(2.0, RPM, TEETH, 0.2), RPM / 2))
+    (*_, last) = [s for s in heard(cut(2.0, RPM, TEETH, 0.2), 2 * RPM) if s.abnormal] or [None]
+    assert last is None or "told speed of twice the true one" in last.reasons["text"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "doubt"),
+    [
+        ([], "missing"),
+        ([(0.0, 0.0)], "zero"),
+        ([(0.0, RPM), (1.5, 1.2 * RPM)], "changing"),
+        ([(-20.0, RPM)], "stale"),
+    ],
+)
+def test_an_unusable_speed_is_unverified(facts: list[tuple[float, float]], doubt: str) -> None:
+    """Missing, zero, jumping, stale: no score is complete, and each says why."""
+    speed = ToldSpeed(lag_s=0.5, stale_s=5.0)
+    features, detector = ChatterFeatures(MIC, speed, TEETH, RPM), ChatterDetector(TEETH, 2 * RPM)
+    for at, rpm in facts:
+        list(features.process(Context("m", SPEED, ANCHOR.t_ns + round(at * NS), rpm)))
+    x = cut(2.5, RPM, TEETH, 0.2).astype(np.float32)[:, None]
+    hops = [*features.process(Segment(MIC, ANCHOR, 0, x)), *features.flush()]
+    found = [s for hop in hops for s in detector.process(hop) if isinstance(s, Score)]
+    assert found
+    assert not found[-1].complete
+    assert found[-1].reasons["speed"] == doubt
+    assert "unverified" in found[-1].reasons["text"]
+
+
+# drills ------------------------------------------------------------------------------------------------------------
+
+SHORT = [*AIR, *[1.0] * 250, *AIR]
+LONG = [*AIR, *[1.0] * 700, *AIR]
+
+
+def taught() -> BreakDetector:
+    """A detector that has learned a program of holes of 400 frames."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 5)
+    return detector
+
+
+def test_a_hole_cut_short_is_said_to_be_one_or_a_break() -> None:
+    """Without a burst the two cannot be told apart; the next whole holes are left alone."""
+    detector = taught()
+    (found,) = abnormal(program(detector, [SHORT]))
+    assert "a broken drill, or a hole cut short" in found.reasons["text"]
+    assert not abnormal(program(detector, [GOOD] * 3))
+
+
+def test_a_shorter_program_is_one_alarm_at_most_and_then_learned() -> None:
+    """The second hole that ends at the same place without a burst is another program."""
+    detector = taught()
+    found = program(detector, [SHORT] * 6)
+    assert len(abnormal(found)) == 1
+    texts = [s.reasons["text"] for s in found if s.detector == BREAK]
+    assert any("another program, learned anew" in text for text in texts)
+    assert any("not commissioned" in text for text in texts)
+    assert abnormal(program(detector, [[*AIR, *[1.0] * 120, *[0.03] * 130, *AIR]]))
+
+
+def test_a_longer_program_is_said_and_then_learned() -> None:
+    """Unlike the template; after some of its holes a break late in them is found."""
+    detector = taught()
+    found = program(detector, [LONG] * 6)
+    assert not abnormal(found)
+    assert any("another program?" in s.reasons["text"] for s in found if s.detector == MISSING)
+    assert abnormal(program(detector, [[*AIR, *[1.0] * 500, *[0.03] * 200, *AIR]]))
+
+
+@pytest.mark.parametrize("db", [-4.0, 4.0])
+def test_a_tool_change_without_notice_is_no_break(db: float) -> None:
+    """A quieter or louder bit changes the level of all holes alike; its own break is found."""
+    level = 10 ** (db / 10)
+    detector = taught()
+    assert not abnormal(program(detector, [[*AIR, *[level] * 400, *AIR]] * 4))
+    assert abnormal(program(detector, [[*AIR, *[level] * 200, *[0.03 * level] * 200, *AIR]]))
+
+
+def test_two_breaks_at_different_places_are_two() -> None:
+    """Only the same place twice speaks of another program."""
+    detector = taught()
+    assert len(abnormal(program(detector, [broken(150), GOOD, broken(250)]))) == 2
+
+
+def test_frames_of_a_standing_machine_are_not_judged() -> None:
+    """The operating state says so."""
+    detector = taught()
+    made = frames([*AIR, *[1.0] * 200, *[0.01] * 200], cutting=0.0)
+    assert not abnormal([s for f in made for s in detector.process(f) if isinstance(s, Score)])

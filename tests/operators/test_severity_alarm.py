@@ -1,0 +1,90 @@
+"""The baseline-plus-25-percent alarm against the standard's own example and closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+import pytest
+
+from operators.severity import LIMITS
+from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
+from pipeline.messages import Feature, Score
+
+RIGID = LIMITS[1, "rigid"]
+
+
+def window(velocity: float, t: int = 0, *, complete: bool = True) -> Feature:
+    """One second of a severity feature."""
+    return Feature("m", ("acc",), "severity", t, {"rms_velocity_mm_s": velocity} if complete else {}, complete)
+
+
+def judged(alarm: SeverityAlarm, levels: Sequence[float]) -> list[dict[str, Score]]:
+    """The scores of each window by name."""
+    said = [[s for s in alarm.process(window(v, t)) if isinstance(s, Score)] for t, v in enumerate(levels)]
+    return [{s.detector: s for s in scores} for scores in said]
+
+
+def test_the_standards_example() -> None:
+    """Baseline 0.8 mm/s, group 1, rigid: alarm at 0.8 + 0.25 * 4.5 = 1.925 mm/s, deep inside zone A."""
+    below, above = judged(SeverityAlarm(RIGID, 0.8), [1.92, 1.93])
+    assert below[SEVERITY].threshold == pytest.approx(1.925)
+    assert not below[SEVERITY].abnormal
+    assert above[SEVERITY].abnormal
+    assert above[SEVERITY].reasons["zone"] == "A"
+
+
+@pytest.mark.parametrize(("level", "changed"), [(3.0 - 1.2, True), (3.0 + 1.2, True), (3.5, False), (2.5, False)])
+def test_a_change_up_or_down_is_significant(level: float, changed: bool) -> None:
+    """By more than 25 % of 4.5 mm/s = 1.125 mm/s, inside zone B."""
+    (found,) = judged(SeverityAlarm(RIGID, 3.0), [level])
+    assert found[CHANGE].abnormal is changed
+    assert found[CHANGE].threshold == pytest.approx(1.125)
+
+
+def test_the_alarm_is_capped() -> None:
+    """Not above 1.25 times B/C, whatever the baseline."""
+    (found,) = judged(SeverityAlarm(RIGID, 6.0), [6.0])
+    assert found[SEVERITY].threshold == pytest.approx(1.25 * 4.5)
+    assert found[SEVERITY].abnormal
+
+
+def test_the_baseline_is_learned_where_none_is_given() -> None:
+    """The median of the first windows; until then the scores are incomplete and say so."""
+    found = judged(SeverityAlarm(RIGID, learn=5), [1.0, 1.2, 9.0, 1.1, 1.0, 1.1])
+    assert [f[SEVERITY].complete for f in found] == [False] * 4 + [True] * 2
+    assert "not commissioned: 4 of 5" in found[3][SEVERITY].reasons["text"]
+    assert found[-1][SEVERITY].reasons["baseline_mm_s"] == 1.1
+
+
+def test_missing_samples_teach_and_judge_nothing() -> None:
+    """Both scores are incomplete."""
+    alarm = SeverityAlarm(RIGID, learn=1)
+    assert not any(s.complete for s in alarm.process(window(0.0, complete=False)) if isinstance(s, Score))
+    assert judged(alarm, [2.0])[0][SEVERITY].reasons["baseline_mm_s"] == 2.0
+
+
+def test_a_restored_one_goes_on_alike() -> None:
+    """Through JSON, while it learns and after; small."""
+    levels = [1.0 + 0.01 * k for k in range(20)]
+    straight = judged(SeverityAlarm(RIGID, learn=10), levels)
+    for stop in (4, 15):
+        first = SeverityAlarm(RIGID, learn=10)
+        head = judged(first, levels[:stop])
+        second = SeverityAlarm(RIGID, learn=10)
+        second.restore(orjson.loads(orjson.dumps(first.snapshot())))
+        rest = judged(second, levels[stop:])
+        assert [f[CHANGE].value for f in (*head, *rest)] == [f[CHANGE].value for f in straight]
+    full = SeverityAlarm(RIGID, learn=1000)
+    judged(full, [123.4567] * 999)
+    assert len(orjson.dumps(full.snapshot())) < 20_000
+
+
+def test_wrong_settings_are_refused() -> None:
+    """And wrong messages."""
+    with pytest.raises(ValueError, match="mm/s"):
+        SeverityAlarm(RIGID, -1.0)
+    with pytest.raises(ValueError, match="windows"):
+        SeverityAlarm(RIGID, learn=0)
+    with pytest.raises(TypeError, match="severity"):
+        SeverityAlarm(RIGID).process(Feature("m", ("s",), "other", 0, {}))

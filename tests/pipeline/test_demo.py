@@ -1,0 +1,64 @@
+"""The demonstration's simulated machines: what is true in their sounds is alarmed, and they say what they are."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import config as configuration
+from pipeline.cli.demo import EXPECTED, prepare
+from pipeline.messages import NS, Alarm, Anchor, Chunk, Rate, Stream
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
+
+DATA = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
+TRUTH = {"mill-simulated": ("chatter", 9.278, 13.5), "drill-simulated": ("drill_break", 16.696, 17.0)}
+"""Detector, onset, and until when the alarm must have been raised, in s of the file."""
+
+
+def settings_of(name: str, folder: Path) -> LaneSettings:
+    """The lane of a machine of the demonstration."""
+    out = prepare(folder, DATA, 0)
+    return LaneSettings(next(m for m in configuration.load(out / "demo.toml").machines if m.name == name))
+
+
+@pytest.mark.parametrize("name", sorted(TRUTH))
+def test_the_alarm_comes_when_it_should_and_only_then(name: str, tmp_path: Path) -> None:
+    """Within the first minute, after the onset, with a reason in words; nothing before it."""
+    lane = Lane(settings_of(name, tmp_path))
+    sensor = lane.settings.machine.sensors[0]
+    x, rate = soundfile.read(DATA / f"simulated-{name.split('-')[0]}.flac", dtype="int16", always_2d=True)
+    assert rate == sensor.rate_hz
+    stream = Stream(name, sensor.name, 0, "acoustic", Rate(rate), 1, "<i2", "FS", 2.0**-15)
+    step = round(0.1 * rate)
+    said = [
+        result
+        for i in range(0, len(x), step)
+        for result in lane.process(Chunk(stream, Anchor(0, 0), i, i // step, x[i : i + step]))
+    ]
+    raised = [alarm for alarm in said if isinstance(alarm, Alarm) and alarm.transition == "raised"]
+    detector, onset_s, until_s = TRUTH[name]
+    assert [alarm.detector for alarm in raised] == [detector]
+    assert onset_s < raised[0].t_ns / NS < until_s
+    assert ("next stable speeds" if detector == "chatter" else "of the cutting energy lost") in raised[0].text
+
+
+def test_credits_tell_the_truth_of_the_simulated_sounds() -> None:
+    """With the seed that makes them again."""
+    credits_of = tomllib.loads((DATA.parent / "credits.toml").read_text())["recording"]
+    told = {c["files"]: c["credit"] for c in credits_of}
+    for name, (_, onset_s, _) in TRUTH.items():
+        credit = told[f"simulated-{name.split('-')[0]}.flac"]
+        assert "simulated (seed 20)" in credit
+        assert f"{onset_s:.3f} s" in credit
+
+
+def test_they_are_expected_small_and_named_as_what_they_are() -> None:
+    """A few hundred kB each; every machine that is not real says so in its name."""
+    simulated = {machine for machine, _ in EXPECTED if machine.endswith("-simulated")}
+    assert simulated == set(TRUTH)
+    assert sum(path.stat().st_size for path in DATA.glob("simulated-*.flac")) < 3_000_000
