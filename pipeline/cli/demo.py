@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,8 +93,11 @@ def _tell(plan: app.Plan, out: Path) -> int:
     for machine, detector in EXPECTED:
         if not any(m == machine and d in detector for m, d in came):
             click.echo(f"   not yet: {' or '.join(detector)} of {machine}")
-    for body in raised:
-        click.echo(f"   {body['text']}")
+    times = Counter((body["machine"], body["detector"]) for body in raised)
+    first = {(body["machine"], body["detector"]): body for body in reversed(raised)}
+    for body in (body for body in raised if first[body["machine"], body["detector"]] is body):
+        more = times[body["machine"], body["detector"]] - 1
+        click.echo(f"   {body['text']}" + (f" (and {more} more: the recordings play over and over)" if more else ""))
         for part in evidence.get(body["alarm"], {}).get("parts", []):
             for word, kind in (("listen", "sound"), ("look", "picture")):
                 click.echo(f"      {word}: {plan.settings.evidence.folder / part[kind]}")
