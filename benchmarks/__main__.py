@@ -21,8 +21,30 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
         ["--json", "--seconds", "600"],
         ["--json", "--seconds", "20", "--sensors", "100"],
     ),
+    **{
+        f"microphones-{size}": (
+            "benchmarks.microphones",
+            ["--json", "--seconds", "60", "--encoder", f"impact-{size}", "--every", every],
+            ["--json", "--seconds", "10", "--encoder", f"impact-{size}", "--every", every, "--sensors", "20"],
+        )
+        for size, every in (("small", "1"), ("base", "2"), ("edge", "0.5"))
+    },
+    **{
+        f"curve-{size}": (
+            "benchmarks.microphones",
+            ["--json", "--seconds", "30", "--encoder", f"impact-{size}", "--curve"],
+            ["--json", "--seconds", "3", "--encoder", f"impact-{size}", "--curve"],
+        )
+        for size in ("small", "base", "edge")
+    },
     "simulator": ("benchmarks.simulator", [], []),
+    "latency": ("benchmarks.latency", [], ["--seconds", "3"]),
     "kafka": ("benchmarks.kafka", ["--json"], ["--json", "--sensors", "10", "--seconds", "10"]),
+    "kafka-memory": (
+        "benchmarks.kafka",
+        ["--json", "--sensors", "50", "--memory-minutes", "10"],
+        ["--json", "--sensors", "5", "--memory-minutes", "0.5"],
+    ),
 }
 """Name → module, arguments of the full run, arguments of the quick one."""
 

@@ -5,8 +5,10 @@ log-Mel images and levels, score against a commissioned baseline each, and make 
 sample index, the age of each score when it is durable, memory and its growth, processor time by process.
 
     python -m benchmarks.microphones --sensors 500 --seconds 60 [--encoder PACKAGE --every SECONDS] [--json]
+    python -m benchmarks.microphones --encoder impact-edge --curve --seconds 30 --json
 
 With an encoder, every window that is due becomes an embedding and a head's score beside the score of the log-Mel.
+`--curve` takes fewer and more microphones with an embedding twice a second, once, and once in two seconds.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ RATE = 48_000
 CHUNK = 4_800
 LOOP_S = 2
 MEMORY_EVERY_S = 10
+CURVE = tuple((sensors, every_s) for every_s in (2.0, 1.0, 0.5) for sensors in (125, 250, 500))
 
 
 class Microphones:
@@ -144,7 +147,8 @@ def run(sensors: int, seconds: float, shards: int, package: Path | None = None, 
     """One measurement."""
     with tempfile.TemporaryDirectory() as scratch:
         model = None if package is None else learned(package, every_s, Path(scratch) / "head")
-        return _run(sensors, seconds, shards, model)
+        said = {} if package is None else {"encoder": package.name, "every_s": every_s}
+        return {**said, **_run(sensors, seconds, shards, model)}
 
 
 def _run(sensors: int, seconds: float, shards: int, model: Model | None) -> dict[str, Any]:
@@ -229,14 +233,16 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--encoder", type=Path, help="encoder package, or the name of one that ships")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two embeddings")
+    parser.add_argument("--curve", action="store_true", help="several numbers of microphones and rhythms")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    figures = run(args.sensors, args.seconds, args.shards, args.encoder, args.every)
-    if args.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:<28}{value}")
+    for sensors, every_s in CURVE if args.curve else ((args.sensors, args.every),):
+        figures = run(sensors, args.seconds, args.shards, args.encoder, every_s)
+        if args.json:
+            print(json.dumps(figures), flush=True)
+            continue
+        for name, value in figures.items():
+            print(f"{name:<28}{value}")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 _PATH_KEYS = {
     "files", "state_dir", "folder", "baseline", "path", "ca_file", "cert_file", "key_file", "spool_folder",
-    "encoder", "package", "shadow", "search",
+    "encoder", "package", "shadow", "search", "classifier",
 }  # fmt: skip
 
 

@@ -75,6 +75,8 @@ class Severity(Closed):
     support: Literal["rigid", "flexible"]
     power_kw: float = Field(gt=0)
     speed_rpm: float = Field(gt=0)
+    baseline_mm_s: float | None = Field(None, ge=0, lt=1000, description="usual RMS velocity; none: learned")
+    learn_windows: int = Field(600, ge=1, le=1000, description="seconds that a baseline is learned from")
 
 
 class Spindle(Closed):
@@ -118,6 +120,17 @@ class Drill(Closed):
     """A drilling spindle whose breaks are watched for."""
 
     taught_holes: int = Field(4, ge=2, le=20, description="good holes that make the template")
+    classifier: Path | None = Field(None, description="folder of a classifier package that hears fractures")
+    threshold: float | None = Field(None, gt=0, lt=1, description="of its probability; default: the card's")
+    rule: Literal["advisory", "both", "either", "burst"] = Field(
+        "advisory", description="what the classifier does to `drill_break`; see docs/drill-paper.md"
+    )
+
+    @model_validator(mode="after")
+    def _classifier_first(self) -> Drill:
+        if self.classifier is None and (self.threshold is not None or self.rule != "advisory"):
+            raise ValueError("threshold and rule are those of a classifier: name its package")
+        return self
 
 
 class Head(Closed):

@@ -45,6 +45,12 @@ _ACTIVE = {"raised": 1.0, "cleared": 0.0}
 _LONGEST_FIELD = 32_000  # characters; InfluxDB 2 refuses strings above 64 KiB, and escapes may double the length
 _POINT_FAULTS = frozenset({400, 413, 422})  # the fault may lie in single points
 _WAITING = frozenset({0, 408, 425, 429})  # 0: no answer at all; with every 5xx: later may be better
+_MENDS = {
+    401: "mend the token",
+    403: "give the token write permission on the bucket",
+    404: "create the bucket, or mend bucket and org",
+}
+"""Faults of the set-up, not of the records, which wait until a person has mended it, on the server or by a restart."""
 _LONGEST_WAIT_S = 30.0
 _LONGEST_WISH_S = 600.0
 
@@ -181,10 +187,11 @@ class InfluxSink(Sink):
         """Write all records; a batch that holds unusable points is halved until only those are left out.
 
         Raises:
-            SinkBusy: no connection, no answer in time, 408, 429 or 5xx; `retry_after_s` is the server's wish or grows
-                from 1 s to 30 s with each failure.
+            SinkBusy: no connection, no answer in time, 408, 429 or 5xx, or a fault of the set-up that a person can mend
+                while the records wait (401, 403, 404; the text says how); `retry_after_s` is the server's wish or
+                grows from 1 s to 30 s with each failure.
             RecordsRejected: some points were refused with 400, 413 or 422, all others were written.
-            SinkRejected: the server refuses us (401, 403, 404, other 3xx and 4xx), with its reason.
+            SinkRejected: the server refuses us for good (other 3xx and 4xx), with its reason.
         """
         lines, refused = self._lines(records)
         for start in range(0, len(lines), self._batch_points):
@@ -242,10 +249,13 @@ class InfluxSink(Sink):
         if status in _WAITING or status >= 500:
             wait_s = max(self._back_off(), _seconds(retry_after))
             raise SinkBusy(f"{self._where} answers {status}: {message}", wait_s)
+        refusal = f"{self._where} refuses bucket '{self._bucket}' of '{self._org}' with {status}: {message}"
+        if status in _MENDS:
+            raise SinkBusy(f"{refusal}; results wait, {_MENDS[status]}", self._back_off())
         self._failures = 0
         if status in _POINT_FAULTS:
             raise _Refused(f"{status}: {message}", _dropped(message))
-        raise SinkRejected(f"{self._where} refuses bucket '{self._bucket}' of '{self._org}' with {status}: {message}")
+        raise SinkRejected(refusal)
 
     def _back_off(self) -> float:
         wait_s = min(_LONGEST_WAIT_S, 2.0 ** min(self._failures, 10))

@@ -137,6 +137,30 @@ class BreakDetector(Stateful):
             out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": self._state_text()}, complete=ready)]
         return out
 
+    # for a second opinion --------------------------------------------------------------------------------------------
+
+    @property
+    def in_hole(self) -> bool:
+        """Whether a hole is under way."""
+        return self._hole is not None
+
+    @property
+    def judges(self) -> bool:
+        """Whether a hole is under way, not yet found broken, at a place where all good holes of its program cut."""
+        hole = self._hole
+        free = hole is not None and not hole.broken and not hole.other and hole.frames >= _SETTLING
+        return free and hole is not None and self._template.still_cuts(hole.frames)
+
+    def hear_burst(self) -> None:
+        """Somebody else heard a burst just now."""
+        if self._hole is not None:
+            self._hole.burst = _BURST_FRAMES + 1
+
+    def condemn(self) -> None:
+        """Somebody else found the drill of this hole broken: nothing more is said of the hole or learned from it."""
+        if self._hole is not None:
+            self._hole.broken = True
+
     # between holes ---------------------------------------------------------------------------------------------------
 
     def _begin_idle(self, powers: list[float]) -> None:

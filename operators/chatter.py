@@ -50,8 +50,8 @@ class ChatterFeatures(Gated):
     ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``, ``side_db``
     (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
     scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
-    ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``, ``contradicts_rpm``, ``half_tooth_db``, and over
-    its last 16 revolutions ``opr`` and ``residual``.
+    ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``, ``contradicts_rpm``, ``forced_db``,
+    ``half_tooth_db``, and over its last 16 revolutions ``opr`` and ``residual``.
 
     A window without a usable speed gives an incomplete feature with the value ``doubt``, missing samples one without
     values. A hop needs the long window's samples, so that all values of it stand on one ground.
@@ -115,7 +115,7 @@ class ChatterFeatures(Gated):
         made = self._plan(reading, 1)
         part = x[len(x) - made.samples :]
         p = power(part, made)
-        found = lines(p, made)
+        found = lines(p, made, family=False)
         return {
             "rpm": reading.rpm,
             "level_db": 10.0 * log10(max(float(p.sum()), 1e-30)),
@@ -143,6 +143,7 @@ class ChatterFeatures(Gated):
             "long_side_db": found.side_db,
             "coherent": found.coherent,
             "contradicts_rpm": found.contradicts_rpm,
+            "forced_db": found.forced_db,
             "half_tooth_db": half_tooth_db(p, made),
             "opr": once_per_revolution(y),
             "residual": residual_ratio(y),

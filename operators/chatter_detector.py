@@ -13,6 +13,11 @@ them counts only after it has lasted for 350 ms, longer than warning tones do. F
 * weak: very clear neighbours in the long window for 0.7 s with a coherent share above what stable cutting had at this
   speed, for chatter beside strong forced vibration.
 
+Where the force is smooth, as in a slot with two teeth, the tooth passing has no harmonic near the mode: nearly all that
+is heard there is the mode, rung by the force's own noise, and a share of the energy says nothing. It wavers as filtered
+noise does, so that its line is wide; a limit cycle's is narrow. With a wide line and no such harmonic beside it the
+first and the third way wait, unless nearly all is tonal or the neighbours stand far out.
+
 The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
 idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
 """
@@ -49,6 +54,9 @@ _PAIR_DB, _SIDE_DB, _LONG_DB, _CLEAR_DB = 9.0, 11.0, 14.0, 20.0
 _CONFIRM, _LASTING, _WEAK = 3, 10, 14
 WEAK_LEAST = 0.15
 """Least coherent share that counts as weak chatter, where the stable cutting of this speed is known."""
+_NARROW, _FORCED_DB = 0.8, -12.0
+"""Share of the tonal energy in the line and its family, and level of a harmonic beside it: below both, a mode rings."""
+_ALL_TONAL, _FAR_OUT_DB = 0.95, 25.0
 _OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
 _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
@@ -115,7 +123,7 @@ class ChatterDetector(Stateful):
             raise ValueError("teeth, highest speed and hops between scores must be positive")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._baseline = baseline or ChatterBaseline()
-        self.settings = sha256(f"{DETECTOR}|2|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{DETECTOR}|3|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
         self._hops = 0
         self._abnormal = False
         self._rpm = 0.0
@@ -124,6 +132,8 @@ class ChatterDetector(Stateful):
         self._lasting: list[float] = []
         self._weak: list[float] = []
         self._lone = 0
+        self._plain = 0
+        self._rings = False
         self._seen = False
         self._idle_tonal = 0.0
         self._mismatch = 0
@@ -188,8 +198,10 @@ class ChatterDetector(Stateful):
         new = v["tonal"] * 10.0 ** (v["level_db"] / 10.0) >= _OVER_IDLE * self._idle_tonal
         counts = cutting and new and (family or self._lone >= _LONE_HOPS)
         self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
+        self._plain = self._plain + 1 if v["tonal"] >= _ALL_TONAL or v["pair_db"] >= _FAR_OUT_DB else 0
         if "long_tonal" in v:
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
+            self._rings = v["coherent"] < _NARROW * v["long_tonal"] and v["forced_db"] < _FORCED_DB
             heard = cutting and new and (v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB)
             self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
             self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
@@ -201,9 +213,10 @@ class ChatterDetector(Stateful):
 
     def _value(self, limit: float, long_limit: float) -> float:
         """The largest of the four ways, each by its own limit, as a tonal share."""
-        fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
+        wait = self._rings and self._plain < _CONFIRM
+        fast = min(self._short) / limit if len(self._short) == _CONFIRM and not wait else 0.0
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
-        lasting = sum(self._lasting) / _LASTING / LASTING
+        lasting = 0.0 if wait else sum(self._lasting) / _LASTING / LASTING
         weak = min(self._weak) / self._weak_limit() if len(self._weak) == _WEAK else 0.0
         return limit * max(fast, long, lasting, weak)
 
@@ -244,7 +257,7 @@ class ChatterDetector(Stateful):
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
         self._short, self._long, self._lasting, self._weak, self._lone, self._slow_view = [], [], [], [], 0, {}
-        self._seen = False
+        self._seen, self._rings, self._plain = False, False, 0
 
     # what is said ----------------------------------------------------------------------------------------------------
 
@@ -337,6 +350,8 @@ class ChatterDetector(Stateful):
             "lasting": list(self._lasting),
             "weak": list(self._weak),
             "seen": self._seen,
+            "rings": self._rings,
+            "plain": self._plain,
             "lone": self._lone,
             "idle_tonal": self._idle_tonal,
             "mismatch": self._mismatch,
@@ -351,6 +366,7 @@ class ChatterDetector(Stateful):
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
         self._short, self._long, self._lasting = list(state["short"]), list(state["long"]), list(state["lasting"])
         self._weak, self._seen = list(state.get("weak", [])), bool(state.get("seen", False))
+        self._rings, self._plain = bool(state.get("rings", False)), int(state.get("plain", 0))
         self._idle_tonal = state["idle_tonal"]
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]

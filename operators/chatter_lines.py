@@ -46,13 +46,18 @@ class Plan:
         n_fft: of the padded transform.
         first: line of the transform at or above 100 Hz.
         f: frequencies of the lines used, in Hz, shape (lines,).
-        outside: lines that lie further than b from every multiple of f_r, shape (lines,); for ER.
-        between: those of them that a speed wandering by 0.15 % within the window does not reach either.
+        outside: numbers of the lines that lie further than b from every multiple of f_r; for ER.
+        between: those of them that a speed wandering by 0.15 % within the window does not reach either, shape (lines,).
+        free: their numbers.
         half: lines within b of an odd multiple of f_TP/2, shape (lines,).
         b_hz: half-width of a harmonic's band: max(4 Hz, 2/T), at most 0.4 f_r.
         rotation_hz: f_r.
         passing_hz: f_TP.
-        blocks: lines between the harmonics by span of 300 Hz, with the span's centre; for the noise.
+        spans: lines between the harmonics of each span of 300 Hz with any, shape (spans, most); the number of lines
+            where there are no more. For the noise, as what follows.
+        quarters: place of each span's lower quartile.
+        span: for each line the span whose centre lies below it, shape (lines,).
+        weight: how far the line lies towards the next span's centre, 0 to 1, shape (lines,).
         taper: Hann window, float32, shape (samples, 1).
     """
 
@@ -60,13 +65,17 @@ class Plan:
     n_fft: int
     first: int
     f: Float64
-    outside: NDArray[np.bool_]
+    outside: NDArray[np.int64]
     between: NDArray[np.bool_]
+    free: NDArray[np.int64]
     half: NDArray[np.bool_]
     b_hz: float
     rotation_hz: float
     passing_hz: float
-    blocks: tuple[tuple[float, NDArray[np.int64]], ...]
+    spans: NDArray[np.int64]
+    quarters: NDArray[np.int64]
+    span: NDArray[np.int64]
+    weight: Float64
     taper: Float32
 
     @property
@@ -77,7 +86,7 @@ class Plan:
     @property
     def noise_ratio(self) -> float:
         """What `energy_ratio` gives for white noise: about 1 - 2b/f_r."""
-        return float(np.mean(self.outside))
+        return len(self.outside) / len(self.f)
 
 
 @lru_cache(maxsize=16)
@@ -108,13 +117,30 @@ def plan(rate_hz: float, rpm: float, teeth: int, seconds: float) -> Plan:
     between = apart > np.maximum(b, np.minimum(_WANDER * f, 0.4 * rotation))
     passing = teeth * rotation
     half = np.abs(f - (np.floor(f / passing) + 0.5) * passing) <= b
-    blocks = []
+    spans, quarters, span, weight = _spans(f, between, high)
+    taper = hann(samples).astype(np.float32)[:, None]
+    return Plan(
+        samples, n_fft, int(first), f, np.flatnonzero(outside), between, np.flatnonzero(between), half, b, rotation,
+        passing, spans, quarters, span, weight, taper,
+    )  # fmt: skip
+
+
+def _spans(
+    f: Float64, between: NDArray[np.bool_], high: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Float64]:
+    """Lines between the harmonics by span of 300 Hz, and where each line lies between the spans' centres."""
+    kept, centres = [], []
     for low in np.arange(LOW_HZ, high, _FLOOR_SPAN_HZ).tolist():
         inside = np.flatnonzero(between & (f >= low) & (f < low + _FLOOR_SPAN_HZ))
         if len(inside):
-            blocks.append((low + _FLOOR_SPAN_HZ / 2.0, inside))
-    taper = hann(samples).astype(np.float32)[:, None]
-    return Plan(samples, n_fft, int(first), f, outside, between, half, b, rotation, passing, tuple(blocks), taper)
+            kept.append(inside)
+            centres.append(low + _FLOOR_SPAN_HZ / 2.0)
+    spans = np.full((len(kept), max(len(inside) for inside in kept)), len(f))
+    for row, inside in zip(spans, kept, strict=True):
+        row[: len(inside)] = inside
+    place = np.interp(f, centres, np.arange(len(centres), dtype=np.float64))
+    span = np.minimum(place.astype(np.int64), max(0, len(centres) - 2))
+    return spans, np.array([len(inside) // 4 for inside in kept]), span, place - span
 
 
 def window_s(rpm: float) -> float:
@@ -144,7 +170,7 @@ def power(x: Float32, made: Plan) -> Float64:
 def energy_ratio(p: Float64, made: Plan) -> float:
     """ER: energy further than b from every multiple of f_r by all of it; 0 for silence."""
     total = float(p.sum())
-    return float(p[made.outside].sum()) / total if total > 0.0 else 0.0
+    return float(p.take(made.outside).sum()) / total if total > 0.0 else 0.0
 
 
 def corrected(ratio: float, noise_ratio: float, level: float, idle: float) -> float:
@@ -163,9 +189,12 @@ def corrected(ratio: float, noise_ratio: float, level: float, idle: float) -> fl
 
 def noise_floor(p: Float64, made: Plan) -> Float64:
     """Local mean power of the noise between the harmonics, from the lower quartile of each 300 Hz, shape (lines,)."""
-    centres = [centre for centre, _ in made.blocks]
-    quartiles = [max(float(np.partition(p[i], len(i) // 4)[len(i) // 4]), _TINY) / _QUARTER for _, i in made.blocks]
-    floor: Float64 = np.exp(np.interp(made.f, centres, np.log(quartiles)))
+    rows = np.append(p, np.inf).take(made.spans)
+    rows.partition(sorted(set(made.quarters.tolist())), axis=1)
+    quartiles = np.maximum(rows[np.arange(len(rows)), made.quarters], _TINY) / _QUARTER
+    level = np.log(quartiles)
+    step = np.append(np.diff(level), 0.0)
+    floor: Float64 = np.exp(level.take(made.span) + made.weight * step.take(made.span))
     return floor
 
 
@@ -179,8 +208,10 @@ class Lines:
         line_db: its power over the local noise.
         pair_db: power over the noise of the stronger of its neighbours at ±f_TP.
         side_db: the same of the second strongest neighbour at ±f_r, ±2 f_r, … below ±f_TP.
-        coherent: share of all energy within ±2/T of the strongest line and of its neighbours at ±f_TP and ±2 f_TP.
-        contradicts_rpm: another speed that the lines speak for, else 0.
+        coherent: share of all energy within ±2/T of the strongest line and of its neighbours at ±f_TP and ±2 f_TP;
+            0 where it was not asked for.
+        contradicts_rpm: another speed that the lines speak for, else 0; likewise.
+        forced_db: the stronger of the two harmonics of f_TP beside the strongest line over that line; likewise.
     """
 
     tonal: float
@@ -190,30 +221,39 @@ class Lines:
     side_db: float
     coherent: float
     contradicts_rpm: float
+    forced_db: float
 
 
-def lines(p: Float64, made: Plan) -> Lines:
-    """Judge the lines of a window between the harmonics of the rotation."""
+def lines(p: Float64, made: Plan, *, family: bool = True) -> Lines:
+    """Judge the lines of a window between the harmonics of the rotation.
+
+    Args:
+        p: from `power`.
+        made: the plan.
+        family: also what the long window alone is asked for, `Lines.coherent` and `Lines.contradicts_rpm`.
+    """
     floor = noise_floor(p, made)
     ratio = p / floor
-    tall = made.between & (ratio > ABOVE_NOISE)
+    tall = np.flatnonzero(made.between & (ratio > ABOVE_NOISE))
     total = max(float(p.sum()), _TINY)
-    tonal = float((p[tall] - floor[tall]).sum()) / total
-    k = int(np.argmax(np.where(made.between, p, 0.0)))
+    tonal = float((p.take(tall) - floor.take(tall)).sum()) / total
+    k = int(made.free[np.argmax(p.take(made.free))])
     f = float(made.f[k])
     passing, rotation = made.passing_hz, made.rotation_hz
-    free = np.where(made.between, ratio, 0.0)  # the skirts of the harmonics are nobody's neighbours
+    free = ratio * made.between  # the skirts of the harmonics are nobody's neighbours
     pair = max(_near(free, made, f - passing), _near(free, made, f + passing))
     sides = sorted(
         _near(free, made, f + sign * m * rotation) for m in range(1, round(passing / rotation)) for sign in (-1, 1)
     )
     other = 0.0
-    if tonal > 0.1:
+    if family and tonal > 0.1:
         tolerance = 0.5 * PADDING * made.spacing_hz  # half of 1/T
         other = contradiction(_strongest(p, ratio, made), 60.0 * rotation, round(passing / rotation), tolerance)
     side = sides[-2] if len(sides) > 1 else _TINY
-    coherent = sum(_lobe(p, made, f + j * passing) for j in (-2, -1, 0, 1, 2)) / total
-    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other)
+    coherent = sum(_lobe(p, made, f + j * passing) for j in (-2, -1, 0, 1, 2)) / total if family else 0.0
+    below = f - f % passing
+    forced = max(_near(p, made, below), _near(p, made, below + passing)) / max(float(p[k]), _TINY) if family else 0.0
+    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other, _db(forced))
 
 
 def half_tooth_db(p: Float64, made: Plan) -> float:
@@ -284,13 +324,15 @@ def turns(x: Float32, rate_hz: float, rpm: float, revolutions: int) -> Float64:
         float64, shape (revolutions found, angles, channels); no revolutions where the signal is too short.
     """
     high = min(HIGH_HZ, 0.45 * rate_hz)
+    edge_s = 0.005
+    x = x[-round(revolutions * 60.0 / rpm * rate_hz + 2.0 * edge_s * rate_hz + 8.0) :]
     n_fft: int = fft.next_fast_len(len(x) + 512, real=True)
     up = max(1, -(-int(8.0 * high) // int(rate_hz)))
     spectrum = fft.rfft(x.astype(np.float64), n_fft, axis=0)
     f = np.arange(len(spectrum)) * (rate_hz / n_fft)
     gain = np.clip((f - 0.5 * LOW_HZ) / (0.5 * LOW_HZ), 0.0, 1.0) * np.clip((1.1 * high - f) / (0.1 * high), 0.0, 1.0)
     y = fft.irfft(spectrum * gain[:, None], up * n_fft, axis=0)[: up * len(x)] * up
-    edge = round(0.005 * rate_hz) * up
+    edge = round(edge_s * rate_hz) * up
     period = 60.0 / rpm * rate_hz * up
     angles = max(16, int(period))
     found = min(revolutions, int((len(y) - 2 * edge - 4) / period))

@@ -22,7 +22,7 @@ _CHANGE_SHARE = 0.25
 
 
 class SeverityAlarm(Stateful):
-    """`Feature` ``severity`` of one sensor → `Score` "severity" and "severity_change", both in mm/s.
+    """`Feature` ``severity`` of one sensor → itself, and `Score` "severity" and "severity_change", both in mm/s.
 
     The value of "severity" is the RMS velocity with the ALARM limit as threshold; that of "severity_change" its
     distance from the baseline with a quarter of the B/C limit as threshold. Without a baseline from commissioning, the
@@ -53,21 +53,25 @@ class SeverityAlarm(Stateful):
         if not isinstance(message, Feature) or message.name != FEATURE:
             raise TypeError(f"SeverityAlarm takes the feature {FEATURE}, not {type(message).__name__}")
         if not message.complete:
-            return self._unknown(message, "samples are missing")
+            return [message, *self._unknown(message, "samples are missing")]
         velocity = message.values["rms_velocity_mm_s"]
         if self._baseline is None:
             self._heard.append(round(velocity, 4))
             if len(self._heard) < self._learn:
-                return self._unknown(message, f"not commissioned: {len(self._heard)} of {self._learn} windows learned")
+                text = f"not commissioned: {len(self._heard)} of {self._learn} windows learned"
+                return [message, *self._unknown(message, text)]
             self._baseline, self._heard = median(self._heard), []
-        return self._judge(message, velocity, self._baseline)
+        return [message, *self._judge(message, velocity, self._baseline)]
 
     def _judge(self, message: Feature, velocity: float, baseline: float) -> list[Message]:
         limit, zone = alarm_limit(baseline, self._limits), zone_of(velocity, self._limits)
         significant = _CHANGE_SHARE * self._limits.bc
-        facts = {"zone": zone, "baseline_mm_s": baseline, "limit_bc_mm_s": self._limits.bc}
+        facts = {
+            "zone": zone, "baseline_mm_s": baseline, "limit_bc_mm_s": self._limits.bc, "edition": self._limits.edition,
+        }  # fmt: skip
         text = (
-            f"{velocity:.2f} mm/s, zone {zone}; alarm at {limit:.2f} mm/s (baseline {baseline:.2f} mm/s + 25 % of B/C)"
+            f"{velocity:.2f} mm/s, zone {zone} of {self._limits.edition}; alarm at {limit:.2f} mm/s "
+            f"(baseline {baseline:.2f} mm/s + 25 % of B/C)"
         )
         change = f"{velocity - baseline:+.2f} mm/s from the baseline; {significant:.2f} mm/s is significant"
         return [

@@ -17,7 +17,7 @@ from models.anomaly import store as baselines
 from models.anomaly.baseline import Baseline
 from models.anomaly.packing import pack, unpack
 from models.packages.shipped import WEIGHTS
-from pipeline import machine_models
+from pipeline import drill_model, machine_models
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
@@ -80,7 +80,8 @@ def plan(settings: Settings) -> Plan:
             chosen[sensor.name] = baseline.settings
             artefacts[baseline.settings] = baseline
         loader = Loader(settings.engine.state_dir / "baselines")
-        lane = LaneSettings(machine, chosen, artefacts, loader, models=models)
+        classifier = drill_model.configured(machine, shelf)
+        lane = LaneSettings(machine, chosen, artefacts, loader, models=models, classifier=classifier)
         _check_severity(lane)
         lanes.append(lane)
     return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
@@ -92,6 +93,8 @@ def shelf_of(settings: Settings) -> Shelf:
     for model in [machine.model for machine in settings.machines if machine.model is not None]:
         named += [model.encoder] if isinstance(model.encoder, Path) else []
         named += [*(head.package for head in model.heads), *model.shadow]
+    drills = [machine.drill for machine in settings.machines if machine.drill is not None]
+    named += [drill.classifier for drill in drills if drill.classifier is not None]
     copies = settings.engine.state_dir / KEPT
     return Shelf([*dict.fromkeys(named), *settings.models.search, copies, WEIGHTS], settings.models.public_key)
 
@@ -156,6 +159,9 @@ def recording_start(plan: Plan, store: Store) -> Start:
     models = {m.machine: machine_models.body_of(m.first) for lane in plan.lanes if (m := lane.models) is not None}
     if models:
         attachments["models.json"] = orjson.dumps(models, option=orjson.OPT_SORT_KEYS)
+    drills = {lane.machine.name: lane.classifier.digest for lane in plan.lanes if lane.classifier is not None}
+    if drills:
+        attachments["drills.json"] = orjson.dumps(drills, option=orjson.OPT_SORT_KEYS)
     attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
     facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
     return Start(attachments, facts, tuple(store.decisions()))
@@ -186,13 +192,16 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
             packs.setdefault(key, {})[part] = data
     artefacts = {key: unpack(files) for key, files in packs.items()}
     standings: dict[str, Any] = orjson.loads(attachments.get("models.json", b"{}"))
+    drills: dict[str, str] = orjson.loads(attachments.get("drills.json", b"{}"))
     shelf = shelf_of(settings)
     lanes = []
     for machine in settings.machines:
         models = None
         if machine.model is not None and machine.name in standings:
             models = machine_models.of_recording(machine.name, machine.model, shelf, standings[machine.name])
-        lanes.append(LaneSettings(machine, used.get(machine.name, {}), dict(artefacts), None, models=models))
+        classifier = drill_model.of_recording(machine, shelf, drills.get(machine.name))
+        baselines_used = used.get(machine.name, {})
+        lanes.append(LaneSettings(machine, baselines_used, dict(artefacts), models=models, classifier=classifier))
     return Plan(settings, tuple(lanes), state)
 
 

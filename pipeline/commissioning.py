@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
+from models.anomaly.embedding import Embedder
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, learning_rows
@@ -37,6 +38,7 @@ def commission_manifest(
     normal: Collection[str] = NORMAL_LABELS,
     machine: str | None = None,
     progress: Progress | None = None,
+    embedder: Embedder | None = None,
 ) -> list[Baseline]:
     """Learn a baseline per (machine, sensor) from the normal recordings of a manifest.
 
@@ -45,6 +47,7 @@ def commission_manifest(
         normal: labels that mean normal.
         machine: only this machine; None for all.
         progress: called with (done, total, name) as recordings are taken up.
+        embedder: of sound; its embeddings are judged beside the log-Mel where left-out starts do not speak against it.
 
     Raises:
         BadInput: nothing to learn from, a recording that cannot be read, or recordings that do not belong together.
@@ -60,4 +63,4 @@ def commission_manifest(
         if progress is not None:
             progress(len(chosen), len(chosen), "")
 
-    return commission(recordings())
+    return commission(recordings(), embedder=embedder)

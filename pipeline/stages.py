@@ -26,6 +26,7 @@ from operators.rewindow import Rewindow, Sequence
 from operators.severity import Asset, Severity, least_length, refusal
 from operators.vibration import VibrationFeatures
 from pipeline.contexts import Contexts
+from pipeline.drill_model import DrillModel
 from pipeline.errors import BadInput, ConfigError
 from pipeline.headers import static_of
 from pipeline.machine_models import MachineModels
@@ -57,6 +58,7 @@ class LaneSettings:
         load: reads a baseline's folder; None where nothing may be loaded (replay).
         contexts: the machine's slow facts; each lane has its own.
         models: the machine's learned models; each lane has its own standings of them.
+        classifier: of drill sounds.
     """
 
     machine: Machine
@@ -65,6 +67,7 @@ class LaneSettings:
     load: Callable[[Path], Baseline] | None = None
     contexts: Contexts = field(default_factory=Contexts)
     models: MachineModels | None = None
+    classifier: DrillModel | None = None
 
     def for_lane(self, pool: Pool | None = None) -> LaneSettings:
         """The same with what each lane has of its own; `pool` is where its windows wait for a model."""

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from config.schema import Persistence as PersistenceSettings
 from config.schema import Spindle
+from models.drill.levels import RATES
+from models.drill.live import CLASSIFIER, LearnedBreak, LearnedFrames
 from operators.base import Stateful
 from operators.bearing import LOW_HZ, BearingLines, Geometry
 from operators.breakage import EDGES_HZ, BreakFeatures
@@ -17,7 +19,10 @@ from operators.chatter_detector import DETECTOR as CHATTER
 from operators.chatter_detector import ChatterDetector
 from operators.gated import Gated
 from operators.persistence import Persistence, Severity
+from operators.severity import LIMITS
+from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
+from pipeline.drill_model import HEARD
 from pipeline.messages import NS, Context, Decision, Message, Score, Stream
 from pipeline.stages import LaneSettings, Switchable
 from pipeline.states import SHADOW
@@ -139,10 +144,13 @@ def alarm_persistence(detector: str, p: PersistenceSettings, severity: Severity)
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
     if detector == MISSING:  # two holes in a row: one may be a bang or a blast of air
         return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
-    if detector == WEAR or detector.endswith("_drift"):
+    if detector in {WEAR, CLASSIFIER} or detector.endswith("_drift"):
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
     if detector.startswith("bearing_"):
         return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)
+    if detector in {SEVERITY, CHANGE}:  # three seconds in a row: a knock or a start is no vibration level
+        kind = severity if detector == SEVERITY else "advisory"
+        return Persistence(alpha=1.0, k=3, n=3, clear_ratio=ratio, clear_s=wait, severity=kind)
     return Persistence(alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, severity=severity)
 
 
@@ -205,14 +213,18 @@ def drill(settings: LaneSettings, stream: Stream | None) -> Facing | None:
     """Frames of drilling."""
     if stream is None or settings.machine.drill is None or stream.rate.hz < EDGES_HZ[1] / 0.45:
         return None
-    speed = LaneSpeed(settings)
+    speed, model = LaneSpeed(settings), settings.classifier
+    if model is not None and stream.modality in HEARD and stream.rate.hz in RATES:
+        return Facing(LearnedFrames(stream, model.odds, speed), speed)
     return Facing(BreakFeatures(stream, speed), speed)
 
 
-def drill_detector(settings: LaneSettings, _stream: Stream | None) -> BreakDetector | None:
-    """Breaks, missing tools, wear."""
-    said = settings.machine.drill
-    return None if said is None else BreakDetector(said.taught_holes)
+def drill_detector(settings: LaneSettings, _stream: Stream | None) -> BreakDetector | LearnedBreak | None:
+    """Breaks, missing tools, wear; with a classifier, what it heard, by the machine's rule."""
+    said, model = settings.machine.drill, settings.classifier
+    if said is None or model is None:
+        return None if said is None else BreakDetector(said.taught_holes)
+    return LearnedBreak(said.taught_holes, model.threshold, model.rule, model.digest)
 
 
 def bearing(settings: LaneSettings, stream: Stream | None) -> Facing | None:
@@ -223,6 +235,14 @@ def bearing(settings: LaneSettings, stream: Stream | None) -> Facing | None:
     speed = LaneSpeed(settings)
     geometry = Geometry(said.balls, said.diameter_ratio, radians(said.contact_angle_deg))
     return Facing(BearingLines(stream, geometry, speed), speed)
+
+
+def severity_alarm(settings: LaneSettings, _stream: Stream | None) -> SeverityAlarm | None:
+    """Severity against its baseline, where the machine says what it is."""
+    said = settings.machine.severity
+    if said is None:
+        return None
+    return SeverityAlarm(LIMITS[said.group, said.support], said.baseline_mm_s, learn=said.learn_windows)
 
 
 def persistence(settings: LaneSettings, _stream: Stream | None) -> Raise:

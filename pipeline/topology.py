@@ -83,8 +83,12 @@ STAGES: tuple[Stage, ...] = (
         "RMS, peak, crest, spectral kurtosis and TKEO per axis",
     ),
     Stage(
-        "severity", "windowed", "stream", ("wire.window",), ("feature",), stages.severity, VIBRATION,
+        "severity", "windowed", "stream", ("wire.window",), ("wire.severity",), stages.severity, VIBRATION,
         "RMS velocity and ISO 10816-3 zone",
+    ),
+    Stage(
+        "severity_alarm", "stateful", "condition", ("wire.severity",), ("feature", "score"),
+        stages_physics.severity_alarm, VIBRATION, "RMS velocity against the baseline and a quarter of the B/C limit",
     ),
     Stage(
         "level", "windowed", "stream", ("wire.logmel",), ("feature",), stages.level, SOUND,

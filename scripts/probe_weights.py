@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
+import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from models.impact.distil import Teacher, teacher_from
 from models.impact.images import image
+from models.impact.network import Encoder
 from models.impact.pooling import pool, time_mean
 
 MACHINES = ("chainsaw", "helicopter")
@@ -45,6 +47,18 @@ def seconds(folder: Path, used: set[str]) -> tuple[Array, Array, Array]:
         found += [(image(part), path.parent.name, path.stem.split("-")[1]) for part in parts if part.std() > 1e-5]
     images, labels, groups = zip(*found, strict=True)
     return np.stack(images), np.array(labels), np.array(groups)
+
+
+def untrained(size: str, seed: int) -> Teacher:
+    """An encoder as it is before training: what the architecture and the pooling alone are worth."""
+    torch.manual_seed(seed)
+    encoder = Encoder(size).eval()
+
+    @torch.no_grad()
+    def tokens(x: Array) -> Array:
+        return np.asarray(encoder(torch.from_numpy(x)))
+
+    return Teacher(f"{size}, untrained", tokens, encoder.grid, encoder.cls)
 
 
 def embeddings(encoder: Teacher, images: Array) -> dict[str, Array]:
@@ -127,6 +141,7 @@ def main() -> int:
     parser.add_argument("--esc10", type=Path, required=True)
     parser.add_argument("--used", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--untrained", nargs="*", default=[], metavar="SIZE", help="random weights, three seeds")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     with args.used.open(encoding="utf-8", newline="") as file:
@@ -135,11 +150,13 @@ def main() -> int:
     found: dict[str, Any] = {"seconds": len(labels), "sources": len(set(groups)), "classes": len(set(labels))}
     found["logmel"], base = judged(time_mean(images[:, None]), None, labels, groups)
     print(json.dumps(found), flush=True)
-    for path in args.encoders:
-        found[path.name] = {}
-        for how, x in embeddings(teacher_from(path), images).items():
-            found[path.name][how], _ = judged(x, base, labels, groups)
-            print(path.name, how, json.dumps(found[path.name][how]), flush=True)
+    encoders = {path.name: teacher_from(path) for path in args.encoders}
+    encoders |= {f"untrained-{size}-{seed}": untrained(size, seed) for size in args.untrained for seed in range(3)}
+    for name, encoder in encoders.items():
+        found[name] = {}
+        for how, x in embeddings(encoder, images).items():
+            found[name][how], _ = judged(x, base, labels, groups)
+            print(name, how, json.dumps(found[name][how]), flush=True)
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0

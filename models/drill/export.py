@@ -13,6 +13,7 @@ from models.drill.cells import Cells, seed_of
 from models.drill.classifiers import Bands
 from models.drill.data import CLASSES, RATE_HZ, Float64, Sound, centred, digest, labels
 from models.drill.grid import Grid, Plan, groups, inner_folds
+from models.drill.levels import HASH, HOW
 from models.drill.logistic import Logistic, fit_logistic
 from models.drill.metrics import accuracy, auc, bootstrap, resamples
 from models.drill.protocol import group_folds
@@ -25,6 +26,7 @@ from pipeline.errors import MissingExtra
 OPSET = 17
 _IR_VERSION = 8
 _ROWS = 8
+_CLIP = f"21 bands, 1-22 kHz, in dB, of 1,999 band-limited samples, front end {DRILL.name} {DRILL.hash}"
 
 
 def train_classifier(
@@ -115,8 +117,9 @@ def graph(model: Logistic) -> bytes:
 
 
 def write_classifier(
-    folder: Path, model: Logistic, levels: Float64, training: Mapping[str, Any], scores: Mapping[str, Any]
-) -> Package:
+    folder: Path, model: Logistic, levels: Float64, training: Mapping[str, Any], scores: Mapping[str, Any], *,
+    stream: bool = False, threshold: float = 0.5,
+) -> Package:  # fmt: skip
     """Write the classifier as a package and load it.
 
     Args:
@@ -125,6 +128,8 @@ def write_classifier(
         levels: that it was fitted to, shape (n, 21), for the spread of the golden rows; none is stored.
         training: for the card.
         scores: for the card.
+        stream: whether the rows are level differences of a running stream (`levels.contrast`), not levels of a clip.
+        threshold: probability from which a row is an anomaly.
     """
     spread = np.random.default_rng(0).standard_normal((_ROWS, levels.shape[1]))
     golden = (levels.mean(axis=0) + np.maximum(levels.std(axis=0), 0.1) * spread).astype(np.float32)
@@ -132,14 +137,11 @@ def write_classifier(
         kind="classifier",
         name=folder.name,
         version="1",
-        input=Input(
-            "", f"21 bands, 1-22 kHz, in dB, of 1,999 band-limited samples, front end {DRILL.name} {DRILL.hash}",
-            (levels.shape[1],), float(RATE_HZ), "bands",
-        ),
+        input=Input(HASH if stream else "", HOW if stream else _CLIP, (levels.shape[1],), float(RATE_HZ), "bands"),
         outputs=(Output("logits", (2,)),),
         opset=OPSET,
         labels=CLASSES,
-        thresholds={"anomaly": 0.5},
+        thresholds={"anomaly": threshold},
         training=dict(training),
         scores=dict(scores),
         batch=_ROWS,

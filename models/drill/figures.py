@@ -62,8 +62,9 @@ def _arms(summary: Summary, path: Path) -> Path:
         ax.set_yticks(range(len(rows)), [r.arm for r in rows])
         ax.invert_yaxis()
         ax.axvline(0.5, color="black", lw=0.6, ls=":")
-        ax.set_title(f"{name}, {max(r.repeats for r in rows)} × 5 folds")
-        ax.set_xlabel("AUC on held-out recorded events, 95 % over events")
+        title = name.replace(" (", "\n(")
+        ax.set_title(f"{title}\n{max(r.repeats for r in rows)} × 5 folds")
+        ax.set_xlabel("AUC on held-out events, 95 % over events")
     figure.suptitle("Leak-free; blue: gain over 'none' shown, orange: loss shown, grey: neither")
     return _save(figure, path)
 
@@ -82,7 +83,7 @@ def _accuracies(summary: Summary, path: Path) -> Path:
         ax.errorbar(v.value, i, xerr=[[v.value - v.low], [v.high - v.value]], fmt="o", color=colour, capsize=3)
     ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     ax.invert_yaxis()
-    ax.set_xlabel("validation accuracy in the paper's protocol (with its leaks), Wilson 95 %")
+    ax.set_xlabel("accuracy in the paper's protocol, Wilson 95 %")
     return _save(figure, path)
 
 
@@ -137,6 +138,6 @@ def _save(figure: object, path: Path) -> Path:
 
     assert isinstance(figure, Figure)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(path, metadata={"Software": None}, dpi=90)
     plt.close(figure)
     return path

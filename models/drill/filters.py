@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
 
 from models.drill.data import RATE_HZ, Float64
 
@@ -16,7 +15,10 @@ _PAD = 1500
 
 
 @lru_cache(maxsize=1)
-def _sections() -> Float64:
+def sections() -> Float64:
+    """Both filters as second-order sections at 96 kHz."""
+    from scipy.signal import butter  # seconds to import on a busy machine; a run without a classifier needs none of it
+
     return np.vstack(
         [
             butter(ORDER, LOW_HZ, "highpass", fs=RATE_HZ, output="sos"),
@@ -37,6 +39,8 @@ def band_limited(x: Float64) -> Float64:
     Returns:
         float64, same shape.
     """
+    from scipy.signal import sosfiltfilt
+
     pad = min(x.shape[-1] - 1, _PAD)
-    y: Float64 = sosfiltfilt(_sections(), x.astype(np.float64), axis=-1, padtype="even", padlen=pad)
+    y: Float64 = sosfiltfilt(sections(), x.astype(np.float64), axis=-1, padtype="even", padlen=pad)
     return y

@@ -22,6 +22,9 @@ ABSTAIN = 0.6
 FEW = 5
 """Up to so many clips of a class, two layers are not tried."""
 _AS_GOOD = 0.005
+PENALTIES = (0.01, 0.1, 1.0)
+"""Inverse penalties C of the linear head that are compared, the strongest penalty first."""
+USUAL = 1.0
 _SIMPLEST_FIRST: tuple[Kind, ...] = ("linear", "prototypes", "two_layer")
 _COLDEST, _HOTTEST = -3.0, 3.0
 
@@ -51,6 +54,7 @@ class Choice:
         head: trained on all rows, calibrated where there were folds.
         scores: kind → mean F1 of the classes on left-out folds; empty where nothing could be left out.
         left_out: logits of every row when its group was left out, at the head's temperature (n, C); None without folds.
+        c: inverse penalty of a linear head.
         fair: whether whole groups were left out, so that `scores` say something about another occasion.
     """
 
@@ -58,6 +62,7 @@ class Choice:
     scores: Mapping[Kind, float]
     left_out: Floats | None
     fair: bool
+    c: float = USUAL
 
 
 def check_rows(rows: Rows) -> None:
@@ -76,6 +81,10 @@ def check_rows(rows: Rows) -> None:
 
 def choose(x: Float32, rows: Rows, kinds: Sequence[Kind] = KINDS, seed: int = 0) -> Choice:
     """Choose a kind of head by left-out groups, train it on all rows and calibrate its confidence.
+
+    A linear head's penalty is chosen in the same way: the strongest whose cross-entropy, averaged over groups, is
+    within one standard error of the best (Breiman et al., Classification and Regression Trees, 1984, §3.4.3), since
+    an occasion outside of these groups differs more.
 
     Args:
         x: features (n, k).
@@ -96,30 +105,56 @@ def choose(x: Float32, rows: Rows, kinds: Sequence[Kind] = KINDS, seed: int = 0)
     if folds is None:
         kind: Kind = "prototypes" if "prototypes" in tried else tried[0]
         return Choice(train(kind, x, rows, seed), {}, None, False)
-    logits = {k: left_out(k, x, rows, folds, seed) for k in tried}
+    logits: dict[Kind, Floats] = {}
+    c = USUAL
+    for k in tried:
+        if k == "linear":
+            c, logits[k] = _penalised(x, rows, folds)
+        else:
+            logits[k] = left_out(k, x, rows, folds, seed)
     scores = {k: mean_f1(rows, found) for k, found in logits.items()}
     best = max(scores.values())
     kind = next(k for k in tried if scores[k] >= best - _AS_GOOD)
     t = temperature(logits[kind], rows.y)
-    return Choice(train(kind, x, rows, seed).at_temperature(t), scores, logits[kind] / t, fair)
+    return Choice(train(kind, x, rows, seed, c).at_temperature(t), scores, logits[kind] / t, fair, c)
 
 
-def train(kind: Kind, x: Float32, rows: Rows, seed: int) -> Head:
-    """One kind of head on all rows."""
+def _penalised(x: Float32, rows: Rows, folds: Sequence[Fold]) -> tuple[float, Floats]:
+    """Inverse penalty of the linear head, and its logits on the left-out folds."""
+    logits = {c: left_out("linear", x, rows, folds, 0, c) for c in PENALTIES}
+    losses = {c: _losses(rows, found) for c, found in logits.items()}
+    best = min(PENALTIES, key=lambda c: losses[c].mean())
+    count = len(losses[best])
+    error = float(losses[best].std(ddof=1) / np.sqrt(count)) if count > 2 else 0.0
+    c = next(c for c in PENALTIES if losses[c].mean() <= losses[best].mean() + error)
+    return c, logits[c]
+
+
+def _losses(rows: Rows, logits: Floats) -> Floats:
+    """Mean cross-entropy of each group at the likeliest temperature; (groups,)."""
+    p = softmax(logits / temperature(logits, rows.y))
+    each = -np.log(np.maximum(p[np.arange(len(rows.y)), rows.y], 1e-12))
+    group = np.unique(np.asarray(rows.groups, dtype=str), return_inverse=True)[1]
+    mean: Floats = np.bincount(group, each) / np.bincount(group)
+    return mean
+
+
+def train(kind: Kind, x: Float32, rows: Rows, seed: int, c: float = USUAL) -> Head:
+    """One kind of head on all rows; `c` is the inverse penalty of a linear one."""
     makers: Mapping[Kind, Callable[[], Head]] = {
-        "linear": lambda: fit_logistic(x, rows.y, rows.labels),
+        "linear": lambda: fit_logistic(x, rows.y, rows.labels, c),
         "prototypes": lambda: fit_prototypes(x, rows.y, rows.labels),
         "two_layer": lambda: fit_two_layer(x, rows.y, rows.labels, rows.groups, seed),
     }
     return makers[kind]()
 
 
-def left_out(kind: Kind, x: Float32, rows: Rows, folds: Sequence[Fold], seed: int) -> Floats:
+def left_out(kind: Kind, x: Float32, rows: Rows, folds: Sequence[Fold], seed: int, c: float = USUAL) -> Floats:
     """Logits of every row by the head that was trained without its fold; (n, C)."""
     found = np.empty((len(rows.y), len(rows.labels)))
     for learn, test in folds:
         part = Rows(rows.y[learn], rows.labels, [rows.groups[i] for i in learn], [rows.start_s[i] for i in learn])
-        found[test] = train(kind, x[learn], part, seed).logits(x[test])
+        found[test] = train(kind, x[learn], part, seed, c).logits(x[test])
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.heads.choose import ABSTAIN
 from models.heads.head import Head
-from models.packages import Card, Input, Output, Package, write
+from models.packages import VIBRATION, Card, Input, Output, Package, write
 from operators.mel import PAPER
 from pipeline.errors import MissingExtra
 from pipeline.messages import Float32
@@ -25,11 +25,35 @@ LOGMEL = "logmel"
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a head's features are: digest of the encoder package or ``"logmel"``, its name, and the pooling."""
+    """What a head's features are.
+
+    Attributes:
+        encoder: digest of the encoder package; ``"logmel"`` for the baseline's features; `VIBRATION` for those of an
+            accelerometer.
+        name: of the features, for people.
+        pooling: of an encoder's tokens.
+        features: hash of an accelerometer's features (`models.anomaly.vectors.Extraction.hash`); empty for sound.
+        rate_hz: of the samples that they are made of.
+    """
 
     encoder: str = LOGMEL
     name: str = LOGMEL
     pooling: str = ""
+    features: str = ""
+    rate_hz: float = PAPER.rate_hz
+
+    @property
+    def plain(self) -> bool:
+        """Whether no encoder is behind them: they are what encoders are compared with."""
+        return self.encoder in {LOGMEL, VIBRATION}
+
+    @property
+    def sentence(self) -> str:
+        """For the card."""
+        if self.encoder == VIBRATION:
+            return f"log-Mel means and levels of each axis at {self.rate_hz:g} Hz, extraction {self.features}"
+        what = "time mean of the log-Mel" if self.encoder == LOGMEL else f"{self.pooling} of {self.name}"
+        return f"{what}, front end {PAPER.name} {PAPER.hash}"
 
 
 def graph(head: Head) -> bytes:
@@ -84,12 +108,11 @@ def write_head(
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(_GOLDEN, head.inputs))
     golden = (x.mean(axis=0) + np.maximum(x.std(axis=0), 1e-3) * spread).astype(np.float32)
-    preset = "time mean of the log-Mel" if reads.encoder == LOGMEL else f"{reads.pooling} of {reads.name}"
     card = Card(
         kind="head",
         name=folder.name,
         version="1",
-        input=Input("", f"{preset}, front end {PAPER.name} {PAPER.hash}", (head.inputs,), PAPER.rate_hz, "embedding"),
+        input=Input(reads.features, reads.sentence, (head.inputs,), reads.rate_hz, "embedding"),
         outputs=(Output("logits", (len(head.labels),)),),
         opset=OPSET,
         labels=head.labels,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from models.heads.choose import ABSTAIN, Choice, Rows, check_rows, choose
-from models.heads.export import LOGMEL, Reads
+from models.heads.export import Reads
 from models.heads.head import KINDS, Floats, Ints, Kind, softmax
 from models.probe.clips import Clips
 from models.probe.metrics import Units, confusion, difference, f1, interval, machine_f1, units
@@ -133,8 +133,7 @@ class Lesson:
 
 def learn(
     lesson: Lesson,
-    name: str,
-    digest: str,
+    reads: Reads,
     features: Mapping[str, Float32],
     pooling: str,
     kinds: Sequence[Kind],
@@ -144,8 +143,7 @@ def learn(
 
     Args:
         lesson: the clips.
-        name: of the extractor.
-        digest: of the encoder package; ``"logmel"`` for the baseline.
+        reads: the extractor; its pooling is told by the candidate.
         features: pooling → (n, k) of all clips.
         pooling: one of them, or ``"auto"`` for the best under a linear head on left-out groups.
         kinds: of heads to choose from.
@@ -155,7 +153,7 @@ def learn(
         BadInput: no such pooling.
     """
     if pooling != AUTO and pooling not in features and "" not in features:
-        raise BadInput("pooling", f"{name} has no pooling {pooling!r}: one of {', '.join(features)}")
+        raise BadInput("pooling", f"{reads.name} has no pooling {pooling!r}: one of {', '.join(features)}")
     names = list(features) if pooling == AUTO or "" in features else [pooling]
     rows = lesson.rows
     if len(names) > 1:
@@ -164,12 +162,12 @@ def learn(
         if not linear[names[0]].scores:
             names = ["band"]
     how = names[0]
-    return Candidate(Reads(digest, name, how), features[how], choose(features[how][lesson.learn], rows, kinds, seed))
+    return Candidate(replace(reads, pooling=how), features[how], choose(features[how][lesson.learn], rows, kinds, seed))
 
 
 def better(candidates: Sequence[Candidate]) -> Candidate:
-    """The one with the highest score on left-out folds; the log-Mel baseline where nothing is better."""
-    baseline = next(c for c in candidates if c.reads.encoder == LOGMEL)
+    """The one with the highest score on left-out folds; the baseline where nothing is better."""
+    baseline = next(c for c in candidates if c.reads.plain)
     return max(candidates, key=lambda c: (np.nan_to_num(c.score), c is baseline))
 
 

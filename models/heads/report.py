@@ -17,7 +17,8 @@ from models.probe.summary import Figure
 def verdict(chosen: Candidate, baseline: Candidate) -> str:
     """One sentence on whether the encoder earns its place."""
     if chosen is baseline:
-        return "The head reads the time-mean log-Mel."
+        what = "time-mean log-Mel" if chosen.reads.encoder == LOGMEL else "log-Mel means and levels of each axis"
+        return f"The head reads the {what}."
     if np.isnan(chosen.score) or np.isnan(baseline.score):
         return "Too few groups to compare with the log-Mel baseline."
     if baseline.score >= chosen.score:
@@ -48,7 +49,7 @@ def render(
         found: evaluation of each candidate; None where none is fair.
         notes: what was left out.
     """
-    baseline = next(c for c in candidates if c.reads.encoder == LOGMEL)
+    baseline = next(c for c in candidates if c.reads.plain)
     parts = [f"<p>{escape(verdict(chosen, baseline))}</p>", *(f'<p class="note">{escape(n)}</p>' for n in notes)]
     parts += ["<h2>Clips</h2>", _clips(lesson), "<h2>Choice</h2>", _choice(candidates, chosen)]
     evaluation = found[list(candidates).index(chosen)]
@@ -86,7 +87,8 @@ def _choice(candidates: Sequence[Candidate], chosen: Candidate) -> str:
         reads = f"{c.reads.name} {c.reads.pooling}".strip()
         for kind, score in c.choice.scores.items():
             taken = c is chosen and kind == c.choice.head.kind
-            rows.append((f"{reads}, {kind.replace('_', '-')}{' (taken)' if taken else ''}", f"{score:.3f}"))
+            penalty = f", C = {c.choice.c:g}" if kind == "linear" else ""
+            rows.append((f"{reads}, {kind.replace('_', '-')}{penalty}{' (taken)' if taken else ''}", f"{score:.3f}"))
     if not rows:
         return f"<p>One clip per class: {escape(chosen.choice.head.kind)}, nothing to compare by.</p>"
     left = (
@@ -109,7 +111,9 @@ def _figures(own: Evaluation, beside: Evaluation | None) -> list[str]:
         f"<p>It abstains below a probability of {ABSTAIN:g}; {own.accepted:.1%} of the clips are above, {right}.</p>",
     ]
     if own.held == "left out":
-        parts.append("<p>The kind of head was chosen by the same left-out groups: slightly optimistic.</p>")
+        parts.append(
+            "<p>The kind of head and its penalty were chosen by the same left-out groups: slightly optimistic.</p>"
+        )
     cells = [(f"is {label}", *(str(int(n)) for n in row)) for label, row in zip(own.labels, own.table, strict=True)]
     return [*parts, "<h2>Confusion</h2>", table(("", *(f"called {label}" for label in own.labels)), cells)]
 

@@ -18,6 +18,8 @@ from pipeline.errors import BadInput, StateError
 SCHEMA = 1
 Kind: TypeAlias = Literal["encoder", "head", "classifier"]
 MAX_BATCH = 256
+VIBRATION = "vibration"
+"""In place of an encoder's digest: a head on the features of an accelerometer, which `input` names."""
 _MAX_NUMBERS = 1 << 22
 """Numbers in one row of an input or output: what a run may cost in memory is bounded before it runs."""
 
@@ -62,7 +64,8 @@ class Card:
         outputs: what it gives; the golden rows hold the first.
         labels: classes in the order of the columns of `logits`.
         thresholds: label → least probability at which a class counts, or ``"abstain"``.
-        encoder: digest of the encoder package whose embedding a head reads, or ``"logmel"``; empty for others.
+        encoder: digest of the encoder package whose embedding a head reads, ``"logmel"`` or `VIBRATION`; empty for
+            others.
         pooling: how tokens become the embedding (`models.impact.pooling.POOLINGS`); empty where there are none.
         grid: rows (frequency) and columns (time) of an encoder's tokens, behind the class token if there is one.
         training: data, hours by source, licences, settings, seed.
@@ -139,6 +142,12 @@ class Card:
         Raises:
             BadInput: another digest.
         """
+        if self.encoder == VIBRATION:
+            raise BadInput(
+                "encoder",
+                f"head '{self.name}' {self.version} was taught on an accelerometer ({self.input.preset}); on a running "
+                "machine heads read sound alone: judge its recordings with stethos validate --model",
+            )
         if self.encoder != digest:
             raise BadInput(
                 "encoder",

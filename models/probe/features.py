@@ -15,6 +15,7 @@ from models.impact.pooling import POOLINGS, pool, time_mean
 from models.packages import Package
 from models.probe.clips import Facts
 from models.probe.seconds import LENGTH, Second
+from models.probe.vibration import Shake
 from operators.mel import PAPER
 from pipeline.errors import BadInput, MissingExtra
 from pipeline.messages import Float32
@@ -33,8 +34,8 @@ class Extractor(Protocol):
     def digest(self) -> str:
         """Changes with everything that a vector depends on."""
 
-    def vectors(self, clips: Sequence[Second]) -> dict[str, Float32]:
-        """Pooling → features (n, k); an empty pooling where there is one kind only."""
+    def vectors(self, clips: Sequence[Any]) -> dict[str, Float32]:
+        """Pooling → features (n, k) of seconds of sound, or of vibration; an empty pooling where there is one only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def has_opensmile() -> bool:
 
 
 def extract(
-    clips: Iterable[tuple[Facts, Second]], extractors: Sequence[Extractor]
+    clips: Iterable[tuple[Facts, Second | Shake]], extractors: Sequence[Extractor]
 ) -> tuple[list[Facts], dict[str, dict[str, Float32]]]:
     """Features of all clips: the facts, and extractor → pooling → features (n, k)."""
     facts: list[Facts] = []

@@ -15,7 +15,7 @@ from models.anomaly.chain import windows
 from models.anomaly.vectors import Extraction, extraction
 from models.probe.seconds import Part
 from pipeline.errors import BadInput
-from pipeline.messages import Float32
+from pipeline.messages import NS, Float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,8 @@ def shakes(part: Part) -> Iterator[Shake]:
     features = extraction(part.stream)
     for window in windows(part.stream, features, part.segments()):
         if found := features.vectors(window):
-            yield Shake(max(0.0, window.n0 / part.stream.rate.hz), np.concatenate([found[d] for d in sorted(found)]))
+            start_s = part.t0_ns / NS + max(0.0, window.n0 / part.stream.rate.hz)
+            yield Shake(start_s, np.concatenate([found[d] for d in sorted(found)]))
 
 
 class VibrationMean:

@@ -75,10 +75,15 @@ def vae_training(
 )
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Pretrained AlexNet, safetensors only.")
 @click.option("--report-only", is_flag=True, help="Compute no further cell.")
+@click.option(
+    "--refresh",
+    type=click.Path(path_type=Path, exists=True),
+    help="Markdown to renew marked parts and figures in.",
+)
 @vae_options
 def drill(
     out: Path, quick: bool, as_json: bool, sounds: Path | None, bits: int, seed: int, repeats: int, paper_seeds: int,
-    by: str, epochs: int, weights: Path | None, report_only: bool, **vae: Any,
+    by: str, epochs: int, weights: Path | None, report_only: bool, refresh: Path | None, **vae: Any,
 ) -> int:  # fmt: skip
     """Repeat the drill paper (arXiv 2209.11527): tables, figures, provenance and a report in one go.
 
@@ -91,6 +96,7 @@ def drill(
     from models.drill.cells import Cells
     from models.drill.classifiers import Alex
     from models.drill.data import digest, load
+    from models.drill.document import refresh as renew
     from models.drill.grid import Grid, Plan
     from models.drill.report import provenance, sentences, write
     from models.drill.summary import as_json as whole
@@ -112,6 +118,8 @@ def drill(
         simulated = None if sounds else {"seed": seed, "bits": bits}
         settings = {"plan": plan.identity(), "simulated": simulated, "alexnet": alex.name, "repeats": repeats}
         made = write(summary, out, provenance(settings, digest(known), time.process_time() - began))
+        if refresh is not None:
+            made += renew(refresh, summary, [p for p in made if p.suffix == ".png"])
     if as_json:
         click.echo(json.dumps(whole(summary), default=float))
     else:

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from models.packages import load
+from models.packages.shipped import locate
 from models.probe import dinos, splits
 from models.probe.clips import Clips, Facts, columns
 from models.probe.features import Encoder, Extractor, LogMelMean, OpenSmile, digest_of, has_opensmile
@@ -23,13 +24,11 @@ from models.probe.published import largest_deviation, published
 from models.probe.report import render
 from models.probe.run import BASELINE, HeadName, Tables, judge, keep, kept, models_of
 from models.probe.summary import Problem, Protocol, class_rows, document, machine_rows, summarise, write_rows
-from pipeline.cli.probing import Source, features_of
+from pipeline.cli.probing import Source, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, read_manifest
 from pipeline.messages import Float32
-
-_SOUND = frozenset({"acoustic", "stethoscope"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,10 @@ class Settings:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the layout of DINOS.")
-@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled sound recordings.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings of sound, or of vibration."
+)
+@click.option("--modality", type=click.Choice(["sound", "vibration"]), help="Where the manifest has both.")
 @click.option("--encoder", "encoders", multiple=True, type=click.Path(path_type=Path), help="Encoder package; several.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures; a run resumes in it."
@@ -58,6 +60,7 @@ class Settings:
 def impact(
     data: Path | None,
     manifest: Path | None,
+    modality: str | None,
     encoders: tuple[Path, ...],
     out: Path,
     lines: Path | None,
@@ -71,15 +74,10 @@ def impact(
     """Linear probes as in the IMPACT paper (20 % train, ten repeats) and without leaks, beside simple baselines."""
     if (data is None) == (manifest is None):
         raise click.UsageError("name --data DIR (layout of DINOS) or --manifest M.csv")
-    sources = _of_dinos(data) if data else _of_manifest(manifest, problem, label) if manifest else {}
+    sources = _of_dinos(data) if data else _of_manifest(manifest, problem, label, modality) if manifest else {}
     if unknown := sorted(set(only) - set(sources)):
         raise BadInput("manifest", f"no {problem} {unknown[0]!r}; there are {', '.join(sources)}")
-    extractors: list[Extractor] = [
-        LogMelMean(),
-        *(Encoder(path.name.replace(" ", "_"), load(path)) for path in encoders),
-    ]
-    if has_opensmile():
-        extractors.append(OpenSmile())
+    extractors = _extractors(sources, encoders)
     settings = Settings(repeats, seed, heads or ("logistic", "two_layer"))
     with progress_bar() as bar:
         task = bar.add_task("probing", total=None)
@@ -95,9 +93,20 @@ def impact(
     return 0
 
 
+def _extractors(sources: Mapping[str, Sequence[Source]], encoders: Sequence[Path]) -> list[Extractor]:
+    """The baseline, and for sound the encoders and what is installed beside them."""
+    rows = [source.row for found in sources.values() for source in found]
+    if rows and rows[0].modality == "vibration":
+        if encoders:
+            raise BadInput("modality", f"{encoders[0]}: encoders hear sound; leave out --encoder for vibration")
+        return [vibration_of(rows)]
+    extractors: list[Extractor] = [LogMelMean(), *(encoder_of(path) for path in encoders)]
+    return [*extractors, OpenSmile()] if has_opensmile() else extractors
+
+
 def encoder_of(folder: Path) -> Encoder:
-    """The encoder package in a folder, under the folder's name."""
-    return Encoder(folder.resolve().name.replace(" ", "_"), load(folder))
+    """The encoder package in a folder, or that of its name which ships, under the folder's name."""
+    return Encoder(folder.resolve().name.replace(" ", "_"), load(locate(str(folder))))
 
 
 def _of_dinos(folder: Path) -> dict[str, list[Source]]:
@@ -121,21 +130,17 @@ def _with_remarks(problem: Problem) -> Problem:
     return replace(problem, notes=(*problem.notes, *dinos.remarks(problem.name, counts)))
 
 
-def _of_manifest(path: Path, problem: str, label: str) -> dict[str, list[Source]]:
+def _of_manifest(path: Path, problem: str, label: str, modality: str | None) -> dict[str, list[Source]]:
     if dinos.is_dinos_csv(path):
         return _of_files(dinos.read_csv(path), path.parent)
     found: dict[str, list[Source]] = {}
-    for row in read_manifest(path):
-        if row.modality not in _SOUND:
-            continue
+    for row in rows_of(path, read_manifest(path), modality)[1]:
         cells = {"machine": row.machine, "label": row.label, "sensor": row.sensor, "state": row.state, **row.extra}
         for column in (problem, label):
             if not cells.get(column):
                 raise BadInput("manifest", f"{path}: {row.name} has nothing in the column {column!r}")
         facts = Facts(row.name, 0.0, cells[label], row.group, row.sensor, cells[label])
         found.setdefault(cells[problem], []).append(Source(row, facts))
-    if not found:
-        raise BadInput("manifest", f"{path}: has no recordings of sound")
     return found
 
 

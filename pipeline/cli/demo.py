@@ -32,6 +32,8 @@ EXPECTED = (
     ("drill-simulated", ("drill_break",)),
 )
 """What a minute of the demonstration raises: machine, and one of these detectors."""
+_MOST = 1000
+"""Newest alarms and states that the summary looks at."""
 _LEARNED = re.compile(r"  # learned state:.*?  # end of the learned state\n", re.DOTALL)
 
 
@@ -84,15 +86,25 @@ def prepare(out: Path, data: Path, port: int) -> Path:
     return out
 
 
+def _states(store: Store) -> dict[str, list[str]]:
+    """Machine → the states that were told of it, in the order of their first time."""
+    found: dict[str, dict[str, None]] = {}
+    for record in reversed(store.latest("machine_state", _MOST)):
+        found.setdefault(record.body["machine"], {})[record.body["state"]] = None
+    return {machine: list(states) for machine, states in found.items()}
+
+
 def _tell(plan: app.Plan, out: Path) -> int:
     store = Store(plan.state)
-    raised = [r.body for r in reversed(store.latest("alarm", 1000)) if r.body["transition"] == "raised"]
+    raised = [r.body for r in reversed(store.latest("alarm", _MOST)) if r.body["transition"] == "raised"]
     evidence = index(plan.settings.evidence.folder)
     click.echo(f"3. {len(raised)} alarm{'s' if len(raised) != 1 else ''} raised.")
     came = {(body["machine"], body["detector"]) for body in raised}
     for machine, detector in EXPECTED:
         if not any(m == machine and d in detector for m, d in came):
             click.echo(f"   not yet: {' or '.join(detector)} of {machine}")
+    for machine, states in _states(store).items():
+        click.echo(f"   learned states of {machine}, from the embedding of its sound: {', '.join(states)}")
     times = Counter((body["machine"], body["detector"]) for body in raised)
     first = {(body["machine"], body["detector"]): body for body in reversed(raised)}
     for body in (body for body in raised if first[body["machine"], body["detector"]] is body):

@@ -159,12 +159,12 @@ def topics_lag(config_file: Path, as_json: bool) -> None:
 
     rows = admin.lags(Client(configuration.load(config_file).kafka))
     if as_json:
-        click.echo(json.dumps([{**row._asdict(), "lag": row.lag} for row in rows], indent=2))
+        click.echo(json.dumps([{**row._asdict(), "lag": row.lag, "unread": row.unread} for row in rows], indent=2))
         return
     for row in rows:
         if row.lag:
-            click.echo(f"{row.topic:<18}{row.partition:>4}{row.lag:>10}  of {row.end}")
-    click.echo(f"in all {sum(row.lag for row in rows)}")
+            click.echo(f"{row.topic:<18}{row.partition:>4}{row.lag:>10}  of {row.end}, {row.unread} not taken in")
+    click.echo(f"in all {sum(row.lag for row in rows)}, {sum(row.unread for row in rows)} not taken in")
 
 
 @click.command("retry")

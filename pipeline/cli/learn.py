@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from models.anomaly.baseline import Baseline
+from models.anomaly.embedding import Embedder
 from models.anomaly.store import load_all, save_all
+from models.impact.pooling import POOLINGS
 from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import ConfigError
-from pipeline.manifest import NORMAL_LABELS, read_manifest
+from pipeline.manifest import NORMAL_LABELS, Row, read_manifest
 
 
 def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
@@ -28,6 +32,8 @@ _NORMAL = click.option(
 @click.option("--out", type=click.Path(path_type=Path), help="Folder that the baselines go into.")
 @_NORMAL
 @click.option("--machine", help="Only this machine.")
+@click.option("--encoder", help="Encoder of sound (PKG, or the name of one that ships) to judge beside the log-Mel.")
+@click.option("--pooling", type=click.Choice(POOLINGS), default="band", show_default=True, help="Of the --encoder.")
 @click.option("--live", is_flag=True, help="Learn from the running engine's recordings and put the result in force.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"))
@@ -36,27 +42,44 @@ def commission(
     out: Path | None,
     normal: frozenset[str],
     machine: str | None,
+    encoder: str | None,
+    pooling: str,
     live: bool,
     minutes: float,
     config_file: Path,
 ) -> int:
-    """Learn what is normal for each sensor, from recordings (--manifest) or from a running engine (--live)."""
+    """Learn what is normal for each sensor, from recordings (--manifest) or from a running engine (--live).
+
+    With --encoder the embedding of sound becomes a detector of its own, unless starts that were left out speak against
+    it; the outcome says why.
+    """
+    if live and encoder is not None:
+        raise click.UsageError("--encoder needs --manifest: what it is worth is judged on recordings of several starts")
     if live:
         return _live(config_file, machine, minutes, out)
     if manifest is None or out is None:
         raise click.UsageError("name --manifest M.csv and --out DIR, or --live")
+    embedder = None if encoder is None else _embedder(encoder, pooling)
     with progress_bar() as bar:
         task = bar.add_task("commissioning", total=None)
 
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name[-40:])
 
-        baselines = commission_manifest(read_manifest(manifest), normal, machine, progress)
+        baselines = commission_manifest(read_manifest(manifest), normal, machine, progress, embedder)
     for baseline, folder in zip(baselines, save_all(baselines, out), strict=True):
         for line in baseline.sentences():
             click.echo(line)
         click.echo(f"  → {folder}")
     return 0
+
+
+def _embedder(encoder: str, pooling: str) -> Embedder:
+    from models.anomaly.encoder import PackageEmbedder  # ONNX Runtime only where a model runs
+    from models.packages import load
+    from models.packages.shipped import locate
+
+    return PackageEmbedder(load(locate(encoder)), pooling)
 
 
 def _live(config_file: Path, machine: str | None, minutes: float, out: Path | None) -> int:
@@ -86,30 +109,65 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
     help="chatter, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly or level of a "
     "--baseline.",
 )
+@click.option("--model", type=click.Path(path_type=Path), help="Package of a head (stethos train head).")
+@click.option(
+    "--search",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Where the head's encoder may lie besides; several.",
+)
 @_NORMAL
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures.")
-def validate(manifest: Path, baseline: Path | None, detector: str | None, normal: frozenset[str], out: Path) -> int:
+def validate(
+    manifest: Path,
+    baseline: Path | None,
+    detector: str | None,
+    model: Path | None,
+    search: tuple[Path, ...],
+    normal: frozenset[str],
+    out: Path,
+) -> int:
     """Score the test recordings of a manifest and write figures with confidence intervals.
 
-    Give --baseline, --detector, or both.
+    Give --baseline, --detector or both, or --model: a head, whose encoder is found beside it, among the packages that
+    ship, or under --search. Without a column split, groups that it learned from are left out.
     """
-    from pipeline.validation.choice import validate_detector
-    from pipeline.validation.validate import validate_baselines
-
-    if baseline is None and detector is None:
-        raise click.UsageError("name --baseline DIR or --detector NAME")
+    if model is None and baseline is None and detector is None:
+        raise click.UsageError("name --baseline DIR, --detector NAME or --model PKG")
+    if model is not None and (baseline is not None or detector is not None):
+        raise click.UsageError("--model judges alone: leave out --baseline and --detector")
+    if search and model is None:
+        raise click.UsageError("--search is for the encoder of a --model")
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=None)
 
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name[-40:])
 
-        rows, known = read_manifest(manifest), None if baseline is None else load_all(baseline)
-        if detector is not None:
-            lines = validate_detector(detector, rows, known, normal, out, progress)
+        rows = read_manifest(manifest)
+        if model is not None:
+            from pipeline.validation.classifier import validate_model
+
+            lines = validate_model(model, rows, normal, out, progress, search)
         else:
-            assert known is not None
-            lines = validate_baselines(rows, known, normal, out, progress)
+            lines = _validated(rows, None if baseline is None else load_all(baseline), detector, normal, out, progress)
     for line in lines:
         click.echo(line)
     return 0
+
+
+def _validated(
+    rows: Sequence[Row],
+    known: Mapping[tuple[str, str], Baseline] | None,
+    detector: str | None,
+    normal: frozenset[str],
+    out: Path,
+    progress: Callable[[int, int, str], None],
+) -> list[str]:
+    from pipeline.validation.choice import validate_detector
+    from pipeline.validation.validate import validate_baselines
+
+    if detector is not None:
+        return validate_detector(detector, rows, known, normal, out, progress)
+    assert known is not None
+    return validate_baselines(rows, known, normal, out, progress)

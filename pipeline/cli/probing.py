@@ -1,4 +1,4 @@
-"""Labelled recordings as features for probes and heads, kept on disk so that a stopped run goes on."""
+"""Labelled recordings of sound or vibration as features for probes and heads, kept so that a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from models.anomaly.vectors import extraction
 from models.probe.clips import Facts
 from models.probe.features import Extractor, digest_of, extract
 from models.probe.run import keep, kept
 from models.probe.seconds import SHORTEST_TAIL_S, Second, seconds
+from models.probe.vibration import Shake, VibrationMean, shakes
 from pipeline.clips import Piece, read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
@@ -24,6 +26,8 @@ def _pieces(row: Row) -> Sequence[Piece]:
     return read_clip(row).pieces
 
 
+Senses: TypeAlias = Literal["sound", "vibration"]
+_OF: dict[str, Senses] = {"acoustic": "sound", "stethoscope": "sound", "vibration": "vibration"}
 _AT_ONCE = 50
 """Recordings whose features are kept together: what a stopped run loses at most."""
 
@@ -39,6 +43,57 @@ class Source:
     facts: Facts
     shortest_tail_s: float = SHORTEST_TAIL_S
     pieces: Callable[[Row], Sequence[Piece]] = _pieces
+
+
+def rows_of(path: Path, rows: Sequence[Row], asked: str | None) -> tuple[Senses, list[Row]]:
+    """What a manifest is about, and its rows of that.
+
+    Args:
+        path: of the manifest, for errors.
+        rows: of it.
+        asked: ``"sound"`` or ``"vibration"``; None where the rows tell.
+
+    Raises:
+        BadInput: it holds both and nothing was asked for, or nothing of what was asked for.
+    """
+    there = sorted({_OF[row.modality] for row in rows if row.modality in _OF})
+    if asked is None and len(there) > 1:
+        raise BadInput(
+            "modality",
+            f"{path}: has recordings of sound and of vibration, which share no features; choose by --modality",
+        )
+    senses: Senses | None = next((s for s in there if s == asked or asked is None), None)
+    if senses is None:
+        raise BadInput("manifest", f"{path}: has no recordings of {asked or 'sound or vibration'}")
+    return senses, [row for row in rows if _OF.get(row.modality) == senses]
+
+
+def vibration_of(rows: Sequence[Row]) -> VibrationMean:
+    """The features of the accelerometer that all rows were recorded with.
+
+    Raises:
+        BadInput: rates or axes differ, so that no vector of one is a vector of the other; or no row can be read.
+    """
+    first: tuple[Row, VibrationMean] | None = None
+    failed: BadInput | None = None
+    for row in rows:
+        try:
+            features = extraction(read_clip(row).stream)
+        except BadInput as error:  # it is left out where it is read, and noted there
+            failed = error
+            continue
+        if first is None:
+            first = row, VibrationMean(features)
+        elif features.hash != first[1].features.hash:
+            other = first[1].features
+            raise BadInput(
+                "features",
+                f"{row.name} has {features.channels} axes at {features.rate.hz:g} Hz, {first[0].name} has "
+                f"{other.channels} at {other.rate.hz:g} Hz: one head or probe reads one kind of accelerometer",
+            )
+    if first is None:
+        raise failed or BadInput("manifest", "there is no recording of vibration")
+    return first[1]
 
 
 def features_of(
@@ -86,13 +141,17 @@ def _state(row: Row) -> str:
     return f"{row.start_s} {row.end_s} {told.st_size if told else None} {told.st_mtime_ns if told else None}"
 
 
-def _clips(sources: Sequence[Source], notes: list[str]) -> Iterator[tuple[Facts, Second]]:
-    """One-second clips; recordings that cannot be read, and silent clips, are noted and left out."""
+def _clips(sources: Sequence[Source], notes: list[str]) -> Iterator[tuple[Facts, Second | Shake]]:
+    """One-second clips, those of vibration half a second apart.
+
+    Recordings that cannot be read, and silent clips, are noted and left out.
+    """
     for source in sources:
         silent = clipped = 0
         try:
             for piece in source.pieces(source.row):
-                for second in seconds(piece, source.shortest_tail_s):
+                shaken = source.row.modality == "vibration"
+                for second in shakes(piece) if shaken else seconds(piece, source.shortest_tail_s):
                     clipped += second.clipped
                     silent += second.silent
                     if not second.silent:

@@ -14,7 +14,17 @@ from pipeline.errors import BadInput
 
 
 @click.command()
-@click.option("--sounds", type=click.Path(path_type=Path), required=True, help="normal/ and anomaly/ (and groups.csv).")
+@click.option("--sounds", type=click.Path(path_type=Path), help="Clips: normal/ and anomaly/ (and groups.csv).")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), help="Instead: whole holes, fractures with onset_s; for a stream."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, True, True),
+    default=0.5,
+    show_default=True,
+    help="Of the probability, for the card.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the package; must not exist.")
 @click.option(
     "--arm", default="none", show_default=True, help='What is added to the sounds, e.g. "classical 1x", "vae 1x".'
@@ -23,12 +33,23 @@ from pipeline.errors import BadInput
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the leak-free scores.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @vae_options
-def drill(out: Path, sounds: Path, arm: str, synthetic: int | None, folds: int, seed: int, **vae: Any) -> int:
+def drill(
+    out: Path, sounds: Path | None, manifest: Path | None, threshold: float, arm: str, synthetic: int | None,
+    folds: int, seed: int, **vae: Any,
+) -> int:  # fmt: skip
     """Train a classifier of very short drill sounds; its card holds leak-free scores beside those without additions.
+
+    With --manifest it learns the package that [machine.drill] classifier names. Nothing is added then.
 
     Choose the arm by `stethos bench drill`. Work in progress is kept in OUT-work and gone on from.
     """
+    if (sounds is None) == (manifest is None):
+        raise BadInput("no_sounds", "give either --sounds or --manifest")
     training = vae_training(seed, **vae)
+    if sounds is None:
+        if manifest is None or arm != "none" or synthetic:
+            raise BadInput("unknown_arm", "nothing can be added to whole holes: leave --arm and --synthetic away")
+        return _of_holes(manifest, out, threshold, folds, seed)
     from models.drill.arms import ARMS
     from models.drill.data import digest, load
     from models.drill.export import train_classifier, write_classifier
@@ -44,9 +65,46 @@ def drill(out: Path, sounds: Path, arm: str, synthetic: int | None, folds: int, 
         about = {"sounds": len(known), "sha256": digest(known), "added": arm, "seed": seed}
         if "vae" in arm:
             about["autoencoder"] = asdict(training)
-        package = write_classifier(out, model, levels, about, scores)
+        package = write_classifier(out, model, levels, about, scores, threshold=threshold)
         if synthetic:
             _write_sounds(known, training, work, out.with_name(f"{out.name}-synthetic"), synthetic)
+    for name, value in scores.items():
+        click.echo(f"{name}: {value}")
+    click.echo(f"{package.folder}  {package.digest[:16]}")
+    return 0
+
+
+def _of_holes(manifest: Path, out: Path, threshold: float, folds: int, seed: int) -> int:
+    """The classifier for a stream; rows with split=test are left alone."""
+    import hashlib
+
+    import numpy as np
+
+    from models.drill.cells import seed_of
+    from models.drill.export import write_classifier
+    from models.drill.holes import cut, joined, train
+    from pipeline.clips import read_clip
+    from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest
+
+    parts = []
+    rows = learning_rows(read_manifest(manifest))
+    with progress_bar() as bar:
+        task = bar.add_task("recordings", total=len(rows))
+        for row in rows:
+            bar.update(task, advance=1)
+            if row.label not in NORMAL_LABELS and row.onset_s is None:
+                raise BadInput("no_onset", f"{row.name}: '{row.label}' is no normal label, and onset_s is not told")
+            clip = read_clip(row)
+            x = np.concatenate([block for piece in clip.pieces for block in piece.blocks()]).astype(np.float64)
+            onset = None if row.label in NORMAL_LABELS or row.onset_s is None else row.onset_s - row.start_s
+            parts.append((row.group, cut(x, clip.stream.rate.hz, onset, seed_of(seed, row.name))))
+        holes = joined(parts)
+        model, scores = train(holes, folds, seed)
+    about = {
+        "recordings": len(rows), "rows": len(holes.target), "fractures": int(holes.target.sum()), "added": "none",
+        "seed": seed, "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+    }  # fmt: skip
+    package = write_classifier(out, model, holes.x, about, scores, stream=True, threshold=threshold)
     for name, value in scores.items():
         click.echo(f"{name}: {value}")
     click.echo(f"{package.folder}  {package.digest[:16]}")

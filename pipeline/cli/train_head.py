@@ -1,4 +1,4 @@
-"""`stethos train head`: from a handful of labelled clips to a model package that says which state a machine is in."""
+"""`stethos train head`: a handful of labelled clips to a model package that says which state a machine is in."""
 
 from __future__ import annotations
 
@@ -11,28 +11,32 @@ from typing import Any
 import click
 import numpy as np
 
-from models.heads.export import LOGMEL, write_head
+from models.heads.export import LOGMEL, Reads, write_head
 from models.heads.head import KINDS, Kind
 from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, evaluate, learn
 from models.heads.report import NO_FIGURE, render, verdict
 from models.impact.pooling import POOLINGS
-from models.packages import load
+from models.packages import VIBRATION, load
+from models.packages.shipped import locate
 from models.probe.clips import Facts, columns
 from models.probe.features import Encoder, Extractor, LogMelMean
-from pipeline.cli.probing import Source, features_of
+from models.probe.vibration import VibrationMean
+from pipeline.cli.probing import Source, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.tracks import sources_of_track
 from pipeline.errors import BadInput
-from pipeline.manifest import is_split, read_manifest, torn_groups
+from pipeline.manifest import Row, is_split, read_manifest, torn_groups
 from pipeline.messages import Float32
 
 _SHIPPED = Path(__file__).parents[2] / "models" / "weights"
-_SOUND = frozenset({"acoustic", "stethoscope"})
 _TOO_LITTLE = 20
 
 
 @click.command()
-@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled sound recordings.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings of sound, or of vibration."
+)
+@click.option("--modality", type=click.Choice(["sound", "vibration"]), help="Where the manifest has both.")
 @click.option("--labels", "tracks", multiple=True, type=click.Path(path_type=Path), help="Audacity label track.")
 @click.option("--audio", multiple=True, type=click.Path(path_type=Path), help="WAV, FLAC or MCAP of each --labels.")
 @click.option("--sensor", default="", help="machine/sensor of an MCAP recording.")
@@ -43,6 +47,7 @@ _TOO_LITTLE = 20
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new model package.")
 def head(
     manifest: Path | None,
+    modality: str | None,
     tracks: tuple[Path, ...],
     audio: tuple[Path, ...],
     sensor: str,
@@ -55,13 +60,14 @@ def head(
     """Train a head on labelled clips, beside the log-Mel baseline; OUT.html tells how good it is.
 
     With --encoder auto, or several, the best on left-out groups is taken; auto means the shipped encoders and logmel.
+    Vibration is read by the features of the anomaly detector, since encoders hear sound.
     """
     if (manifest is None) == (not tracks) or len(tracks) != len(audio):
         raise click.UsageError("name --manifest M.csv, or one --audio FILE for each --labels FILE")
     if out.exists():
         raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
-    sources, splits, notes = _of_manifest(manifest) if manifest else _of_tracks(tracks, audio, sensor)
-    extractors = _extractors(encoders)
+    sources, splits, notes = _of_manifest(manifest, modality) if manifest else _of_tracks(tracks, audio, sensor)
+    extractors = _extractors(encoders, [s.row for s in sources])
     with progress_bar() as bar:
         task = bar.add_task("learning", total=None)
         facts, features, left_out = features_of(
@@ -78,21 +84,20 @@ def head(
     return 0
 
 
-def _of_manifest(path: Path) -> tuple[list[Source], dict[str, str], list[str]]:
+def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[str, str], list[str]]:
     """Recordings, the split of each (empty means that it teaches), and notes."""
     rows = read_manifest(path)
     if torn := torn_groups(rows):
         raise BadInput("leak", f"{path}: the group {torn[0]!r} stands in more than one split; keep groups whole")
-    sound = [row for row in rows if row.modality in _SOUND]
-    if not sound:
-        raise BadInput("manifest", f"{path}: has no recordings of sound")
-    split = is_split(sound)
+    senses, chosen = rows_of(path, rows, modality)
+    split = is_split(chosen)
     sources, splits = [], {}
-    for number, row in enumerate(sound):
+    for number, row in enumerate(chosen):
         name = f"{row.name}#{number}"
         sources.append(Source(row, Facts(name, 0.0, row.label, row.group, row.sensor, row.label)))
         splits[name] = row.split if split else "train"
-    notes = [] if len(sound) == len(rows) else [f"{len(rows) - len(sound)} rows are no sound and were left out"]
+    others = len(rows) - len(chosen)
+    notes = [f"{others} rows are no {senses} and were left out"] if others else []
     return sources, splits, notes
 
 
@@ -107,14 +112,18 @@ def _of_tracks(
     return sources, {s.facts.recording: "train" for s in sources}, notes
 
 
-def _extractors(encoders: Sequence[str]) -> list[Extractor]:
-    """The baseline first, then the encoders that were asked for."""
+def _extractors(encoders: Sequence[str], rows: Sequence[Row]) -> list[Extractor]:
+    """The baseline first, then the encoders that were asked for; for vibration there is the baseline alone."""
+    if rows[0].modality == "vibration":
+        if named := sorted(set(encoders) - {AUTO, LOGMEL}):
+            raise BadInput("modality", f"{named[0]}: encoders hear sound; leave out --encoder for vibration")
+        return [vibration_of(rows)]
     folders: list[Path] = []
     for name in encoders:
         if name == AUTO:
             folders += sorted(p.parent for p in _SHIPPED.glob("*/card.json"))
         elif name != LOGMEL:
-            folders.append(Path(name))
+            folders.append(locate(name))
     found: list[Extractor] = [LogMelMean()]
     for folder in dict.fromkeys(f.resolve() for f in folders):
         package = load(folder)
@@ -134,14 +143,19 @@ def _lesson(facts: Sequence[Facts], splits: dict[str, str]) -> Lesson:
 def _candidate(
     lesson: Lesson, extractor: Extractor, features: dict[str, Float32], pooling: str, kinds: Sequence[Kind], seed: int
 ) -> Candidate:
-    mine = {key[len(extractor.name) :].strip(): x for key, x in features.items() if key.split(" ")[0] == extractor.name}
-    digest = LOGMEL if isinstance(extractor, LogMelMean) else extractor.digest
-    return learn(lesson, extractor.name, digest, mine, pooling, kinds, seed)
+    mine = {k[len(extractor.name) :].strip(): x for k, x in features.items() if k.split(" ")[0] == extractor.name}
+    reads = Reads(extractor.digest, extractor.name)
+    if isinstance(extractor, VibrationMean):
+        of = extractor.features
+        reads = Reads(VIBRATION, VIBRATION, features=of.hash, rate_hz=of.rate.hz)
+    elif isinstance(extractor, LogMelMean):
+        reads = Reads()
+    return learn(lesson, reads, mine, pooling, kinds, seed)
 
 
 def _chosen(candidates: Sequence[Candidate], encoders: Sequence[str]) -> Candidate:
     """What was asked for; the better ones where that is a question."""
-    asked = [c for c in candidates if c.reads.encoder != LOGMEL]
+    asked = [c for c in candidates if not c.reads.plain]
     if AUTO in encoders or (asked and LOGMEL in encoders):
         return better(candidates)
     return max(asked, key=lambda c: np.nan_to_num(c.score)) if asked else candidates[0]
@@ -154,6 +168,11 @@ def _warnings(lesson: Lesson) -> list[str]:
     if unknown := lesson.unknown():
         notes.append(f"Test clips of labels that were never taught were not judged: {', '.join(unknown)}.")
     return notes
+
+
+def _step_s(reads: Reads) -> float:
+    """Seconds from one clip to the next: those of vibration overlap by half."""
+    return 0.5 if reads.encoder == VIBRATION else 1.0
 
 
 def _write(
@@ -170,10 +189,12 @@ def _write(
     training: dict[str, Any] = {
         "clips": {label: int((taught.label == label).sum()) for label in taught.labels},
         "groups": sorted(set(taught.group.tolist())),
-        "hours": round(len(taught) / 3600.0, 4),
+        "hours": round(len(taught) * _step_s(chosen.reads) / 3600.0, 4),
         "seed": seed,
         "notes": list(notes),
     }
+    if chosen.choice.head.kind == "linear":
+        training["c"] = chosen.choice.c
     scores: dict[str, Any] = {
         "left_out_f1": {f"{c.reads.name} {c.reads.pooling}".strip(): dict(c.choice.scores) for c in candidates},
         "evaluation": "none, one occasion only" if evaluation is None else evaluation.document(),

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from pipeline.errors import StethosError
-from pipeline.kafka.client import Client
+from pipeline.kafka.client import TAKEN, Client
 from pipeline.kafka.topics import INPUTS, wanted
 
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
@@ -23,18 +23,27 @@ COORDINATOR_TRIES = 20
 
 
 class Lag(NamedTuple):
-    """How far the group is behind in one partition; `committed` is None before the first commit."""
+    """How far the group is behind in one partition; `committed` is None before the first commit.
+
+    `taken` is the offset before which every result is durable; windows may need what is between the two.
+    """
 
     topic: str
     partition: int
     committed: int | None
     end: int
     begin: int
+    taken: int = 0
 
     @property
     def lag(self) -> int:
         """Records that are not acknowledged yet."""
         return self.end - max(self.begin, self.committed if self.committed is not None else self.begin)
+
+    @property
+    def unread(self) -> int:
+        """Records that no worker has taken in, or whose results are not durable yet."""
+        return max(0, self.end - max(self.begin, self.committed or 0, self.taken))
 
 
 class BrokerError(StethosError):
@@ -99,9 +108,16 @@ def lags(client: Client) -> list[Lag]:
             committed[tp].offset if tp in committed and committed[tp].offset >= 0 else None,
             ends[tp].offset,
             begins[tp].offset,
+            taken_of(committed[tp].metadata) if tp in committed else 0,
         )
         for tp in tps
     ]
+
+
+def taken_of(metadata: str | None) -> int:
+    """What a worker wrote beside an offset, see `faust_app.committed`; 0 if another wrote it."""
+    word, _, number = (metadata or "").partition("=")
+    return int(number) if word == TAKEN and number.isdigit() else 0
 
 
 def _committed(kafka: Any, group: str) -> dict[Any, Any]:

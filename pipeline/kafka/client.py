@@ -10,6 +10,8 @@ from config.schema import Kafka
 from pipeline.errors import ConfigError
 
 MAX_REQUEST_BYTES = 1_000_000
+TAKEN = "taken"
+"""Word before an offset in what a worker writes beside those that it commits."""
 """Largest request of a producer and largest message of a topic: below every broker's default limit."""
 
 

@@ -152,6 +152,16 @@ class Collector:
                 return True
         return False
 
+    def finish(self, store: Store) -> bool:
+        """Behind `stop`: read what has come since, as far as the brokers answer; says whether that is all."""
+        try:
+            return self.drain(store)
+        except (KafkaError, OSError) as error:
+            log.warning("the last results could not be read: %r", error)
+            return False
+        finally:
+            self.close()
+
     def owners(self) -> dict[int, str]:
         """By partition, the worker whose claim is in force, as far as the log was read."""
         topic = self._client.topic(DECISION)

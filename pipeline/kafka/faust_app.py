@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
+from pipeline.kafka.client import MAX_REQUEST_BYTES, TAKEN, Client
 
 BUFFER = 64
 """Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
@@ -27,6 +27,16 @@ def fetch_soon(app: Any) -> None:
     fetch of quiet partitions alone would hold those up for as long as the broker waits.
     """
     app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
+
+
+def committed(offset: int, taken: int) -> OffsetAndMetadata:
+    """An offset to commit, and beside it, for whoever asks about the group, what is done already.
+
+    Args:
+        offset: before which neither a window nor a snapshot needs anything.
+        taken: before which all results are durable.
+    """
+    return OffsetAndMetadata(offset, f"{TAKEN}={taken}")
 
 
 async def commit(app: Any, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:

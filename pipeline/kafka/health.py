@@ -96,6 +96,7 @@ class Families:
             ),
             ("unwritten_results", "Results that are not durable yet", worker.outbox.waiting),
             ("checkpoint_age_seconds", "Since the last checkpoint", now_s - worker.checkpoint_s),
+            ("commit_age_seconds", "Since all that may be committed was", now_s - worker.commit_s),
         ):
             gauge = GaugeMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
             gauge.add_metric([worker.name], value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from connectors.base import Sink
 from connectors.kafka import KafkaPublisher
 from connectors.prometheus import PrometheusSink
-from pipeline.app import Plan
+from pipeline.app import Plan, config_sha256
 from pipeline.clock import HostClock
 from pipeline.delivery import Delivery
 from pipeline.kafka import admin
@@ -28,6 +27,8 @@ from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
 FEED_FILE = "feed.sqlite"
+SETTLE_S = 60.0
+"""A worker that takes over needs a session timeout and its own start, on a busy machine many seconds of it."""
 TOPICS = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
 
 
@@ -37,6 +38,7 @@ class Sinks:
     def __init__(self, plan: Plan, client: Client) -> None:
         settings = plan.settings
         self.store = Store(plan.state)
+        self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
         self._prometheus = PrometheusSink()
         self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
@@ -68,10 +70,12 @@ class Sinks:
         """Counters to the exporter."""
         self._prometheus.update(families(self.store.metrics(), {d.name: dict(d.counts) for d in self._deliveries}))
 
-    def close(self) -> list[str]:
-        """End; returns what the sinks complain about."""
+    def close(self, to_the_end: bool = False) -> list[str]:
+        """End, if asked behind the last result on the brokers; returns what the sinks complain about."""
         self._alive = False
         self.collector.stop()
+        if to_the_end:
+            self.collector.finish(self.store)
         for delivery in self._deliveries:
             delivery.stop()
         if self._status:
@@ -135,7 +139,7 @@ class KafkaLive:
                 self.feed.run(for_s, second)
                 errors += self.feed.errors
                 if self.crew is not None and not self._stop.is_set():
-                    self.settle(30.0)
+                    self.settle()
             else:
                 self._idle(for_s, second)
         finally:
@@ -148,16 +152,21 @@ class KafkaLive:
         while not self._stop.wait(1.0) and (until is None or time.monotonic() < until):
             second()
 
-    def settle(self, timeout_s: float) -> bool:
-        """Wait until the workers have taken everything in; what an open window needs stays unacknowledged."""
-        until, last, same = time.monotonic() + timeout_s, -1, 0
-        while time.monotonic() < until and not self._stop.is_set():
-            lag = sum(row.lag for row in admin.lags(self._client))
-            same = same + 1 if lag == last else 0
-            if lag == 0 or same >= 5:
+    def settle(self, patience_s: float = SETTLE_S) -> bool:
+        """Wait until all is published, taken in, and its results are durable; says whether it is.
+
+        Args:
+            patience_s: for so long, nothing may move.
+        """
+        since, last = time.monotonic(), (-1, -1)
+        while time.monotonic() - since < patience_s and not self._stop.is_set():
+            unsent = 0 if self.feed is None else self.publisher.waiting
+            left = unsent, sum(row.unread for row in admin.lags(self._client))
+            if left == (0, 0):
                 return True
-            last = lag
-            time.sleep(1.0)
+            if left != last:
+                since, last = time.monotonic(), left
+            time.sleep(0.5)
         return False
 
     def close(self) -> list[str]:
@@ -168,16 +177,4 @@ class KafkaLive:
             self.crew.stop()
         if self.sinks is None:
             return []
-        with contextlib.suppress(admin.BrokerError):
-            self._read_to_the_end()
-        return self.sinks.close()
-
-    def _read_to_the_end(self, timeout_s: float = 5.0) -> None:
-        assert self.sinks is not None
-        until, last = time.monotonic() + timeout_s, -1
-        while time.monotonic() < until:
-            count = self.sinks.collector.counts["read"]
-            if count == last:
-                return
-            last = count
-            time.sleep(0.6)
+        return self.sinks.close(to_the_end=self.crew is not None)

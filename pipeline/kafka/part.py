@@ -52,6 +52,9 @@ class Part:
         """By topic: the offset that the consumer delivers next, if it leaves nothing out."""
         self.newest_ns: dict[str, int] = {}
         self.held: dict[str, deque[Held]] = {}
+        self.told: dict[str, tuple[int, int]] = {}
+        """By topic: the newest committed offset, and the one up to which it says that all results are durable."""
+        self._released: dict[str, int] = {}
         self.saved: dict[str, bytes] = {}
         """By machine: the newest durable snapshot."""
         self.lost = False
@@ -60,9 +63,15 @@ class Part:
     def renew(self, generation: int, epoch: int) -> None:
         """Go on under a new generation: nobody else had the partition meanwhile, the lanes stay as they are."""
         self.generation, self.epoch = generation, epoch
-        self.held.clear()
+        self.forget()
         self.expect.clear()
         self.saved.clear()
+
+    def forget(self) -> None:
+        """What is not acknowledged comes again."""
+        self.held.clear()
+        self.told.clear()
+        self._released.clear()
 
     def hold(self, topic: str, offset: int, serial: int, message: Input | None, machine: str) -> None:
         """Keep a message in mind until nothing needs it; `message` is None where it could not be decoded."""
@@ -78,17 +87,22 @@ class Part:
             self.held[topic].append(last._replace(sensor=""))
 
     def release(self, needs: Mapping[str, Needs], upto: int) -> dict[str, int]:
-        """By topic, behind which offset neither a window nor a snapshot needs anything: the contiguous prefix.
+        """By topic, the offset before which neither a window nor a snapshot needs anything: the contiguous prefix.
+
+        Topics of which nothing was taken in under this generation are left out.
 
         Args:
             needs: per machine, taken at the moment `upto` of the now durable snapshots.
             upto: newest serial that the snapshots include.
         """
-        behind = {}
         for topic, queue in self.held.items():
             while queue and queue[0].serial <= upto and not _needed(queue[0], needs):
-                behind[topic] = queue.popleft().offset + 1
-        return behind
+                self._released[topic] = queue.popleft().offset + 1
+        return {
+            topic: queue[0].offset if queue else self._released[topic]
+            for topic, queue in self.held.items()
+            if queue or topic in self._released
+        }
 
     def news(self, topic: str, states: Mapping[str, bytes]) -> list[Out]:
         """Records of the snapshots that differ from the newest durable ones."""

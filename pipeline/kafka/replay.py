@@ -177,17 +177,13 @@ class KafkaReplay:
                 self.damage[recording.path] = recording.damage
 
     def _wait(self, worker: Any) -> None:
-        """Until the worker has acknowledged all that no open window needs."""
-        last, same, until = None, 0, time.monotonic() + DONE_S
+        """Until the worker has taken everything in and its results are durable."""
+        until = time.monotonic() + DONE_S
         while time.monotonic() < until:
-            lags = tuple(row.committed for row in admin.lags(self._client))
-            left = sum(row.lag for row in admin.lags(self._client))
-            same = same + 1 if lags == last and any(at is not None for at in lags) else 0
-            if left == 0 or same >= 6:
+            if sum(row.unread for row in admin.lags(self._client)) == 0:
                 return
             if not worker.is_alive():
                 raise StethosError(f"the worker ended with code {worker.exitcode}")
-            last = lags
             time.sleep(0.5)
         raise StethosError("the worker did not come to the end")
 

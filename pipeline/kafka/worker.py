@@ -25,7 +25,7 @@ from pipeline.kafka.batches import Batches
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.continuity import Continuity
-from pipeline.kafka.faust_app import commit, fetch_soon, make_app
+from pipeline.kafka.faust_app import commit, committed, fetch_soon, make_app
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -66,7 +66,7 @@ class Worker:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.parts: dict[int, Part] = {}
-        self.beat_s = self.checkpoint_s = time.monotonic()
+        self.beat_s = self.checkpoint_s = self.commit_s = time.monotonic()
         self._client = client
         self._clock = clock
         self._machines: dict[int, list[LaneSettings]] = {}
@@ -183,7 +183,7 @@ class Worker:
             if number not in numbers:
                 self.outbox.drop(self.parts.pop(number))
         for part in self.parts.values():
-            part.held.clear()
+            part.forget()
         self._continuity.begin()
         if self._owning is not None:
             self._owning.cancel()
@@ -359,27 +359,34 @@ class Worker:
             parts = [part for part in self.parts.values() if part.generation == generation]
             needs = {p.number: {m: lane.needs_from() for m, lane in p.lanes.items()} for p in parts}
             states = {p.number: {m: lane.snapshot() for m, lane in p.lanes.items()} for p in parts}
+            taken = {p.number: dict(p.next) for p in parts}
             await self.outbox.flush()
             parts = [part for part in parts if not part.lost]  # the results of lost ones may have been dropped
             topic = self._client.topic(STATE)
             await self.outbox.write([out for part in parts for out in part.news(topic, states[part.number])])
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+            told: list[tuple[Part, str, tuple[int, int]]] = []
             for part in parts:
                 if not part.lost and self.generation == generation == part.generation:
                     part.saved.update(states[part.number])
                     for row, offset in part.release(needs[part.number], serial).items():
-                        tp = TopicPartition(self._client.topic(row), part.number)
-                        offsets[tp] = OffsetAndMetadata(offset, "")
-            if offsets:
-                await self._commit(offsets)
+                        says = (offset, max(offset, taken[part.number].get(row, 0)))
+                        if part.told.get(row) != says:
+                            offsets[TopicPartition(self._client.topic(row), part.number)] = committed(*says)
+                            told.append((part, row, says))
+            if not offsets or await self._commit(offsets):
+                self.commit_s = time.monotonic()
+                for part, row, says in told:
+                    part.told[row] = says
             self.checkpoint_s = time.monotonic()
 
-    async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Commit exactly these offsets; a commit that fails costs repeats."""
+    async def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> bool:
+        """Commit exactly these offsets; a commit that fails costs repeats. Says whether it was done."""
         try:
             await commit(self.app, offsets)
         except KafkaError as error:
             self.counts["commit_failed"] += 1
             log.warning("offsets were not committed, what they cover may come again: %r", error)
-        else:
-            self.counts["commits"] += 1
+            return False
+        self.counts["commits"] += 1
+        return True

@@ -10,7 +10,7 @@ import numpy as np
 from models.anomaly.vectors import extraction
 from models.heads.export import LOGMEL
 from models.heads.head import Floats, softmax
-from models.packages import Package
+from models.packages import VIBRATION, Package
 from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
 from models.probe.vibration import VibrationMean, shakes
@@ -44,11 +44,14 @@ class ClassifierScorer:
     def __init__(self, package: Package, shelf: Shelf, normal: Collection[str]) -> None:
         card = package.card
         if card.kind != "head":
-            raise BadInput("package", f"{package.folder}: is a {card.kind}; validate judges by a head (train head)")
+            raise BadInput(
+                "package", f"{package.folder}: is of kind {card.kind}; validate judges by a head (train head)"
+            )
         self._card, self._digest = card, package.digest[:16]
         self._session = package.session()
         self._normal = np.array([label in normal for label in card.labels])
-        self._encoder = None if card.encoder == LOGMEL else Encoder(card.name, shelf.get(card.encoder))
+        plain = card.encoder in {LOGMEL, VIBRATION}
+        self._encoder = None if plain else Encoder(card.name, shelf.get(card.encoder))
 
     @property
     def title(self) -> str:
@@ -97,8 +100,7 @@ class ClassifierScorer:
         features = extraction(clip.stream)
         self._expect(features.hash, clip.stream.rate.hz, clip.row)
         if found := list(shakes(piece)):
-            offset = piece.t0_ns / 1e9
-            yield [offset + s.start_s + 1.0 for s in found], VibrationMean(features).vectors(found)[""]
+            yield [s.start_s + 1.0 for s in found], VibrationMean(features).vectors(found)[""]
 
     def _expect(self, features: str, rate_hz: float, row: Row) -> None:
         told = self._card.input

@@ -3,21 +3,22 @@
 import logging
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from connectors.influxdb import InfluxSink, point
 from connectors.results import RecordsRejected
+from pipeline.delivery import Delivery
 from pipeline.errors import ConfigError, MissingExtra, SinkBusy, SinkRejected
 from pipeline.messages import NS, Record
+from pipeline.state import Store
+from tests.connectors.answering import Answering
 from tests.connectors.result_records import T0, alarm, dead_letter, feature, health, late, machine_state, score
 from tests.servers.influxdb import InfluxServer
 from tests.servers.ports import release_port, reserve_port
@@ -193,22 +194,33 @@ def test_nothing_is_lost_while_the_server_is_away() -> None:
             assert len(found) == counts[topic]
 
 
-def test_wrong_token_is_rejected_and_never_told(
+def test_wrong_token_holds_the_records_and_is_never_told(
     influx: InfluxServer, bucket: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     sink = InfluxSink(influx.url, "wrong-token-7f3a", influx.org, bucket)
-    with pytest.raises(SinkRejected, match="401: unauthorized access") as caught:
+    with pytest.raises(SinkBusy, match="401: unauthorized access; results wait, mend the token") as caught:
         sink.write([score(1, T0, 0.5)])
-    assert not isinstance(caught.value, RecordsRejected)
     assert "wrong-token-7f3a" not in f"{caught.value}{caught.value!r}{caplog.text}{''.join(capfd.readouterr())}{sink!r}"
     sink.close()
 
 
-def test_missing_bucket_is_rejected(influx: InfluxServer) -> None:
-    sink = InfluxSink(influx.url, influx.token, influx.org, "nowhere")
-    with pytest.raises(SinkRejected, match='404: bucket "nowhere" not found'):
-        sink.write([score(1, T0, 0.5)])
+def test_records_wait_for_a_missing_bucket(influx: InfluxServer, tmp_path: Path) -> None:
+    """Behind the durable cursor: nothing is dropped, and all arrives once somebody has created the bucket."""
+    name = f"later-{time.time_ns()}"
+    sink = InfluxSink(influx.url, influx.token, influx.org, name)
+    path = tmp_path / "state.sqlite"
+    with closing(Store(path)) as store:
+        store.commit([score(n, T0 + n, n / 10) for n in range(1, 21)])
+        delivery = Delivery(sink, path, ("score",), "influxdb")
+        assert [delivery.drain(store) for _ in range(3)] == [1.0, 2.0, 4.0]
+        assert f'404: bucket "{name}" not found; results wait, create the bucket' in delivery.error
+        assert delivery.counts == {"busy": 3}
+        influx.create_bucket(name)
+        delivery.drain(store)
+        assert delivery.error == ""
+        assert delivery.counts == {"busy": 3, "delivered": 20}
+    assert [t for t, _ in values(influx, name, "score", "value")] == [T0 + n for n in range(1, 21)]
     sink.close()
 
 
@@ -284,39 +296,6 @@ def test_back_off_grows_to_thirty_seconds_and_falls_after_success() -> None:
     release_port(port)
 
 
-class Answering:
-    """A server that gives the listed answers, one after another."""
-
-    def __init__(self, answers: Sequence[tuple[int, dict[str, str]]], port: int = 0) -> None:
-        left = list(answers)
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                status, headers = left.pop(0)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        self.web = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-        self.url = f"http://127.0.0.1:{self.web.server_port}"
-        self.thread = threading.Thread(target=self.web.serve_forever)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.web.shutdown()
-        self.thread.join()
-        self.web.server_close()
-
-
 @pytest.mark.parametrize(
     ("status", "headers", "low", "high"),
     [
@@ -339,8 +318,28 @@ def test_wish_of_the_server_is_heard(status: int, headers: dict[str, str], low: 
     assert low <= caught.value.retry_after_s <= high
 
 
-@pytest.mark.parametrize("status", [301, 401, 403, 404])
-def test_refusals_are_final(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "mend"), [(401, "mend the token"), (403, "write permission"), (404, "create the bucket")]
+)
+def test_a_fault_of_the_set_up_waits_for_its_mend(status: int, mend: str) -> None:
+    """The same batch again, ever later; and then, as if nothing had been."""
+    with Answering([(status, {})] * 6 + [(204, {}), (status, {})]) as server:
+        sink = InfluxSink(server.url, "t", "o", "b")
+        waits, said = [], f"refuses bucket 'b' of 'o' with {status}.*results wait, .*{mend}"
+        for _ in range(6):
+            with pytest.raises(SinkBusy, match=said) as held:
+                sink.write([score(1, T0, 0.5), score(2, T0 + 1, 0.5)])
+            waits.append(held.value.retry_after_s)
+        assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+        sink.write([score(1, T0, 0.5), score(2, T0 + 1, 0.5)])
+        with pytest.raises(SinkBusy) as held:
+            sink.write([score(3, T0 + 2, 0.5)])
+        assert held.value.retry_after_s == 1.0
+        sink.close()
+
+
+@pytest.mark.parametrize("status", [301, 405])
+def test_other_refusals_are_final(status: int) -> None:
     with Answering([(status, {})]) as server:
         sink = InfluxSink(server.url, "t", "o", "b")
         with pytest.raises(SinkRejected, match=str(status)):

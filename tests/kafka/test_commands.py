@@ -55,6 +55,7 @@ def test_topics_lag_health_record_and_replay(broker: KafkaServer, prefix: str, t
         running.wait_done()
         rows = json.loads(stethos("topics", "lag", "--json", "--config", config).stdout)
         assert sum(row["lag"] for row in rows) == 0 < sum(row["end"] for row in rows)
+        assert sum(row["unread"] for row in rows) == 0
 
         address = re.search(r"health at (http://[0-9.:]+)", (tmp_path / "w0.log").read_text())
         assert address is not None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import codec
+from pipeline.kafka.admin import Lag, taken_of
+from pipeline.kafka.faust_app import committed
 from pipeline.kafka.ownership import Found, take_decision
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, claim_out, read_claim
@@ -84,6 +87,25 @@ def test_only_a_contiguous_prefix_is_released(ends: list[int], needed: int, upto
     free = [number + 1 <= upto and n1 <= needed for number, n1 in enumerate(ends)]
     assert behind == (free.index(False) if False in free else len(free))
     assert part.waiting == len(ends) - behind
+
+
+def test_after_a_rebalance_nothing_is_committed_before_it_comes_again() -> None:
+    """What was released under the old generation is no offset of the new one."""
+    part = Part(0, 1, 0, {})
+    part.hold("command", 7, 1, None, "m")
+    assert part.release({}, 1) == part.release({}, 1) == {"command": 8}
+    part.renew(2, 5)
+    assert part.release({}, 1) == {}
+    part.hold("command", 8, 2, None, "m")
+    assert part.release({}, 1) == {"command": 8}
+
+
+@pytest.mark.parametrize(("metadata", "unread"), [("taken=60", 40), ("", 90), (None, 90), ("of=9", 90), ("taken=", 90)])
+def test_what_stands_beside_an_offset_tells_what_is_not_taken_in(metadata: str | None, unread: int) -> None:
+    """Committed up to 10 of 100; retention has removed the first five."""
+    lag = Lag("score", 0, 10, 100, 5, taken_of(metadata))
+    assert (lag.lag, lag.unread) == (90, unread)
+    assert committed(10, 60).metadata == "taken=60"
 
 
 def _samples(n: int) -> object:

@@ -15,7 +15,7 @@ from connectors.simulator.ambience import ambience
 from connectors.simulator.chatter_set import Done, Mill, listen, perform
 from connectors.simulator.drill_set import DrillPress
 from connectors.simulator.drilling import Damage, Fault, Hole, drill, worn
-from connectors.simulator.machining import Job, Label, move
+from connectors.simulator.machining import Job, Label, move, passes
 from connectors.simulator.microphone_model import Microphone, machine_sound
 from connectors.simulator.milling import Depth
 from connectors.simulator.rotation import Rotation
@@ -24,8 +24,8 @@ from connectors.simulator.tracks import Given
 from pipeline.messages import Float32
 
 TUNING = (901, 902, 911, 921, 903, 912, 922, 5001, 5002, 5011)
-FINAL = (7101, 7102, 7111, 7121)
-SPENT = (6001, 6002, 6011, 5021)
+FINAL = (7201, 7202, 7111, 7121)
+SPENT = (6001, 6002, 6011, 5021, 7101, 7102)
 
 MILL_HZ = 48_000
 DRILL_HZ = 96_000
@@ -73,6 +73,28 @@ def cut(
     noise = generator(seed, "accelerometer", index).standard_normal(length)
     acceleration = (motion.acceleration + level * noise).astype(np.float32)
     return Cut(sound[:, None], acceleration[:, None], job.cut.rpm, job.cut.tool.teeth, job.onset_s, motion.seen_s, agc)
+
+
+def stable_acceleration(seed: int, index: int, *, rate_hz: int, seconds: float, snr_db: float) -> tuple[Float32, Job]:
+    """What a slow accelerometer hears of stable cutting at 0.25 to 0.7 of the limit: cheap, for minutes of it.
+
+    With entries, jamming chips and white noise at `snr_db`.
+
+    Args:
+        seed: of everything.
+        index: of the machine.
+        rate_hz: samples per second.
+        seconds: length.
+        snr_db: of the cut over the noise.
+    """
+    length = round(seconds * rate_hz)
+    rng = generator(seed, "slow accelerometer", index)
+    mill = Mill.draw(seed, index % 7, index)
+    job = Job.draw(rng, mill.tool, mill.rpm)
+    job = job.with_depth(passes(rng, job, "stable", seconds))
+    x = move(job, length=length, rate_hz=rate_hz, seed=seed + index).acceleration
+    x += 10.0 ** (-snr_db / 20.0) * float(np.std(x)) * rng.standard_normal(length)
+    return x.astype(np.float32)[:, None], job
 
 
 def _near(mill: Mill, seed: int, index: int, near: tuple[float, float], seconds: float) -> Done:

@@ -10,8 +10,12 @@ import pytest
 import soundfile
 
 import config as configuration
+from models.packages import load
+from models.packages.shipped import locate
+from pipeline.app import shelf_of
 from pipeline.cli.demo import EXPECTED, prepare
-from pipeline.messages import NS, Alarm, Anchor, Chunk, Rate, Stream
+from pipeline.machine_models import configured
+from pipeline.messages import NS, Alarm, Anchor, Chunk, MachineState, Rate, Stream
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 
@@ -62,3 +66,29 @@ def test_they_are_expected_small_and_named_as_what_they_are() -> None:
     simulated = {machine for machine, _ in EXPECTED if machine.endswith("-simulated")}
     assert simulated == set(TRUTH)
     assert sum(path.stat().st_size for path in DATA.glob("simulated-*.flac")) < 3_000_000
+
+
+def test_the_lathe_tells_states_from_an_embedding(tmp_path: Path) -> None:
+    """Normal, then too fast, by the shipped encoder and a head that reads it and was taught on other seconds."""
+    out = prepare(tmp_path, DATA, 0)
+    settings = configuration.load(out / "demo.toml")
+    machine = next(m for m in settings.machines if m.name == "lathe")
+    assert machine.model is not None
+    models = configured("lathe", machine.model, shelf_of(settings))
+    ((name, digest),) = models.first.active.heads
+    assert name == "state"
+    head = models.shelf.get(digest).card
+    assert head.encoder == models.first.active.encoder == load(locate("impact-small")).digest
+    assert head.training["clips"] == {"normal": 60, "too_fast": 60}
+    lane = Lane(LaneSettings(machine, models=models))
+    for file, state in (("normal", "normal"), ("too-fast", "too_fast")):
+        x, rate = soundfile.read(DATA / f"lathe-play-{file}.flac", dtype="int16", always_2d=True, frames=8 * 32_000)
+        epoch = 0 if file == "normal" else 1
+        stream = Stream("lathe", "microphone", epoch, "acoustic", Rate(rate), 1, "<i2", "FS", 2.0**-15)
+        anchor = Anchor(0, epoch * 60 * NS)
+        said = []
+        for i in range(0, len(x), rate):
+            said += lane.process(Chunk(stream, anchor, i, i // rate, x[i : i + rate]))
+            said += lane.collect()
+        told = [r.state for r in said if isinstance(r, MachineState)]
+        assert told[-1] == state

@@ -124,3 +124,36 @@ def test_contradicting_configurations_are_refused(wrong: dict[str, Any]) -> None
     with pytest.raises(ValueError, match=r"spindle|rpm|bearing"):
         machine(ACC, **wrong)
     assert isinstance(MILL, Machine)
+
+
+LOUD = replace(ACC, scale=1e-2)
+FAN = {"group": 2, "support": "rigid", "power_kw": 30.0, "speed_rpm": 1480.0}
+
+
+def humming(seconds: int = 30) -> np.ndarray:
+    """A line at 50 Hz: 1.0 mm/s, from 16 s on 2.0 mm/s; 0.7 mm/s is a quarter of the B/C limit. Counts."""
+    t = np.arange(seconds * RATE) / RATE
+    velocity = np.where(t < 16, 1e-3, 2e-3) * np.sqrt(2)
+    return np.round(velocity * 2 * np.pi * 50 * np.sin(2 * np.pi * 50 * t) / LOUD.scale).astype("<i2")[:, None]
+
+
+@pytest.mark.parametrize("given", [{"baseline_mm_s": 1.0}, {"learn_windows": 10}])
+def test_severity_raises_an_alarm_against_its_baseline(given: dict[str, Any]) -> None:
+    """Told or learned: three seconds above 1.0 + 0.25 × 2.8 = 1.7 mm/s, still inside zone B, with the edition."""
+    log = {"acc": [*chunks(LOUD, humming(), 0.1), end(LOUD, 30 * RATE)]}
+    settings = LaneSettings(machine(LOUD, severity={**FAN, **given}))
+    records = run_straight(settings, log)
+    (raised,) = said(records, "alarm", "severity")
+    assert raised["transition"] == "raised"
+    assert 18.0 <= (raised["t_ns"] - T0) / NS <= 20.0
+    assert raised["reasons"]["zone"] == "B"
+    assert raised["reasons"]["baseline_mm_s"] == pytest.approx(1.0, rel=0.01)
+    assert raised["threshold"] == pytest.approx(1.7, rel=0.01)
+    assert "ISO 10816-3:2009" in raised["text"]
+    (changed,) = said(records, "alarm", "severity_change")
+    assert changed["severity"] == "advisory"
+    zones = [r.body["values"]["zone"] for r in records if r.topic == "feature" and r.body["name"] == "severity"]
+    assert sorted(set(zones)) == [1.0, 2.0]
+    hostile = run_hostile(settings, log, 1, rebuild=0.02)
+    assert said(hostile, "alarm", "severity") == [raised]
+    assert said(hostile, "score", "severity") == said(records, "score", "severity")

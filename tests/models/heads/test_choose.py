@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from models.heads.choose import Rows, choose, left_out, temperature
+from models.heads.choose import PENALTIES, Rows, choose, left_out, temperature
+from models.heads.export import Reads
 from models.heads.folds import grouped_folds
 from models.heads.head import softmax
 from models.heads.lesson import Lesson, better, evaluate, learn
@@ -87,6 +90,29 @@ def test_choice_is_among_what_was_asked_and_simplest_when_equal() -> None:
     assert choose(x, rows(y, names, ("a", "b")), ("prototypes",)).head.kind == "prototypes"
 
 
+@pytest.mark.parametrize(("seed", "expected"), [(0, 0.01), (1, 1.0), (6, 0.1)])
+def test_the_penalty_is_the_strongest_within_one_standard_error(seed: int, expected: float) -> None:
+    """By scikit-learn on the same folds: cross-entropy of each left-out group at the likeliest temperature."""
+    x, y, names = occasions(6, 8, seed=seed)
+    some = rows(y, names, ("a", "b"))
+    folds = grouped_folds(y, names)
+    assert folds is not None
+    losses = {}
+    for c in PENALTIES:
+        decided = np.empty(len(y))
+        for train, test in folds:
+            scale = StandardScaler().fit(x[train])
+            model = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(scale.transform(x[train]), y[train])
+            decided[test] = model.decision_function(scale.transform(x[test]))
+        sign = np.where(y == 1, 1.0, -1.0)
+        at = min((np.logaddexp(0, -sign * decided / t) for t in np.geomspace(0.05, 20, 4000)), key=np.mean)
+        losses[c] = np.array([at[np.array(names) == name].mean() for name in sorted(set(names))])
+    best = min(PENALTIES, key=lambda c: losses[c].mean())
+    most = losses[best].mean() + losses[best].std(ddof=1) / np.sqrt(len(losses[best]))
+    found = choose(x, some, ("linear",))
+    assert found.c == next(c for c in PENALTIES if losses[c].mean() <= most) == expected
+
+
 def test_one_occasion_chooses_but_reports_nothing() -> None:
     """One recording per class: stretches choose, no figure is fair; one clip per class: prototypes."""
     x, y, _ = occasions(1, 40)
@@ -109,7 +135,7 @@ def test_evaluation_on_left_out_groups_and_on_test_rows() -> None:
     """Both are reported with what they are; abstention keeps the surer ones."""
     for split, held in ((False, "left out"), (True, "test")):
         some, x = lesson(split)
-        candidate = learn(some, "logmel", "logmel", {"": x}, "auto", ("linear",), 0)
+        candidate = learn(some, Reads(), {"": x}, "auto", ("linear",), 0)
         found = evaluate(some, candidate)
         assert found is not None and found.held == held
         assert int(found.table.sum()) == (len(some.test) if split else len(some.learn))
@@ -128,12 +154,17 @@ def test_the_baseline_wins_when_nothing_is_better() -> None:
     """Noise as embedding: auto takes the log-Mel, and the verdict on the encoder says so."""
     some, x = lesson()
     noise = np.random.default_rng(0).normal(size=(len(x), 8)).astype(np.float32)
-    base = learn(some, "logmel", "logmel", {"": x}, "auto", ("linear",), 0)
-    other = learn(some, "tiny", "f" * 64, {"mean": noise, "band": noise}, "auto", ("linear",), 0)
+    base = learn(some, Reads(), {"": x}, "auto", ("linear",), 0)
+    other = learn(some, Reads("f" * 64, "tiny"), {"mean": noise, "band": noise}, "auto", ("linear",), 0)
     assert better([base, other]) is base
     assert "use --encoder logmel" in verdict(other, base)
     good = learn(
-        some, "good", "e" * 64, {"mean": np.concatenate([x, 9 * some.clips.y[:, None]], 1)}, "mean", ("linear",), 0
+        some,
+        Reads("e" * 64, "good"),
+        {"mean": np.concatenate([x, 9 * some.clips.y[:, None]], 1)},
+        "mean",
+        ("linear",),
+        0,
     )
     assert better([base, good]) is good and "Better than" in verdict(good, base)
 

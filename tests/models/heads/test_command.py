@@ -176,7 +176,7 @@ def test_bad_input_ends_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFi
     cases = {
         "all are labelled 'x'": [good, {**good, "group": "h"}],
         "more than one split": torn,
-        "no sound|no recordings of sound": [{**good, "path": "a.npz"}],
+        "no sound|no recordings of sound or vibration": [{**good, "path": "a.png"}],
         "labelled 'x'": [
             good,
             *({"path": f"{n}.wav", "label": "y", "group": n} for n in ("short", "nan", "silent", "gone")),

@@ -155,8 +155,12 @@ def test_bad_manifests_end_with_their_reason(tmp_path: Path, capsys: pytest.Capt
     ]
     manifest(tmp_path / "one.csv", one)
     manifest(tmp_path / "gone.csv", [{"path": f"{n}.wav", "label": n, "group": n} for n in "pq"])
-    manifest(tmp_path / "axis.csv", [{"path": "a.npz", "label": "x", "group": "g"}])
-    reasons = {"one": "all clips belong to the group 'g'", "gone": "there is no file", "axis": "no recordings of sound"}
+    manifest(tmp_path / "axis.csv", [{"path": "a.png", "label": "x", "group": "g"}])
+    reasons = {
+        "one": "all clips belong to the group 'g'",
+        "gone": "there is no file",
+        "axis": "no recordings of sound or vibration",
+    }
     for name, reason in reasons.items():
         with pytest.raises(SystemExit) as stop:
             main(["bench", "impact", "--manifest", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / name)])

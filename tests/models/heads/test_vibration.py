@@ -1,0 +1,140 @@
+"""Heads and probes on an accelerometer, and heads on recordings of their own kind only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.anomaly.chain import windows
+from models.anomaly.vectors import extraction
+from models.packages import load
+from models.probe.vibration import shakes
+from pipeline.cli.main import main
+from pipeline.clips import read_clip
+from pipeline.errors import BadInput
+from pipeline.manifest import read_manifest
+from tests.models.anomaly.rig import ACC, SLOW, Stream, running
+from tests.models.probe.rig import encoder, manifest, sound
+
+TONES = {"good": 0.0, "bad": 430.0}
+
+
+def run(*args: object) -> int:
+    """The exit code of stethos."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(arg) for arg in args])
+    return int(stop.value.code or 0)
+
+
+def write(path: Path, stream: Stream, tone_hz: float, start: int) -> None:
+    """Two windows of four seconds, as the converters write them."""
+    x = running(stream, 8.0, start, tone_hz=tone_hz)
+    np.savez(path, x=x.reshape(2, -1, stream.channels), fs=stream.rate.hz)
+
+
+def shop(folder: Path, stream: Stream = ACC, starts: int = 5) -> Path:
+    """Recordings of two labels; the last start of each tests."""
+    rows = []
+    for label, tone in TONES.items():
+        for i in range(starts):
+            start = i + 50 * (label == "bad")
+            write(folder / f"{label}{i}.npz", stream, tone * stream.rate.hz / 2000, start)
+            row = {"path": f"{label}{i}.npz", "label": label, "group": f"{label}{i}", "modality": "vibration"}
+            rows.append({**row, "unit": "mg", "split": "test" if i == starts - 1 else "train"})
+    return manifest(folder / "m.csv", rows)  # type: ignore[arg-type]
+
+
+def test_vectors_are_those_of_the_anomaly_detector(tmp_path: Path) -> None:
+    """Window by window of the live lane, both detectors side by side; their time counts from the recording."""
+    write(tmp_path / "a.npz", ACC, 0.0, 0)
+    row = read_manifest(
+        manifest(
+            tmp_path / "m.csv", [{"path": "a.npz", "label": "x", "group": "g", "modality": "vibration", "unit": "mg"}]
+        )
+    )[0]
+    clip = read_clip(row)
+    features = extraction(clip.stream)
+    expected = [
+        np.concatenate([found["anomaly"], found["level"]])
+        for piece in clip.pieces
+        for window in windows(clip.stream, features, piece.segments())
+        if (found := features.vectors(window))
+    ]
+    found = [shake for piece in clip.pieces for shake in shakes(piece)]
+    assert np.array_equal(np.stack([s.vector for s in found]), np.stack(expected))
+    assert min(s.start_s for s in shakes(clip.pieces[1])) == pytest.approx(4.0, abs=0.1)
+
+
+@pytest.mark.parametrize("stream", [ACC, SLOW])
+def test_from_recordings_to_a_judged_head(tmp_path: Path, stream: Stream, capsys: pytest.CaptureFixture[str]) -> None:
+    """Train, then validate the package on what was held out; the card names the accelerometer's features."""
+    m = shop(tmp_path, stream)
+    assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
+    card = load(tmp_path / "head").card
+    features = extraction(read_clip(read_manifest(m)[0]).stream)
+    width = sum(len(d) for d in features.dimensions.values())
+    assert (card.encoder, card.input.features, card.input.rate_hz) == ("vibration", features.hash, stream.rate.hz)
+    assert card.input.shape == (width,) and card.labels == ("bad", "good") and card.training["c"] <= 1.0
+    assert f"{stream.rate.hz:g} Hz" in card.input.preset
+    out = tmp_path / "v"
+    assert run("validate", "--manifest", m, "--model", tmp_path / "head", "--out", out) == 0
+    assert "head head 1: 2 recordings scored" in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["macro_f1"]["value"] == 1.0 and summary["auc"]["value"] == 1.0
+    assert (out / "scores.csv").read_text().splitlines()[0].endswith(",bad,good")
+
+
+def test_other_accelerometers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other rates or axes: by training, and by the head that was taught."""
+    m = shop(tmp_path, starts=3)
+    assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
+    write(tmp_path / "slow.npz", SLOW, 0.0, 9)
+    slow = {"path": "slow.npz", "label": "good", "group": "s", "modality": "vibration"}
+    two = manifest(tmp_path / "two.csv", [{**slow, "path": "good0.npz"}, slow])  # type: ignore[dict-item]
+    assert run("train", "head", "--manifest", two, "--out", tmp_path / "other") == 2
+    assert "3 axes at 50 Hz, good0.npz has 2 at 2000 Hz" in " ".join(capsys.readouterr().err.split())
+    only = manifest(tmp_path / "only.csv", [slow])  # type: ignore[list-item]
+    assert run("validate", "--manifest", only, "--model", tmp_path / "head", "--out", tmp_path / "v") == 2
+    assert "is not what this head was taught on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_running_machine_is_told_that_it_cannot(tmp_path: Path) -> None:
+    """Heads in the stream read sound."""
+    m = shop(tmp_path, starts=2)
+    assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
+    with pytest.raises(BadInput, match="on a running machine heads read sound alone"):
+        load(tmp_path / "head").card.reads("logmel")
+
+
+def test_manifests_with_both_need_a_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left out in silence."""
+    rows = []
+    for label, tone in TONES.items():
+        for i in range(2):
+            sound(tmp_path / f"{label}{i}.wav", 2.0, 300.0 + tone, seed=i)
+            write(tmp_path / f"{label}{i}.npz", ACC, tone, i)
+            rows += [{"path": f"{label}{i}.{s}", "label": label, "group": f"{label}{i}"} for s in ("wav", "npz")]
+    m = manifest(tmp_path / "m.csv", rows)  # type: ignore[arg-type]
+    for command in (("train", "head"), ("bench", "impact")):
+        assert run(*command, "--manifest", m, "--out", tmp_path / "out") == 2
+        assert "choose by --modality" in " ".join(capsys.readouterr().err.split())
+    args = ("--manifest", m, "--kind", "linear", "--encoder", "logmel", "--out")
+    assert run("train", "head", "--modality", "vibration", *args, tmp_path / "v") == 0
+    assert "4 rows are no vibration and were left out" in capsys.readouterr().out
+    assert run("train", "head", "--modality", "sound", *args, tmp_path / "s") == 0
+    assert [load(tmp_path / name).card.encoder for name in "vs"] == ["vibration", "logmel"]
+
+
+def test_probes_on_vibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both protocols with the accelerometer's features as baseline; encoders are refused."""
+    m = shop(tmp_path, starts=4)
+    args = ("bench", "impact", "--manifest", m, "--out", tmp_path / "out", "--head", "logistic", "--repeats", 2)
+    assert run(*args) == 0
+    protocols = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "logmel + logistic" in json.dumps(protocols)
+    assert "machine, leak-free (groups)" in capsys.readouterr().out
+    assert run(*args, "--encoder", encoder(tmp_path / "tiny").folder) == 2
+    assert "encoders hear sound" in capsys.readouterr().err
