@@ -107,15 +107,18 @@ def test_nothing_is_lost_and_nothing_is_there_twice(influx: InfluxServer, tmp_pa
     sink.close()
 
 
-def test_a_bucket_that_is_gone_is_counted_as_refused(influx: InfluxServer, tmp_path: Path) -> None:
-    """Wrong bucket or token: the reason stands in the error, and the numbers say how much was dropped."""
+def test_records_wait_until_bucket_and_token_are_right(influx: InfluxServer, tmp_path: Path) -> None:
+    """Wrong bucket or token: the reason stands in the error, the cursor stands still, and nothing is dropped."""
     store = Store(tmp_path / "state.sqlite")
     store.commit(results(0, 1))
     for token, bucket, word in ((influx.token, "nowhere", "nowhere"), ("wrong", influx.bucket, "401")):
         sink = InfluxSink(influx.url, token, influx.org, bucket)
-        delivery = Delivery(sink, store.path, TOPICS, f"influxdb-{bucket}")
-        delivery.drain(store)
-        assert delivery.counts["rejected"] == len(results(0, 1))
+        delivery = Delivery(sink, store.path, TOPICS, "influxdb")
+        assert delivery.drain(store) >= 1.0
+        assert delivery.counts == {"busy": 1}
         assert word in delivery.error
         assert "wrong" not in delivery.error
         sink.close()
+    mended = Delivery(InfluxSink(influx.url, influx.token, influx.org, influx.bucket), store.path, TOPICS, "influxdb")
+    mended.drain(store)
+    assert mended.counts == {"delivered": len(results(0, 1))}
