@@ -14,11 +14,12 @@ from models.drill.arms import ARMS, NONE, Additions, Arm
 from models.drill.cells import Cells
 from models.drill.classifiers import Bands
 from models.drill.data import Sound, digest
+from models.drill.document import refresh
 from models.drill.grid import Grid, Plan, cell
 from models.drill.report import provenance, sentences, write
 from models.drill.summary import summarise
 from models.drill.train import Training
-from pipeline.errors import StateError
+from pipeline.errors import BadInput, StateError
 
 PLAN = Plan(
     repeats=1,
@@ -105,6 +106,24 @@ def test_report_has_tables_figures_and_provenance(sounds: list[Sound], tmp_path:
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/png") == 4 and "GoogLeNet" in page and "published only" in page
     assert any("Fisher" in line for line in sentences(summary))
+    page_of_ours = tmp_path / "docs" / "page.md"
+    page_of_ours.parent.mkdir()
+    with pytest.raises(BadInput, match="has no part"):
+        refresh(_written(page_of_ours, "# Nothing to renew\n"), summary, made)
+    text = (
+        "# Kept\n<!-- drill leak-free -->\nold\n<!-- /drill leak-free -->\n![All](pictures/drill-arms.png)\nkept too\n"
+    )
+    renewed = refresh(_written(page_of_ours, text), summary, made)
+    assert renewed == [page_of_ours, tmp_path / "docs" / "pictures" / "drill-arms.png"]
+    lines = page_of_ours.read_text().splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert cells[0] == list(rows[0]) and [line[1] for line in cells[2:]] == ["none", "vae 1x"]
+    assert lines[0] == "# Kept" and lines[-1] == "kept too" and "old" not in lines
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 @pytest.mark.slow
