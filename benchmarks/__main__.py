@@ -39,6 +39,20 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
     },
     "simulator": ("benchmarks.simulator", [], []),
     "latency": ("benchmarks.latency", [], ["--seconds", "3"]),
+    "latency-kafka": ("benchmarks.latency", ["--kafka"], ["--kafka", "--seconds", "12"]),
+    "latency-mqtt": ("benchmarks.latency", ["--mqtt"], ["--mqtt", "--seconds", "2"]),
+    **{
+        f"detectors-{what}": ("benchmarks.detectors", [what, *full], [what, *quick])
+        for what, full, quick in (
+            ("chatter", ["--count", "20"], ["--count", "2"]),
+            ("near", ["--count", "10"], ["--count", "1"]),
+            ("stable", ["--minutes", "10"], ["--minutes", "0.5"]),
+            ("drill", ["--starts", "8"], ["--starts", "1"]),
+            ("bearing", ["--count", "20"], ["--count", "2"]),
+            ("noise", [], []),
+        )
+    },
+    "drill_rules": ("benchmarks.drill_rules_run", [], ["--minutes", "2", "--starts", "1"]),
     "kafka": ("benchmarks.kafka", ["--json"], ["--json", "--sensors", "10", "--seconds", "10"]),
     "kafka-memory": (
         "benchmarks.kafka",

@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/detectors.py chatter --count 60
     .venv/bin/python benchmarks/detectors.py near --count 40
     .venv/bin/python benchmarks/detectors.py stable --minutes 10
+    .venv/bin/python benchmarks/detectors.py teeth --count 30
     .venv/bin/python benchmarks/detectors.py drill --starts 40
     .venv/bin/python benchmarks/detectors.py bearing --count 40
     .venv/bin/python benchmarks/detectors.py noise
@@ -28,11 +29,13 @@ from operators.bearing import BearingLines, Geometry
 from operators.breakage import BreakFeatures
 from operators.breakage_detector import BREAK, BreakDetector
 from operators.chatter import ChatterFeatures
-from operators.chatter_detector import ChatterDetector
-from operators.chatter_lines import energy_ratio, plan, power
+from operators.chatter_detector import DETECTOR, ChatterDetector
+from operators.chatter_lines import energy_ratio, power
+from operators.chatter_plan import plan
 from operators.spindle import GivenSpeed
+from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.messages import Anchor, Feature, Float32, Rate, Score, Segment, Stream
-from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, cut, holes, wilson
+from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, cut, holes, lost_tooth, wilson
 
 NS = 1e9
 ANCHOR = Anchor(0, 0)
@@ -65,12 +68,12 @@ def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
     return Stream("m", "s", 0, "acoustic" if sound else "vibration", Rate(rate), channels, "<f4", unit)
 
 
-def chatter_scores(x: Float32, made: Cut, unit: str) -> list[Score]:
+def chatter_scores(x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,)) -> list[Score]:
     stream = sensor(MILL_HZ, unit)
     features = ChatterFeatures(stream, GivenSpeed(made.rpm), made.teeth, made.rpm)
     detector = ChatterDetector(made.teeth, 2.0 * made.rpm)
     hops = features.process(Segment(stream, ANCHOR, 0, x))
-    return [score for hop in hops for score in detector.process(hop) if isinstance(score, Score)]
+    return [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector in names]
 
 
 def chatter(seed: int, count: int, near: tuple[float, float] | None) -> None:
@@ -128,6 +131,36 @@ def stable(seed: int, minutes: float) -> None:
         per_hour_high={unit: round(float(n) / hours, 1) for unit, n in high.items()},
         where=where,
     )  # fmt: skip
+
+
+def teeth(seed: int, count: int) -> None:
+    """Lost teeth found within a second, in stable cuts of 14 s, by teeth; false alarms in the same cuts without."""
+    for unit in ("FS", "m/s2"):
+        hits, late, delays, missed, false, seconds = [0] * 5, 0, [], [], [], 0.0
+        of = [0] * 5
+        for i in range(count):
+            for loses in (True, False):
+                made = lost_tooth(seed, i, snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), loses=loses)
+                x = made.sound if unit == "FS" else made.acceleration
+                scores = chatter_scores(x, made, unit, (TOOTH_LOSS, FLIP))
+                at = made.onset_s or len(x) / MILL_HZ
+                raised = [(s.t_end_ns / NS, s.detector) for s in scores if s.abnormal]
+                early = [f"{i}: {name} at {t:.1f} s" for t, name in raised if t < at]
+                false += early[:1]
+                seconds += at
+                if loses:
+                    of[made.teeth] += 1
+                    after = [t - at for t, name in raised if t >= at and name == TOOTH_LOSS]
+                    hits[made.teeth] += bool(after) and after[0] <= 1.0
+                    late += bool(after) and after[0] > 1.0
+                    delays += after[:1]
+                    if not after:
+                        missed.append({"i": i, "teeth": made.teeth, "rpm": made.rpm})
+        table(
+            "teeth", sensor=unit, seed=seed, within_1_s=share(sum(hits), count), later=late, delay_s=spread(delays),
+            by_teeth={n: f"{hits[n]}/{of[n]}" for n in (2, 3, 4)}, false=false, quiet_minutes=round(seconds / 60.0, 1),
+            missed=missed,
+        )  # fmt: skip
 
 
 def drill(seed: int, starts: int, spread_of_times: float) -> None:
@@ -207,7 +240,7 @@ def noise() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("chatter", "near", "stable", "drill", "bearing", "noise"))
+    parser.add_argument("what", choices=("chatter", "near", "stable", "teeth", "drill", "bearing", "noise"))
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--starts", type=int, default=40)
@@ -221,6 +254,8 @@ def main() -> None:
         chatter(asked.seed or FINAL[0], asked.count, (1.05, 1.15))
     elif asked.what == "stable":
         stable(asked.seed or FINAL[1], asked.minutes)
+    elif asked.what == "teeth":
+        teeth(asked.seed or FINAL[4], asked.count)
     elif asked.what == "drill":
         drill(asked.seed or FINAL[2], asked.starts, asked.spread)
     elif asked.what == "bearing":

@@ -1,12 +1,14 @@
 """Decision latency of the physics detectors: from the last sample that a decision needs to the decision.
 
-    .venv/bin/python benchmarks/latency.py [--seconds 20]
+    .venv/bin/python -m benchmarks.latency [--seconds 20]
+    .venv/bin/python -m benchmarks.latency --kafka [--seconds 100]      # through a real broker, in real time
+    .venv/bin/python -m benchmarks.latency --mqtt [--seconds 20]        # of a command, from the hook on
 
 Chunk filling is included: a decision can be made when the chunk that holds its last sample is full. What follows is the
 CPU time of every chunk, queued one after the other as they would arrive in real time; a machine that is busy with other
 work adds its own waiting. Detectors are made to speak at every hop. `embedded` is the shard with its durable state, in
 chunks of 10 ms; `fast lane` the connector's own detectors in slices of 5 ms. Decisions are all scores of the detector,
-alarms or not. Prints one line of JSON each.
+alarms or not. Prints one line of JSON each. `latency_kafka.py` and `latency_mqtt.py` describe `--kafka` and `--mqtt`.
 """
 
 from __future__ import annotations
@@ -112,12 +114,34 @@ def measure(s: Stream, x: Float32, chunk_s: float, shift: float, deal: Deal) -> 
     return latencies
 
 
+def table(latencies: list[float], **row: object) -> None:
+    """Print one line: p50 and p99 of latencies in s; null where there are none."""
+    p50, p99 = (np.percentile(latencies, [50, 99]) * 1000.0).round(2).tolist() if latencies else (None, None)
+    print(json.dumps({**row, "n": len(latencies), "p50_ms": p50, "p99_ms": p99}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--seconds", type=float, help="length of each signal (20; through Kafka 100)")
+    parser.add_argument("--kafka", action="store_true", help="through a real broker and a worker, in real time")
+    parser.add_argument("--mqtt", action="store_true", help="a command to a real broker")
+    asked = parser.parse_args()
+    if asked.mqtt:
+        from benchmarks import latency_mqtt
+
+        latency_mqtt.measure_all(asked.seconds or 20.0)
+    elif asked.kafka:
+        from benchmarks import latency_kafka
+
+        latency_kafka.measure_all(asked.seconds or 100.0)
+    else:
+        measure_all(asked.seconds or 20.0)
+
+
+def measure_all(seconds: float) -> None:
+    """Both detectors, embedded and in the fast lane."""
     stages_physics.CHATTER_HOPS = 1
-    stages_physics.BreakDetector = partial(BreakDetector, every=1)  # type: ignore[assignment, misc]
+    stages_physics.BreakDetector = partial(BreakDetector, every=1)  # type: ignore[assignment, attr-defined]
     aims = {"embedded": 50.0, "fast lane": 10.0}
     for detector, rate, make in (
         ("chatter", 16_000, milling), ("chatter", 48_000, milling), ("drill_break", 48_000, drilling),
@@ -132,11 +156,7 @@ def main() -> None:
                     settings = LaneSettings(machine(s, **said))
                     deal = embedded(settings, folder) if way == "embedded" else fast(settings)
                     seen += measure(s, x, chunk_s, shift, deal)
-            found = np.array(seen) * 1000.0
-            p50, p99 = np.percentile(found, [50, 99])
-            row = {"latency": detector, "way": way, "rate_hz": rate, "chunk_ms": 1000 * chunk_s, "n": len(found)}
-            row |= {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "aim_ms": aims[way]}
-            print(json.dumps(row), flush=True)
+            table(seen, latency=detector, way=way, rate_hz=rate, chunk_ms=1000 * chunk_s, aim_ms=aims[way])
 
 
 if __name__ == "__main__":

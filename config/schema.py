@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from config.drill_head import DrillHead
+from config.fast_lane import FastLane
+
 SCHEMA_VERSION = 1
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -125,6 +128,7 @@ class Drill(Closed):
     rule: Literal["advisory", "both", "either", "burst"] = Field(
         "advisory", description="what the classifier does to `drill_break`; see docs/drill-paper.md"
     )
+    head: DrillHead | None = Field(None, description="many bits at once, heard by several microphones")
 
     @model_validator(mode="after")
     def _classifier_first(self) -> Drill:
@@ -162,14 +166,16 @@ class Head(Closed):
 
 
 class Model(Closed):
-    """The encoder that a machine's sound sensors share, and what is read from its embedding."""
+    """The encoder that a machine's sound sensors share, and the heads on it and on the machine's vibration."""
 
     encoder: Literal["logmel"] | Path = Field(
-        description="folder of an encoder package, or `logmel` for the time mean of the image itself"
+        "logmel",
+        description="of sound: folder of an encoder package, or `logmel` for the time mean of the image itself; heads "
+        "on vibration need none",
     )
-    every: int = Field(2, ge=1, le=600, description="every n-th log-Mel window; windows are 0.501 s apart")
+    every: int = Field(2, ge=1, le=600, description="every n-th window; they are 0.5 s apart, of slow sensors 1 s")
     pooling: Literal["cls", "mean", "band", "band+logmel"] | None = Field(None, description="default: as the card says")
-    sensors: tuple[Name, ...] = Field((), description="default: every sound sensor of the machine")
+    sensors: tuple[Name, ...] = Field((), description="default: every sensor of sound or vibration of the machine")
     heads: tuple[Head, ...] = Field((), alias="head")
     shadow: tuple[Path, ...] = Field((), description="packages that run beside those in force, without alarms")
 
@@ -206,6 +212,7 @@ class Machine(Closed):
     bearing: Bearing | None = None
     drill: Drill | None = None
     model: Model | None = None
+    fast_lane: bool = Field(False, description="chatter and drill detectors in the connector too; alarms by MQTT")
     align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
@@ -215,17 +222,31 @@ class Machine(Closed):
     def _bearings_turn(self) -> Machine:
         if self.bearing is not None and self.spindle is None:
             raise ValueError(f"the bearing of machine '{self.name}' needs a spindle with its speed")
+        if self.fast_lane and self.drill is None and (self.spindle is None or self.spindle.teeth is None):
+            raise ValueError(f"the fast lane of machine '{self.name}' needs [machine.drill] or a spindle with teeth")
+        return self
+
+    @model_validator(mode="after")
+    def _head_is_heard(self) -> Machine:
+        if self.drill is not None and self.drill.head is not None:
+            self.drill.head.hears(self.name, self.sensors)
         return self
 
     @model_validator(mode="after")
     def _model_hears(self) -> Machine:
         if self.model is None:
             return self
-        sound = [sensor.name for sensor in self.sensors if sensor.modality in {"acoustic", "stethoscope"}]
-        deaf = sorted(set(self.model.sensors) - set(sound)) or (["none"] if not sound else [])
-        if deaf:
+        sense = {sensor.name: sensor.modality for sensor in self.sensors if sensor.modality != "frames"}
+        if strange := sorted(set(self.model.sensors) - set(sense)):
             raise ValueError(
-                f"the model of machine '{self.name}' reads sound: {', '.join(deaf)} is no sound sensor of it"
+                f"the model of machine '{self.name}' reads sound and vibration: {', '.join(strange)} is no sound "
+                "sensor and no accelerometer of it"
+            )
+        names = self.model.sensors or tuple(sense)
+        if (self.model.encoder != "logmel" or not self.model.heads) and all(sense[n] == "vibration" for n in names):
+            raise ValueError(
+                f"the encoder of machine '{self.name}' hears sound: {', '.join(names) or 'none'} is no sound sensor "
+                "of it; heads on vibration need no encoder"
             )
         return self
 
@@ -355,6 +376,7 @@ class Settings(Closed):
     engine: Engine = Engine()
     kafka: Kafka = Kafka()
     models: Models = Models()
+    fast_lane: FastLane = FastLane()
     recording: Recording = Recording()
     evidence: Evidence = Evidence()
     status: Status = Status()
@@ -367,4 +389,6 @@ class Settings(Closed):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"machine names are used twice: {', '.join(sorted(twice))}")
+        if self.fast_lane.mqtt is None and any(machine.fast_lane for machine in self.machines):
+            raise ValueError("a fast lane needs somewhere to go: add [fast_lane.mqtt]")
         return self

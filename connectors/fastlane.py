@@ -11,9 +11,11 @@ switches must be safe without it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from connectors.base import Resume, Source, SourceMessage
 from pipeline.messages import Alarm, Chunk, Context, Mark, Score, Stream
@@ -22,6 +24,32 @@ SLICE_S = 0.005
 """Longest run of samples that is handed to the detectors at once."""
 
 Hook = Callable[[Alarm], None]
+
+
+@runtime_checkable
+class Outlet(Protocol):
+    """A hook with something to hold open, such as a connection; held by each lane from its opening to its closing."""
+
+    counts: Counter[str]
+    """What became of the alarms, by name; lanes add their own faults as ``failed``."""
+
+    def __call__(self, alarm: Alarm) -> None:
+        """Take an alarm, without waiting."""
+
+    def heard(self, machine: str) -> None:
+        """The detectors of a machine have taken samples in."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong now; empty if nothing."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Open what is to be held, unless another lane has it open."""
+        ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close it, unless another lane needs it."""
 
 
 class Listener(Protocol):
@@ -36,12 +64,13 @@ class FastLane(Source):
     """A source that lets detectors listen before it hands its messages on, unchanged.
 
     A hook that fails, or a listener that does, is counted and remembered in `errors`; samples go on flowing. A slow
-    hook holds the samples up: one that may take longer than a chunk must hand over to a thread of its own.
+    hook holds the samples up: one that may take longer than a chunk must hand over to a thread of its own, as
+    `connectors.mqtt_hook` does.
 
     Args:
         source: the source.
         listeners: the detectors by machine.
-        hook: called with each alarm that is raised or cleared, in the thread that polls.
+        hook: called with each alarm that is raised or cleared, in the thread that polls; an `Outlet` is held open too.
         on_score: called with each score, for tests and measurements.
         slice_s: longest run of samples that is handed to the detectors at once.
     """
@@ -62,13 +91,19 @@ class FastLane(Source):
         self._source = source
         self._listeners = dict(listeners)
         self._hook, self._on_score = hook, on_score
+        self._outlet = hook if isinstance(hook, Outlet) else None
+        self._held = False
         self._slice_s = slice_s
         self.failures = 0
         self.errors: list[str] = []
 
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
-        """Open the source."""
-        return self._source.open(resume, now_ns)
+        """Open the source, and what the hook needs."""
+        streams = self._source.open(resume, now_ns)
+        if self._outlet is not None and not self._held:
+            self._outlet.__enter__()
+            self._held = True
+        return streams
 
     def poll(self, now_ns: int) -> Sequence[SourceMessage]:
         """What the source has, after the detectors have heard it."""
@@ -88,8 +123,25 @@ class FastLane(Source):
         return self._source.exhausted
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the source, and what the hook needed."""
         self._source.close()
+        if self._outlet is not None and self._held:
+            self._held = False
+            self._outlet.__exit__(None, None, None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the alarms of all lanes that share the outlet, as ``fast_lane.expired`` and the like."""
+        counted = {"failed": self.failures} if self._outlet is None else self._outlet.counts
+        return {f"fast_lane.{name}": number for name, number in counted.items()}
+
+    @property
+    def trouble(self) -> str:
+        """What the source, the hook or a detector complains about."""
+        outlet = "" if self._outlet is None else self._outlet.trouble
+        fault = f"{self.failures} faults, the last: {self.errors[-1]}" if self.errors else ""
+        own = "; ".join(part for part in (outlet, fault) if part)
+        return str(getattr(self._source, "trouble", "")) or (own and f"fast lane: {own}")
 
     def hear(self, message: Chunk | Mark | Context) -> None:
         """Let the detectors hear one message; also for a device's own callback, before a chunk is full."""
@@ -101,6 +153,8 @@ class FastLane(Source):
             try:
                 for said in listener.listen(part):
                     self._say(said)
+                if self._outlet is not None and isinstance(part, Chunk):
+                    self._outlet.heard(machine)
             except Exception as error:  # a detector's fault must not cost the pipeline its samples
                 self._failed(f"{machine}: {type(error).__name__}: {error}")
 
@@ -123,5 +177,16 @@ class FastLane(Source):
 
     def _failed(self, text: str) -> None:
         self.failures += 1
+        if self._outlet is not None:
+            self._outlet.counts["failed"] += 1
         if text not in self.errors[-8:]:
             self.errors = [*self.errors[-7:], text]
+
+
+class RereadFastLane(FastLane):
+    """The same beside a source that can be read again after a restart.
+
+    What it hears a second time is old by then: an outlet must not act on old alarms.
+    """
+
+    rereadable: ClassVar[bool] = True

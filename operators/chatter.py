@@ -13,20 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from operators.chatter_lines import (
-    Plan,
-    energy_ratio,
-    half_tooth_db,
-    lines,
-    once_per_revolution,
-    plan,
-    power,
-    residual_ratio,
-    turns,
-    window_s,
-)
+from operators.chatter_lines import energy_ratio, lines, noise_floor, power, tooth_levels
+from operators.chatter_plan import Plan, plan, window_s
 from operators.gated import Gated
 from operators.grid import Grid
+from operators.revolutions import once_per_revolution, residual_ratio, turns
 from operators.rewindow import end_ns
 from operators.spindle import Doubt, Reading, Speed
 from pipeline.messages import Feature, Float32, Gap, Message, Segment, Span, Stream
@@ -38,7 +29,8 @@ LONG = 4
 LONGEST_S = 2.0
 DOUBTS: tuple[Doubt, ...] = ("", "missing", "stale", "zero", "changing", "out_of_range")
 """Reasons for a feature without values, as its value ``doubt`` numbers them."""
-_SLOW = 5
+SLOW = 5
+"""Hops from one long window to the next."""
 _TURNS = 16
 _CLIPPED = 0.999
 
@@ -51,7 +43,8 @@ class ChatterFeatures(Gated):
     (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
     scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
     ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``, ``contradicts_rpm``, ``forced_db``,
-    ``half_tooth_db``, and over its last 16 revolutions ``opr`` and ``residual``.
+    ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see `tooth_levels`), and over its last 16 revolutions ``opr`` and
+    ``residual``.
 
     A window without a usable speed gives an incomplete feature with the value ``doubt``, missing samples one without
     values. A hop needs the long window's samples, so that all values of it stand on one ground.
@@ -102,7 +95,7 @@ class ChatterFeatures(Gated):
         if doubt:
             return self._feature(segment, n0, n1, {"doubt": float(DOUBTS.index(doubt))}, complete=False)
         values = self._short(x, reading)
-        if (n0 // self._hop) % _SLOW == 0:
+        if (n0 // self._hop) % SLOW == 0:
             values |= self._long(x, reading)
         return self._feature(segment, n0, n1, values, complete=True)
 
@@ -115,7 +108,7 @@ class ChatterFeatures(Gated):
         made = self._plan(reading, 1)
         part = x[len(x) - made.samples :]
         p = power(part, made)
-        found = lines(p, made, family=False)
+        found = lines(p, noise_floor(p, made), made, family=False)
         return {
             "rpm": reading.rpm,
             "level_db": 10.0 * log10(max(float(p.sum()), 1e-30)),
@@ -133,7 +126,9 @@ class ChatterFeatures(Gated):
     def _long(self, x: Float32, reading: Reading) -> dict[str, float]:
         made = self._plan(reading, LONG)
         p = power(x[len(x) - made.samples :], made)
-        found = lines(p, made)
+        floor = noise_floor(p, made)
+        found = lines(p, floor, made)
+        tooth, half, turn = tooth_levels(p, floor, made)
         y = turns(x, self._rate, reading.rpm, _TURNS)
         return {
             "long_tonal": found.tonal,
@@ -144,7 +139,9 @@ class ChatterFeatures(Gated):
             "coherent": found.coherent,
             "contradicts_rpm": found.contradicts_rpm,
             "forced_db": found.forced_db,
-            "half_tooth_db": half_tooth_db(p, made),
+            "tooth_db": tooth,
+            "half_tooth_db": half,
+            "turn_db": turn,
             "opr": once_per_revolution(y),
             "residual": residual_ratio(y),
         }

@@ -32,10 +32,11 @@ from statistics import median
 from typing import Any, ClassVar
 
 from operators.base import Stateful
-from operators.chatter import CHATTER, DOUBTS
+from operators.chatter import CHATTER, DOUBTS, SLOW
 from operators.chatter_lines import next_stable_speeds
 from operators.spectral import MAD_TO_STD
 from operators.spindle import SAME
+from operators.teeth import Teeth
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
@@ -74,23 +75,6 @@ _DOUBT_TEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ChatterBaseline:
-    """What commissioning knows of stable cutting; each part may be missing.
-
-    Attributes:
-        median: of the tonal share.
-        mad: its median absolute deviation, as it is (not yet times 1.4826).
-        idle_db: level of the running machine without cutting, 100-6,000 Hz, dB re 1 unit².
-        half_tooth_db: usual level of the half-tooth lines over the tooth lines.
-    """
-
-    median: float | None = None
-    mad: float | None = None
-    idle_db: float | None = None
-    half_tooth_db: float | None = None
-
-
 @dataclass(slots=True)
 class _Point:
     """Tonal shares of stable cutting at one speed, newest last, of the short and the long window."""
@@ -100,7 +84,7 @@ class _Point:
 
 
 class ChatterDetector(Stateful):
-    """`Feature` ``chatter_lines`` of one sensor → `Score` "chatter".
+    """`Feature` ``chatter_lines`` of one sensor → `Score` "chatter", and what `Teeth` says.
 
     The value is a tonal share, comparable with the threshold it carries; it exceeds it only where the persistence asked
     for has been met, so that the first abnormal score may raise an alarm. A score leaves every `every` hops, and on
@@ -110,20 +94,17 @@ class ChatterDetector(Stateful):
     Args:
         teeth: of the tool.
         highest_rpm: of the machine, for the advice.
-        baseline: from commissioning; what it lacks is learned from what is heard.
         every: hops between scores while nothing changes.
     """
 
     schema: ClassVar[int] = 1
 
-    def __init__(
-        self, teeth: int, highest_rpm: float, baseline: ChatterBaseline | None = None, *, every: int = 1
-    ) -> None:
+    def __init__(self, teeth: int, highest_rpm: float, *, every: int = 1) -> None:
         if teeth < 1 or every < 1 or not highest_rpm > 0.0:
             raise ValueError("teeth, highest speed and hops between scores must be positive")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
-        self._baseline = baseline or ChatterBaseline()
-        self.settings = sha256(f"{DETECTOR}|3|{teeth}|{highest_rpm}|{self._baseline}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{DETECTOR}|4|{teeth}|{highest_rpm}".encode()).hexdigest()[:12]
+        self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
         self._abnormal = False
         self._rpm = 0.0
@@ -163,33 +144,32 @@ class ChatterDetector(Stateful):
             self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
             self._heard = v["contradicts_rpm"] or self._heard
         if self._mismatch >= _MISMATCH and cutting:
+            self._tool.leave()
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit, long_limit = self._limits()
         value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
         if cutting and value <= limit:
             self._learn(v)
-        return self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
+        said = self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
+        if "turn_db" in v:
+            said += self._tool.take(message, self._place(), cutting=cutting and value <= limit)
+        return said
 
     def _cutting(self, message: Feature) -> bool:
         """Whether this hop is to be judged; keeps the idle level."""
         v = message.values
         level = v["level_db"]
         bucket = message.t_end_ns // (_IDLE_BUCKET_S * NS)
-        if v["cutting"] != 1.0 and self._baseline.idle_db is None:
+        if v["cutting"] != 1.0:
             if not self._idle or self._idle[-1][0] != bucket:
                 self._idle = [*self._idle[1 - _IDLE_BUCKETS :], (bucket, level)]
             elif level < self._idle[-1][1]:
                 self._idle[-1] = (bucket, level)
         if v["cutting"] >= 0.0:
             return v["cutting"] == 1.0
-        idle = self._idle_db()
+        idle = min(level for _, level in self._idle)
         return level >= idle + GATE_DB or (level >= idle + _LOUD and v["tonal"] >= _NEARLY_ALL)
-
-    def _idle_db(self) -> float:
-        if self._baseline.idle_db is not None:
-            return self._baseline.idle_db
-        return min(level for _, level in self._idle)
 
     def _count(self, v: Mapping[str, float], cutting: bool) -> None:
         """Take the hop into the four ways."""
@@ -233,10 +213,7 @@ class ChatterDetector(Stateful):
         long_limit, limit = LONG_UNKNOWN, UNKNOWN
         if point is not None and len(point.long) >= _LEARN_LEAST:
             long_limit = _above(point.long, LONG_LEAST, LONG_MOST)
-        known = self._baseline
-        if known.median is not None and known.mad is not None:
-            limit = min(max(known.median + 6.0 * MAD_TO_STD * known.mad, LEAST), MOST)
-        elif point is not None and len(point.short) >= _LEARN_LEAST:
+        if point is not None and len(point.short) >= _LEARN_LEAST:
             limit = _above(point.short, LEAST, MOST)
         return limit, long_limit
 
@@ -258,6 +235,7 @@ class ChatterDetector(Stateful):
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
         self._short, self._long, self._lasting, self._weak, self._lone, self._slow_view = [], [], [], [], 0, {}
         self._seen, self._rings, self._plain = False, False, 0
+        self._tool.leave()
 
     # what is said ----------------------------------------------------------------------------------------------------
 
@@ -280,7 +258,7 @@ class ChatterDetector(Stateful):
     def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool) -> dict[str, Any]:
         line = self._slow_view["long_line_hz"] if self._long_leads(limit) else v["line_hz"]
         speeds = next_stable_speeds(line, self._teeth, v["rpm"], self._highest)
-        reasons: dict[str, Any] = {
+        return {
             "cutting": cutting,
             "line_hz": line,
             "tonal_share": v["tonal"],
@@ -292,10 +270,6 @@ class ChatterDetector(Stateful):
             **{name: self._slow_view[name] for name in ("opr", "residual", "half_tooth_db") if name in self._slow_view},
             "text": self._text(v, line, limit, speeds, cutting),
         }
-        usual = self._baseline.half_tooth_db
-        if usual is not None and "half_tooth_db" in self._slow_view:
-            reasons["half_tooth_rise_db"] = self._slow_view["half_tooth_db"] - usual
-        return reasons
 
     def _long_leads(self, limit: float) -> bool:
         return bool(self._slow_view) and (not self._short or self._short[-1] < limit)
@@ -339,7 +313,7 @@ class ChatterDetector(Stateful):
     # memory ----------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """Counters, idle levels and baselines, at most 15 kB."""
+        """Counters, idle levels and baselines, at most 20 kB."""
         return {
             "schema": self.schema,
             "hops": self._hops,
@@ -359,6 +333,7 @@ class ChatterDetector(Stateful):
             "idle": [list(pair) for pair in self._idle],
             "points": [[place, list(point.short), list(point.long)] for place, point in self._points.items()],
             "slow_view": dict(self._slow_view),
+            "tool": self._tool.snapshot(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -372,6 +347,8 @@ class ChatterDetector(Stateful):
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
         self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}
         self._slow_view = dict(state["slow_view"])
+        if "tool" in state:
+            self._tool.restore(state["tool"])
 
 
 def _above(shares: list[float], least: float, most: float) -> float:

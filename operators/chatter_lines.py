@@ -11,141 +11,18 @@ that coolant and air jets would pass for chatter; `Lines.tonal` counts only what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log, log10
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 
-from operators.spectral import hann
+from operators.chatter_plan import PADDING, Float64, Plan
 from operators.spindle import contradiction
 from pipeline.messages import Float32
 
-Float64 = NDArray[np.float64]
-
-LOW_HZ, HIGH_HZ = 100.0, 6000.0
-PADDING = 4
-REVOLUTIONS = 13
-"""A window must hold as many for its lines to be told apart: b = 2/T is then at most 0.15 f_r."""
-LEAST_S = 0.1
 ABOVE_NOISE = 12.0
-_FLOOR_SPAN_HZ = 300.0
 _QUARTER = -log(0.75)  # lower quartile of exponentially distributed powers by their mean
-_WANDER = 0.0015  # relative wander of the speed within a window: harmonic k moves by as much of k f_r
-_SIDE = 8.0  # power over noise from which a line counts as a sideband
 _TINY = 1e-30
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What depends on rate, speed and teeth alone.
-
-    Attributes:
-        samples: per window.
-        n_fft: of the padded transform.
-        first: line of the transform at or above 100 Hz.
-        f: frequencies of the lines used, in Hz, shape (lines,).
-        outside: numbers of the lines that lie further than b from every multiple of f_r; for ER.
-        between: those of them that a speed wandering by 0.15 % within the window does not reach either, shape (lines,).
-        free: their numbers.
-        half: lines within b of an odd multiple of f_TP/2, shape (lines,).
-        b_hz: half-width of a harmonic's band: max(4 Hz, 2/T), at most 0.4 f_r.
-        rotation_hz: f_r.
-        passing_hz: f_TP.
-        spans: lines between the harmonics of each span of 300 Hz with any, shape (spans, most); the number of lines
-            where there are no more. For the noise, as what follows.
-        quarters: place of each span's lower quartile.
-        span: for each line the span whose centre lies below it, shape (lines,).
-        weight: how far the line lies towards the next span's centre, 0 to 1, shape (lines,).
-        taper: Hann window, float32, shape (samples, 1).
-    """
-
-    samples: int
-    n_fft: int
-    first: int
-    f: Float64
-    outside: NDArray[np.int64]
-    between: NDArray[np.bool_]
-    free: NDArray[np.int64]
-    half: NDArray[np.bool_]
-    b_hz: float
-    rotation_hz: float
-    passing_hz: float
-    spans: NDArray[np.int64]
-    quarters: NDArray[np.int64]
-    span: NDArray[np.int64]
-    weight: Float64
-    taper: Float32
-
-    @property
-    def spacing_hz(self) -> float:
-        """Distance of the lines of the padded transform."""
-        return float(self.f[1] - self.f[0])
-
-    @property
-    def noise_ratio(self) -> float:
-        """What `energy_ratio` gives for white noise: about 1 - 2b/f_r."""
-        return len(self.outside) / len(self.f)
-
-
-@lru_cache(maxsize=16)
-def plan(rate_hz: float, rpm: float, teeth: int, seconds: float) -> Plan:
-    """Lines and bands of a window of `seconds` at a speed.
-
-    Args:
-        rate_hz: samples per second.
-        rpm: spindle speed.
-        teeth: of the tool.
-        seconds: length of the window.
-
-    Raises:
-        ValueError: a rate at which nothing is left above 100 Hz.
-    """
-    high = min(HIGH_HZ, 0.45 * rate_hz)
-    if high < 2.0 * LOW_HZ:
-        raise ValueError(f"chatter cannot be seen at {rate_hz:g} Hz")
-    samples = round(seconds * rate_hz)
-    n_fft: int = fft.next_fast_len(PADDING * samples, real=True)
-    every: Float64 = np.arange(n_fft // 2 + 1, dtype=np.float64) * (rate_hz / n_fft)
-    first, last = np.searchsorted(every, [LOW_HZ, high])
-    f = every[first:last]
-    rotation = rpm / 60.0
-    b = min(max(4.0, 2.0 / seconds), 0.4 * rotation)
-    apart = np.abs(f - np.round(f / rotation) * rotation)
-    outside = apart > b
-    between = apart > np.maximum(b, np.minimum(_WANDER * f, 0.4 * rotation))
-    passing = teeth * rotation
-    half = np.abs(f - (np.floor(f / passing) + 0.5) * passing) <= b
-    spans, quarters, span, weight = _spans(f, between, high)
-    taper = hann(samples).astype(np.float32)[:, None]
-    return Plan(
-        samples, n_fft, int(first), f, np.flatnonzero(outside), between, np.flatnonzero(between), half, b, rotation,
-        passing, spans, quarters, span, weight, taper,
-    )  # fmt: skip
-
-
-def _spans(
-    f: Float64, between: NDArray[np.bool_], high: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Float64]:
-    """Lines between the harmonics by span of 300 Hz, and where each line lies between the spans' centres."""
-    kept, centres = [], []
-    for low in np.arange(LOW_HZ, high, _FLOOR_SPAN_HZ).tolist():
-        inside = np.flatnonzero(between & (f >= low) & (f < low + _FLOOR_SPAN_HZ))
-        if len(inside):
-            kept.append(inside)
-            centres.append(low + _FLOOR_SPAN_HZ / 2.0)
-    spans = np.full((len(kept), max(len(inside) for inside in kept)), len(f))
-    for row, inside in zip(spans, kept, strict=True):
-        row[: len(inside)] = inside
-    place = np.interp(f, centres, np.arange(len(centres), dtype=np.float64))
-    span = np.minimum(place.astype(np.int64), max(0, len(centres) - 2))
-    return spans, np.array([len(inside) // 4 for inside in kept]), span, place - span
-
-
-def window_s(rpm: float) -> float:
-    """Length of the window in s: thirteen revolutions, at least 100 ms."""
-    return max(LEAST_S, REVOLUTIONS * 60.0 / rpm)
 
 
 def power(x: Float32, made: Plan) -> Float64:
@@ -224,15 +101,15 @@ class Lines:
     forced_db: float
 
 
-def lines(p: Float64, made: Plan, *, family: bool = True) -> Lines:
+def lines(p: Float64, floor: Float64, made: Plan, *, family: bool = True) -> Lines:
     """Judge the lines of a window between the harmonics of the rotation.
 
     Args:
         p: from `power`.
+        floor: from `noise_floor`.
         made: the plan.
         family: also what the long window alone is asked for, `Lines.coherent` and `Lines.contradicts_rpm`.
     """
-    floor = noise_floor(p, made)
     ratio = p / floor
     tall = np.flatnonzero(made.between & (ratio > ABOVE_NOISE))
     total = max(float(p.sum()), _TINY)
@@ -256,13 +133,22 @@ def lines(p: Float64, made: Plan, *, family: bool = True) -> Lines:
     return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other, _db(forced))
 
 
-def half_tooth_db(p: Float64, made: Plan) -> float:
-    """HTL: level of the lines (k + 1/2) f_TP over that of the lines k f_TP, in dB.
+def tooth_levels(p: Float64, floor: Float64, made: Plan) -> tuple[float, float, float]:
+    """Level of the lines k f_TP in dB re 1 unit², and over it that of (k + 1/2) f_TP (HTL) and of the rest of k f_r.
 
-    Meant against the same program at commissioning; for even N it is the only view of flip chatter.
+    What stands above the noise counts. The ratios mean something against the same program at another time only: flip
+    chatter raises the first of them, for even N it is the only view of it; a lost tooth raises both, as the force then
+    repeats with the revolution.
+
+    Args:
+        p: from `power`.
+        floor: from `noise_floor`.
+        made: the plan.
     """
-    teeth = np.abs(made.f - np.round(made.f / made.passing_hz) * made.passing_hz) <= made.b_hz
-    return _db(float(p[made.half].sum()) / max(float(p[teeth].sum()), _TINY))
+    clear = np.maximum(p - floor, 0.0)
+    tooth = max(float(clear.take(made.tooth).sum()), _TINY)
+    half, turn = (float(clear.take(numbers).sum()) for numbers in (made.half, made.turn))
+    return _db(tooth), _db(half / tooth), _db(turn / tooth)
 
 
 def _strongest(p: Float64, ratio: Float64, made: Plan, count: int = 12) -> list[tuple[float, float]]:
@@ -305,80 +191,6 @@ def _lobe(p: Float64, made: Plan, f_hz: float) -> float:
 
 def _db(ratio: float) -> float:
     return 10.0 * log10(max(ratio, _TINY))
-
-
-def turns(x: Float32, rate_hz: float, rpm: float, revolutions: int) -> Float64:
-    """The last whole revolutions of a signal within 100 to 6,000 Hz, each on the same grid of angles.
-
-    The band is cut out of the padded transform, which also raises the rate to eight samples per period of its upper
-    edge; between those, values are interpolated by cubic polynomials. The first and last 5 ms, which the cut
-    disturbs, are left out.
-
-    Args:
-        x: samples, shape (n, channels).
-        rate_hz: samples per second.
-        rpm: spindle speed.
-        revolutions: how many at most.
-
-    Returns:
-        float64, shape (revolutions found, angles, channels); no revolutions where the signal is too short.
-    """
-    high = min(HIGH_HZ, 0.45 * rate_hz)
-    edge_s = 0.005
-    x = x[-round(revolutions * 60.0 / rpm * rate_hz + 2.0 * edge_s * rate_hz + 8.0) :]
-    n_fft: int = fft.next_fast_len(len(x) + 512, real=True)
-    up = max(1, -(-int(8.0 * high) // int(rate_hz)))
-    spectrum = fft.rfft(x.astype(np.float64), n_fft, axis=0)
-    f = np.arange(len(spectrum)) * (rate_hz / n_fft)
-    gain = np.clip((f - 0.5 * LOW_HZ) / (0.5 * LOW_HZ), 0.0, 1.0) * np.clip((1.1 * high - f) / (0.1 * high), 0.0, 1.0)
-    y = fft.irfft(spectrum * gain[:, None], up * n_fft, axis=0)[: up * len(x)] * up
-    edge = round(edge_s * rate_hz) * up
-    period = 60.0 / rpm * rate_hz * up
-    angles = max(16, int(period))
-    found = min(revolutions, int((len(y) - 2 * edge - 4) / period))
-    if found < 1:
-        return np.empty((0, angles, x.shape[1]))
-    start = len(y) - edge - 3 - found * period
-    at = start + (np.arange(found)[:, None] + np.arange(angles)[None] / angles) * period
-    return _cubic(y, at)
-
-
-def _cubic(y: Float64, at: Float64) -> Float64:
-    """Values between samples by the cubic through the four nearest (Lagrange)."""
-    i = np.floor(at).astype(np.int64)
-    t = (at - i)[..., None]
-    a, b, c, d = (y[i + k] for k in (-1, 0, 1, 2))
-    value: Float64 = (
-        -a * t * (t - 1.0) * (t - 2.0) / 6.0
-        + b * (t + 1.0) * (t - 1.0) * (t - 2.0) / 2.0
-        - c * (t + 1.0) * t * (t - 2.0) / 2.0
-        + d * (t + 1.0) * t * (t - 1.0) / 6.0
-    )
-    return value
-
-
-def once_per_revolution(y: Float64) -> float:
-    """OPR: standard deviation of samples taken once per revolution over that of all, averaged over the angles.
-
-    Near 0 where every revolution repeats the last, up to 1 where nothing does. Averaging the variance over all angles
-    in place of taking one frees the ratio from the choice of the angle.
-
-    Args:
-        y: from `turns`.
-    """
-    if len(y) < 2:
-        return 0.0
-    total = float(np.var(y, axis=(0, 1)).sum())
-    return float(np.sqrt(np.var(y, axis=0).mean(axis=0).sum() / total)) if total > 0.0 else 0.0
-
-
-def residual_ratio(y: Float64) -> float:
-    """R: variance of what the synchronous average leaves over the variance of the average; 0 for silence."""
-    if len(y) < 2:
-        return 0.0
-    mean = y.mean(axis=0)
-    left, periodic = float(np.var(y - mean, axis=(0, 1)).sum()), float(np.var(mean, axis=0).sum())
-    return left / max(periodic, _TINY) if left > 0.0 else 0.0
 
 
 def next_stable_speeds(chatter_hz: float, teeth: int, rpm: float, highest_rpm: float, count: int = 2) -> list[float]:

@@ -9,9 +9,10 @@ from operators.base import Stateful, Windowed
 from operators.rewindow import Sequence
 from pipeline import stages_physics
 from pipeline.contexts import Contexts
-from pipeline.messages import Alarm, Chunk, Context, Mark, Message, Score, Stream
+from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Mark, Message, Score, Stream
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import Facing, Raise
+from pipeline.topics import ABANDON_S
 
 _CHAINS: tuple[tuple[Callable[..., Windowed | None], Callable[..., Stateful | None]], ...] = (
     (stages_physics.chatter, stages_physics.chatter_detector),
@@ -28,8 +29,17 @@ class _Chain:
         made = ((windowed(settings, stream), detector(settings, stream)) for windowed, detector in _CHAINS)
         self._detectors = [(w, d) for w, d in made if isinstance(w, Facing) and d is not None]
         self._raise: dict[str, Raise] = {}
+        self.began_ns = 0
+        self.event_ns = 0
+
+    @property
+    def starves(self) -> str | None:
+        """The fact that the oldest samples wait for."""
+        return next((fact for features, _ in self._detectors if (fact := features.waits_for) is not None), None)
 
     def listen(self, message: Chunk | Mark) -> Iterator[Score | Alarm]:
+        self.event_ns = max(self.event_ns, message.t1_ns)
+        self.began_ns = self.began_ns or message.t0_ns
         for part in self._sequence.process(message):
             for features, detector in self._detectors:
                 yield from self._judge(detector, features.process(part))
@@ -51,7 +61,8 @@ class FastDetectors:
     """Chatter and drill break of one machine, for `connectors.fastlane.FastLane`.
 
     It starts from nothing: what the pipeline's detectors learned before (idle levels, a drill's template) is not there.
-    It must therefore be started with its machine, and hear the same good holes.
+    It must therefore be started with its machine, and hear the same good holes. A fact that samples wait for is given
+    up `ABANDON_S` behind its last word, by event time, until it is told again.
 
     Args:
         settings: of the machine's lane; facts (spindle speed, state) that the source tells are kept in a copy.
@@ -60,12 +71,12 @@ class FastDetectors:
     def __init__(self, settings: LaneSettings) -> None:
         self._settings = replace(settings, contexts=Contexts())
         self._chains: dict[tuple[str, int], _Chain] = {}
+        self._abandoned: set[str] = set()
 
     def listen(self, message: Chunk | Mark | Context) -> list[Score | Alarm]:
         """Take one message in."""
         if isinstance(message, Context):
-            self._settings.contexts.add(message)
-            return [said for chain in self._chains.values() for said in chain.release()]
+            return self._told(message)
         stream = message.stream
         if stream.modality == "frames":
             return []
@@ -73,4 +84,28 @@ class FastDetectors:
             for key in [key for key in self._chains if key[0] == stream.sensor]:  # a restart ends the older stream
                 del self._chains[key]
             self._chains[stream.key] = _Chain(self._settings, stream)
-        return list(self._chains[stream.key].listen(message))
+        chain = self._chains[stream.key]
+        said = list(chain.listen(message))
+        if (fact := chain.starves) is not None and self._give_up(chain, fact):
+            said += chain.release()
+        return said
+
+    def _told(self, fact: Context) -> list[Score | Alarm]:
+        contexts = self._settings.contexts
+        contexts.add(fact)
+        if fact.name in self._abandoned:
+            self._abandoned.discard(fact.name)
+            now = max((chain.event_ns for chain in self._chains.values()), default=fact.t_ns)
+            contexts.decide(Decision(fact.machine, "", now, "return", {"context": fact.name}))
+        return [said for chain in self._chains.values() for said in chain.release()]
+
+    def _give_up(self, chain: _Chain, fact: str) -> bool:
+        """Do without a fact that has been silent for too long; without end, all samples since would be held."""
+        newest = self._settings.contexts.newest_ns(fact)
+        if chain.event_ns - max(newest, chain.began_ns) < ABANDON_S * NS:
+            return False
+        machine = self._settings.machine
+        unjudged_ns = newest + round(machine.context_lag_s * NS)  # what ends later still waits
+        self._settings.contexts.decide(Decision(machine.name, "", unjudged_ns, "abandon", {"context": fact}))
+        self._abandoned.add(fact)
+        return True

@@ -2,70 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config.schema import Head, Model
-from models.impact import pooling
-from operators.mel import PAPER
+from models.packages import VIBRATION, Card
+from pipeline.accelerometers import Accelerometers
+from pipeline.encoder import Encoder
 from pipeline.errors import BadInput, ConfigError
 from pipeline.lineup import LOGMEL, Lineup, Standing, Standings, standing_of
-from pipeline.messages import Decision, Float32
+from pipeline.messages import Decision, Stream
 from pipeline.models_pool import Pool
-from pipeline.results import canonical
 from pipeline.shelf import Shelf
-
-if TYPE_CHECKING:
-    from models.packages import Card
 
 ABSTAIN = 0.6
 """Probability below which a head's answer is `unknown`, where neither configuration nor card say otherwise."""
 ACTIONS = ("promote", "rollback", "shadow")
-
-
-class Encoder:
-    """How a lane makes embeddings with one encoder.
-
-    Attributes:
-        digest: of the package, or `LOGMEL`.
-        model: name and version, for people.
-        settings: hash of package, features and pooling.
-        width: numbers in an embedding.
-    """
-
-    def __init__(self, digest: str, how: str | None, card: Card | None) -> None:
-        self.digest = digest
-        self._card = card
-        if card is None:
-            self.how, self.model, self.width = "", LOGMEL, PAPER.bands
-        else:
-            self.how, self.model = how or card.pooling, f"{card.name} {card.version}"
-            self.width = self._width(card)
-        said = {"encoder": digest, "pooling": self.how, "features": PAPER.hash}
-        self.settings = hashlib.sha256(canonical(said)).hexdigest()[:16]
-
-    def _width(self, card: Card) -> int:
-        if card.kind != "encoder" or card.grid is None:
-            raise BadInput(
-                "kind", f"'{card.name}' {card.version} is of kind {card.kind}, or without tokens: no encoder"
-            )
-        card.takes(PAPER)
-        if card.input.shape != (1, PAPER.bands, PAPER.frames):
-            raise BadInput("shape", f"encoder '{card.name}' reads rows of shape {card.input.shape}, not one image")
-        return pooling.width(self.how, card.grid, card.outputs[0].shape[1], PAPER.bands, card.cls)
-
-    def vector(self, image: Float32, tokens: Float32 | None) -> Float32:
-        """The embedding (width,) of an image (bands, frames) and of what the encoder made of it (tokens, d)."""
-        if self._card is None:
-            mean: Float32 = pooling.time_mean(image[None])[0]
-            return mean
-        assert self._card.grid is not None
-        assert tokens is not None
-        rows = pooling.pool(tokens[None], self.how, self._card.grid, self._card.cls, image[None])
-        vector: Float32 = rows[0]
-        return vector
 
 
 class MachineModels:
@@ -84,24 +38,82 @@ class MachineModels:
         self.first = first
         self.pool = pool or Pool(shelf)
         self._standings = Standings(first)
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders: dict[tuple[str, str | None], Encoder] = {}
         self._heads = {head.name: head for head in config.heads}
+        self._accelerometers = Accelerometers(())
+        self._hears: tuple[str, ...] | None = None
+        self._read: dict[tuple[Lineup, str], Lineup] = {}
+        self._lined: dict[Lineup, Encoder] = {}
 
     def for_lane(self, pool: Pool | None = None) -> MachineModels:
         """The same, with standings of its own."""
-        return MachineModels(self.machine, self.config, self.shelf, self.first, pool)
+        made = MachineModels(self.machine, self.config, self.shelf, self.first, pool)
+        made._accelerometers, made._hears = self._accelerometers, self._hears
+        return made
+
+    def announce(self, streams: Iterable[Stream]) -> None:
+        """Say which sensors the machine has; the first word counts.
+
+        Args:
+            streams: of all its sensors, as the inventory has them.
+
+        Raises:
+            BadInput: a head in force or in shadow reads none of them.
+            StateError: a package is not at hand.
+        """
+        if self._hears is not None:
+            return
+        heard = [s for s in streams if not self.config.sensors or s.sensor in self.config.sensors]
+        self._accelerometers = Accelerometers(heard)
+        self._hears = tuple(s.sensor for s in heard if s.modality in {"acoustic", "stethoscope"})
+        for lineup in self.first:
+            if lineup is not None:
+                self.check(lineup)
+
+    def embeds(self, lineup: Lineup, sensor: str, settings: str) -> bool:
+        """Whether an embedding of a sensor, told by the hash of its settings, is what a lineup's heads read of it."""
+        return sensor in self._accelerometers or self.encoder_of(lineup).settings == settings
+
+    def read_from(self, lineup: Lineup, sensor: str) -> Lineup:
+        """The lineup with those heads alone that read what this sensor gives."""
+        found = self._read.get((lineup, sensor))
+        if found is None:
+            heads = tuple(head for head in lineup.heads if self._reads(self.shelf.get(head[1]).card, sensor))
+            found = self._read[lineup, sensor] = replace(lineup, heads=heads)
+        return found
+
+    def _reads(self, card: Card, sensor: str) -> bool:
+        if card.encoder == VIBRATION:
+            return self._accelerometers.reads(card, sensor)
+        return sensor not in self._accelerometers
 
     def head(self, name: str) -> Head:
         """The configuration of a detector."""
         return self._heads[name]
 
-    def encoder(self, digest: str) -> Encoder:
-        """The encoder of this digest, or `LOGMEL`; made once."""
-        found = self._encoders.get(digest)
+    def encoder(self, digest: str, how: str | None = None) -> Encoder:
+        """The encoder of this digest, or `LOGMEL`, pooled as told, as configured, or as its card says; made once."""
+        key = digest, how or self.config.pooling
+        found = self._encoders.get(key)
         if found is None:
             card = None if digest == LOGMEL else self.shelf.get(digest).card
-            found = self._encoders[digest] = Encoder(digest, self.config.pooling, card)
+            found = self._encoders[key] = Encoder(digest, key[1], card)
         return found
+
+    def encoder_of(self, lineup: Lineup) -> Encoder:
+        """The encoder of a lineup, pooled as its heads were taught where the configuration leaves that open."""
+        found = self._lined.get(lineup)
+        if found is None:
+            taught = sorted(self._poolings(lineup))
+            found = self._lined[lineup] = self.encoder(lineup.encoder, taught[0] if taught else None)
+        return found
+
+    def _poolings(self, lineup: Lineup) -> set[str]:
+        """How the heads on sound want the tokens pooled; empty where the configuration says it."""
+        if self.config.pooling is not None or lineup.encoder == LOGMEL:
+            return set()
+        cards = [self.shelf.get(digest).card for _, digest in lineup.heads]
+        return {card.pooling for card in cards if card.kind == "head" and card.encoder != VIBRATION and card.pooling}
 
     def at(self, t_end_ns: int) -> Standing:
         """What is in force for a window that ends then."""
@@ -136,7 +148,12 @@ class MachineModels:
             BadInput: says what does not fit what.
             StateError: a package is not at hand.
         """
-        encoder = self.encoder(lineup.encoder)
+        if len(wanted := sorted(self._poolings(lineup))) > 1:
+            raise BadInput(
+                "pooling",
+                f"the heads of machine '{self.machine}' read {', '.join(wanted)}: an embedding has one pooling",
+            )
+        encoder = self.encoder_of(lineup)
         if {name for name, _ in lineup.heads} != set(self._heads):
             raise BadInput("heads", f"machine '{self.machine}' has the heads {sorted(self._heads)}, no others")
         for name, digest in lineup.heads:
@@ -146,6 +163,20 @@ class MachineModels:
         where = f"machine '{self.machine}', head '{head.name}': '{card.name}' {card.version}"
         if card.kind != "head" or not card.labels or card.outputs[0].shape != (len(card.labels),):
             raise BadInput("kind", f"{where} is of kind {card.kind}, or without a number per label")
+        if card.encoder == VIBRATION:
+            self._check_vibration(card, where)
+        else:
+            self._check_sound(card, where, encoder)
+        if strange := sorted(set(head.abnormal) - set(card.labels)):
+            raise BadInput("labels", f"{where} has no label {', '.join(strange)}; it has {', '.join(card.labels)}")
+
+    def _check_vibration(self, card: Card, where: str) -> None:
+        if self._hears is not None:
+            self._accelerometers.check(card, where)
+
+    def _check_sound(self, card: Card, where: str, encoder: Encoder) -> None:
+        if self._hears == ():
+            raise BadInput("modality", f"{where} was taught on sound, and no sensor of this machine hears any")
         try:
             card.reads(encoder.digest)
         except BadInput as error:
@@ -153,8 +184,6 @@ class MachineModels:
         if card.input.shape != (encoder.width,) or (encoder.how and card.pooling not in {"", encoder.how}):
             wants = f"{card.input.shape} of pooling '{card.pooling}'"
             raise BadInput("pooling", f"{where} reads {wants}, the encoder gives {encoder.width} of '{encoder.how}'")
-        if strange := sorted(set(head.abnormal) - set(card.labels)):
-            raise BadInput("labels", f"{where} has no label {', '.join(strange)}; it has {', '.join(card.labels)}")
 
     # commands ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +232,8 @@ class MachineModels:
     def replaced(self, lineup: Lineup, named: Sequence[Mapping[str, Any]]) -> Lineup:
         """A lineup with some packages in place of those of their kind.
 
+        A head on the time mean of the log-Mel brings that along: there is no encoder to be named with it.
+
         Args:
             lineup: to begin with.
             named: ``{"path", "digest", "head"}`` each; `head` tells which one a head replaces where they differ.
@@ -211,14 +242,17 @@ class MachineModels:
             ConfigError: it is not clear what a package replaces.
             BadInput, StateError: a package cannot be loaded.
         """
+        encoder = ""
         for said in named:
             package = self._fetch(said)
             if package.card.kind == "encoder":
-                lineup = Lineup(package.digest, lineup.heads)
+                encoder = package.digest
                 continue
+            if package.card.encoder == LOGMEL:  # the time mean of the image is no package that could be named
+                encoder = encoder or LOGMEL
             for name in self._replaces(said, lineup):
                 lineup = lineup.with_head(name, package.digest)
-        return lineup
+        return replace(lineup, encoder=encoder or lineup.encoder)
 
     def _replaces(self, said: Mapping[str, Any], lineup: Lineup) -> list[str]:
         """The detectors that a head package is for: the one named, else all if they share one package now."""

@@ -1,12 +1,21 @@
-"""From the configuration of sensors to the sources that feed them."""
+"""From the configuration of sensors to the sources that feed them, with fast lanes beside those that have one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from config.fast_lane import Mqtt
 from config.schema import Excerpt, Machine, MicrophoneSource, PlaybackSource, Sensor, Settings
 from connectors.base import Source
+from connectors.fastlane import FastLane, Outlet, RereadFastLane
 from connectors.playback import Playback
+from pipeline import drill_model
+from pipeline.app import shelf_of
+from pipeline.fast import FastDetectors
+from pipeline.stages import LaneSettings
+
+FAST_CHUNK_S = 0.01
+"""Length of chunks of a machine with a fast lane where the configuration names none."""
 
 
 def build_sources(settings: Settings) -> list[Source]:
@@ -20,8 +29,9 @@ def build_sources(settings: Settings) -> list[Source]:
         PlaybackSource: _playback,
         MicrophoneSource: _microphone,
     }
+    beside = _fast_lanes(settings)
     sources = [
-        makers[type(sensor.source)](machine, sensor, sensor.source)
+        beside(makers[type(sensor.source)](machine, sensor, sensor.source), machine.fast_lane)
         for machine in settings.machines
         for sensor in machine.sensors
         if sensor.source is not None
@@ -30,8 +40,56 @@ def build_sources(settings: Settings) -> list[Source]:
         from connectors.simulator.source import ShopSource  # numba is an extra
 
         s = settings.simulator
-        sources.append(ShopSource(s.seed, normal_s=s.normal_s, duration_s=s.duration_s, speed=s.speed or None))
+        shop = ShopSource(s.seed, normal_s=s.normal_s, duration_s=s.duration_s, speed=s.speed or None)
+        sources.append(beside(shop, any(machine.fast_lane for machine in settings.machines)))
     return sources
+
+
+def _fast_lanes(settings: Settings) -> Callable[[Source, bool], Source]:
+    """What puts a fast lane beside a source; all share the detectors of their machine and one connection."""
+    fast = [machine for machine in settings.machines if machine.fast_lane]
+    if not fast or settings.fast_lane.mqtt is None:
+        return lambda source, _: source
+    shelf = shelf_of(settings)
+    listeners = {
+        machine.name: FastDetectors(LaneSettings(machine, classifier=drill_model.configured(machine, shelf)))
+        for machine in fast
+    }
+    hook = command_hook(settings.fast_lane.mqtt, settings.site, list(listeners))
+
+    def beside(source: Source, wanted: bool) -> Source:
+        if not wanted:
+            return source
+        return (RereadFastLane if source.rereadable else FastLane)(source, listeners, hook)
+
+    return beside
+
+
+def command_hook(mqtt: Mqtt, site: str, machines: list[str]) -> Outlet:
+    """The hook that sends alarms to a broker; it connects when the first lane is opened.
+
+    Raises:
+        ConfigError: a topic or a TLS file cannot be used.
+        MissingExtra: paho-mqtt is not installed.
+    """
+    from connectors.mqtt_hook import MqttCommand  # paho-mqtt is an extra
+    from connectors.mqtt_session import Broker
+
+    broker = Broker(
+        mqtt.host, mqtt.port, mqtt.client_id or "", mqtt.username,
+        None if mqtt.password is None else mqtt.password.get_secret_value(), mqtt.tls, mqtt.ca_file, mqtt.cert_file,
+        mqtt.key_file, mqtt.keepalive_s,
+    )  # fmt: skip
+    return MqttCommand(
+        broker, topic=mqtt.topic, status_topic=mqtt.status_topic, site=site, machines=machines,
+        expires_s=mqtt.expires_s, queue=mqtt.queue,
+    )  # fmt: skip
+
+
+def _chunk_s(machine: Machine, sensor: Sensor, source: PlaybackSource | MicrophoneSource) -> float:
+    """As configured; a machine with a fast lane does not wait for the usual long chunks unless it is told to."""
+    fast = machine.fast_lane and sensor.modality != "frames" and "chunk_s" not in source.model_fields_set
+    return FAST_CHUNK_S if fast else source.chunk_s
 
 
 def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:
@@ -42,8 +100,8 @@ def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:
     ]
     return Playback(
         machine.name, sensor.name, sensor.modality, files, rate_hz=sensor.rate_hz, unit=sensor.unit,
-        scale=sensor.scale, channels=range(sensor.channels), chunk_s=source.chunk_s, speed=source.speed,
-        start_ns=source.start_ns, pause_s=source.pause_s, loop=source.loop,
+        scale=sensor.scale, channels=range(sensor.channels), chunk_s=_chunk_s(machine, sensor, source),
+        speed=source.speed, start_ns=source.start_ns, pause_s=source.pause_s, loop=source.loop,
     )  # fmt: skip
 
 
@@ -54,5 +112,5 @@ def _microphone(machine: Machine, sensor: Sensor, source: object) -> Source:
     return Microphone(
         machine.name, sensor.name, source.device, host_api=source.host_api, port=source.port,
         rate_hz=round(sensor.rate_hz), channels=sensor.channels, modality=sensor.modality, unit=sensor.unit,
-        chunk_s=source.chunk_s, wait_for_device=True,
+        chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True,
     )  # fmt: skip

@@ -69,6 +69,11 @@ class LaneSettings:
     models: MachineModels | None = None
     classifier: DrillModel | None = None
 
+    def __post_init__(self) -> None:
+        """Tell the models which sensors there are; they refuse a head that could read none of them."""
+        if self.models is not None:
+            self.models.announce([self.announced(sensor) for sensor in self.machine.sensors])
+
     def for_lane(self, pool: Pool | None = None) -> LaneSettings:
         """The same with what each lane has of its own; `pool` is where its windows wait for a model."""
         models = None if self.models is None else self.models.for_lane(pool)
@@ -141,7 +146,7 @@ class LaneSettings:
         """
         baseline.check(self.announced(sensor))
         heard = self.models is not None and sensor.name in (self.models.config.sensors or [sensor.name])
-        encoder = self.models.encoder(self.models.newest.active.encoder) if heard and self.models is not None else None
+        encoder = self.models.encoder_of(self.models.newest.active) if heard and self.models is not None else None
         baseline.check_encoder("" if encoder is None else encoder.digest, "" if encoder is None else encoder.how)
 
     def fetch(self, body: Mapping[str, Any]) -> None:

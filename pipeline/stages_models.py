@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -12,12 +13,16 @@ import numpy as np
 from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import EmbeddingScore
 from models.anomaly.score import AnomalyScore
+from models.anomaly.vectors import extraction
+from models.heads.vibration import vector
+from models.packages import VIBRATION
 from operators.base import Windowed
 from operators.mel import PAPER
+from pipeline.encoder import Encoder
 from pipeline.errors import BadInput
 from pipeline.headers import SOURCE, source_of
-from pipeline.lineup import LOGMEL
-from pipeline.machine_models import Encoder, MachineModels
+from pipeline.lineup import LOGMEL, Lineup, Standing
+from pipeline.machine_models import MachineModels
 from pipeline.messages import DeadLetter, Embedding, Message, Score, Stream, Window
 from pipeline.models_pool import Job
 from pipeline.results import canonical
@@ -75,17 +80,21 @@ class Embed(Deferred):
         if message.n0 // HOP % self._models.config.every:
             return ()
         standing = self._models.at(message.t_end_ns)
-        runs = [self._begin(EMBEDDING, standing.active.encoder, message)]
-        if standing.shadow is not None and standing.shadow.encoder != standing.active.encoder:
-            runs.append(self._begin(SHADOW + EMBEDDING, standing.shadow.encoder, message))
+        active = self._models.encoder_of(standing.active)
+        runs = [_Run(EMBEDDING, active, self._submitted(active, message))]
+        if standing.shadow is not None:
+            beside = self._models.encoder_of(standing.shadow)
+            if beside.digest != active.digest:
+                runs.append(_Run(SHADOW + EMBEDDING, beside, self._submitted(beside, message)))
+            elif beside.settings != active.settings:  # pooled in another way: the same run serves both
+                runs.append(_Run(SHADOW + EMBEDDING, beside, runs[0].job))
         self._waiting.append((message, runs))
         return self.release()
 
-    def _begin(self, detector: str, digest: str, window: Window) -> _Run:
-        encoder = self._models.encoder(digest)
-        if digest == LOGMEL:
-            return _Run(detector, encoder, None)
-        return _Run(detector, encoder, self._models.pool.submit(digest, self._models.machine, window.values[None]))
+    def _submitted(self, encoder: Encoder, window: Window) -> Job | None:
+        if encoder.digest == LOGMEL:
+            return None
+        return self._models.pool.submit(encoder.digest, self._models.machine, window.values[None])
 
     def release(self) -> list[Message]:
         """The windows whose answers have come, in order."""
@@ -102,7 +111,7 @@ class Embed(Deferred):
             values = run.encoder.vector(window.values, None if run.job is None else run.job.rows)
             error = "" if np.isfinite(values).all() else "the embedding is not finite"
         if error:
-            return [self._refused(window, f"{run.encoder.model}: {error}")]
+            return [refused(window, "wire.logmel", f"{run.encoder.model}: {error}")]
         stream = window.stream
         embedding = Embedding(
             stream.machine, (stream.sensor,), run.detector, window.t_end_ns, values, run.encoder.model,
@@ -113,17 +122,19 @@ class Embed(Deferred):
         vector = Window(stream, window.n0, window.n1, window.t_end_ns, values, side=window.side)
         return [vector, embedding]
 
-    def _refused(self, window: Window, why: str) -> DeadLetter:
-        stream = window.stream
-        place = {"sensor": stream.sensor, "epoch": stream.epoch, "n0": window.n0, "n1": window.n1}
-        headers = ((SOURCE, source_of(stream.machine, stream.sensor).encode()),)
-        return DeadLetter("wire.logmel", stream.machine, "model_error", why, headers, canonical(place))
-
     def flush(self) -> Iterable[Message]:
         """The stream has ended: nothing may wait for other machines any longer."""
         if self._waiting:
             self._models.pool.finish()
         return self.release()
+
+
+def refused(window: Window, topic: str, why: str) -> DeadLetter:
+    """The place of a window of which a model makes no numbers, with the reason."""
+    stream = window.stream
+    place = {"sensor": stream.sensor, "epoch": stream.epoch, "n0": window.n0, "n1": window.n1}
+    headers = ((SOURCE, source_of(stream.machine, stream.sensor).encode()),)
+    return DeadLetter(topic, stream.machine, "model_error", why, headers, canonical(place))
 
 
 def embedding(settings: LaneSettings, stream: Stream | None) -> Embed | None:
@@ -132,6 +143,83 @@ def embedding(settings: LaneSettings, stream: Stream | None) -> Embed | None:
     if models is None or stream is None or (models.config.sensors and stream.sensor not in models.config.sensors):
         return None
     return Embed(models, stream)
+
+
+class EmbedVibration(Windowed):
+    """`Window` of an accelerometer → `Embedding` of the features that heads on vibration read (`vector`).
+
+    Every n-th window of the stream's grid that a head in force, or in shadow, reads; by the code that taught the head.
+    Incomplete and silent windows give none. A shadow that comes with another encoder has an embedding of its own, as
+    the shadow of a sound sensor has.
+    """
+
+    memory_s: ClassVar[float] = 0.0
+
+    def __init__(self, models: MachineModels, stream: Stream) -> None:
+        self._models = models
+        self._features = extraction(stream)
+        front_end = self._features.front_end
+        self._topic = "wire.window" if front_end is None else "wire.logmel"
+        self._hop = max(1, round(stream.rate.hz)) if front_end is None else front_end.hop * front_end.window_hop
+        said = {"encoder": VIBRATION, "features": self._features.hash}
+        self._settings = hashlib.sha256(canonical(said)).hexdigest()[:16]
+
+    def needs_from(self) -> Mapping[tuple[str, int], int]:
+        """Nothing: each window stands for itself."""
+        return {}
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """The features of one window."""
+        if not isinstance(message, Window):
+            raise TypeError(f"EmbedVibration takes Window, not {type(message).__name__}")
+        told = self._told(self._models.at(message.t_end_ns), message.stream.sensor)
+        if not told:
+            return ()
+        if not message.complete:
+            self._models.pool.counts["embedding.incomplete"] += 1
+            return ()
+        if message.n0 // self._hop % self._models.config.every:
+            return ()
+        values = vector(self._features, message)
+        if values is None:
+            return ()
+        if not np.isfinite(values).all():
+            return [refused(message, self._topic, f"{VIBRATION}: the features are not finite")]
+        stream = message.stream
+        return [
+            Embedding(
+                stream.machine, (stream.sensor,), detector, message.t_end_ns, values, VIBRATION, self._settings,
+                (message.span,),
+            )
+            for detector in told
+        ]  # fmt: skip
+
+    def _told(self, standing: Standing, sensor: str) -> list[str]:
+        """Under which names the features are told: `States` takes a shadow of the same encoder from the active one."""
+
+        def read(lineup: Lineup | None) -> bool:
+            return lineup is not None and bool(self._models.read_from(lineup, sensor).heads)
+
+        beside = standing.shadow is not None and standing.shadow.encoder == standing.active.encoder
+        active = read(standing.active) or (beside and read(standing.shadow))
+        return [EMBEDDING] * active + [SHADOW + EMBEDDING] * (not beside and read(standing.shadow))
+
+
+def embedding_vibration(settings: LaneSettings, stream: Stream | None) -> EmbedVibration | None:
+    """Features for heads on vibration, where the machine names heads and the sensor is fast enough for a log-Mel."""
+    return _embed_vibration(settings, stream, slow=False)
+
+
+def embedding_slow(settings: LaneSettings, stream: Stream | None) -> EmbedVibration | None:
+    """The same for sensors too slow for a log-Mel."""
+    return _embed_vibration(settings, stream, slow=True)
+
+
+def _embed_vibration(settings: LaneSettings, stream: Stream | None, slow: bool) -> EmbedVibration | None:
+    models = settings.models
+    if models is None or stream is None or not models.config.heads:
+        return None
+    return EmbedVibration(models, stream) if (extraction(stream).front_end is None) == slow else None
 
 
 class AnomalyOfEmbedding(Anomaly):
@@ -152,7 +240,7 @@ class AnomalyOfEmbedding(Anomaly):
         baseline = self._baseline_at(window.t_end_ns)
         if baseline is None or not baseline.encoder:
             return ()
-        encoder = self._models.encoder(self._models.at(window.t_end_ns).active.encoder)
+        encoder = self._models.encoder_of(self._models.at(window.t_end_ns).active)
         try:
             baseline.check_encoder(encoder.digest, encoder.how)
         except BadInput as error:
@@ -172,7 +260,19 @@ def anomaly_embedding(settings: LaneSettings, stream: Stream | None) -> AnomalyO
     return AnomalyOfEmbedding(settings, stream, models) if stream is not None and models is not None else None
 
 
+class StatesOfSensor(States):
+    """`States` by those heads of the machine that read the sensor: sound has heads on sound, vibration its own.
+
+    A shadow that pools the same encoder's tokens in another way reads its own embedding, not that of the active heads.
+    """
+
+    def _read(self, embedding: Embedding, lineup: Lineup, prefix: str) -> list[Message]:
+        if not self._models.embeds(lineup, embedding.sensors[0], embedding.settings):
+            return []
+        return super()._read(embedding, self._models.read_from(lineup, embedding.sensors[0]), prefix)
+
+
 def states(settings: LaneSettings, _stream: Stream | None) -> States | None:
     """States and class scores, where the machine names heads."""
     models = settings.models
-    return States(models) if models is not None and models.config.heads else None
+    return StatesOfSensor(models) if models is not None and models.config.heads else None

@@ -18,10 +18,13 @@ from operators.chatter import ChatterFeatures
 from operators.chatter_detector import DETECTOR as CHATTER
 from operators.chatter_detector import ChatterDetector
 from operators.gated import Gated
+from operators.head_detector import BREAK as HEAD_BREAK
+from operators.head_detector import SILENT as HEAD_SILENT
 from operators.persistence import Persistence, Severity
 from operators.severity import LIMITS
 from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
+from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
 from pipeline.messages import NS, Context, Decision, Message, Score, Stream
 from pipeline.stages import LaneSettings, Switchable
@@ -142,9 +145,13 @@ def alarm_persistence(detector: str, p: PersistenceSettings, severity: Severity)
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
     if detector == BREAK:
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="critical")
+    if detector == HEAD_BREAK:
+        return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=wait, severity="advisory")
     if detector == MISSING:  # two holes in a row: one may be a bang or a blast of air
         return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
-    if detector in {WEAR, CLASSIFIER} or detector.endswith("_drift"):
+    if detector == TOOTH_LOSS:  # its score contains half a second
+        return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
+    if detector in {WEAR, CLASSIFIER, FLIP, HEAD_SILENT} or detector.endswith("_drift"):
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
     if detector.startswith("bearing_"):
         return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)

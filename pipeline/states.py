@@ -197,7 +197,7 @@ class States(Stateful):
 
 def _score(embedding: Embedding, detector: str, reader: Reader, answer: Answer) -> Score:
     value = math.fsum(answer.probabilities[label] for label in reader.head.abnormal)
-    text = f"sounds like {answer.label} ({100.0 * answer.probability:.0f} %)"
+    text = f"recognised as {answer.label} ({100.0 * answer.probability:.0f} %)"
     reasons = {"label": answer.label, "probability": answer.probability, "model": embedding.model, "text": text}
     return Score(
         embedding.machine, embedding.sensors, detector, embedding.t_end_ns, value, reader.threshold, reader.settings,

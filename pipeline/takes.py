@@ -107,6 +107,11 @@ def _of_row(row: Row) -> Iterable[Take]:
     if row.path.suffix.lower() in _SOUND:
         first = row.start_s
         take = _sound(row.path, row.name, f"{row.machine}/{row.sensor}", 0, None, row.modality != "vibration")
+        if row.rate is not None and abs(row.rate.hz - take.rate.hz) > 1e-6 * take.rate.hz:
+            raise BadInput(
+                "rate",
+                f"{row.name}: the file says {take.rate.hz:g} Hz, the manifest {row.rate.hz:g} Hz; mend one",
+            )
         n0 = round(first * take.rate.hz)
         n1 = take.samples if row.end_s is None else min(take.samples, round(row.end_s * take.rate.hz))
         cut = replace(_part(take, n0, n1), source=row.extra.get("source") or row.machine)

@@ -58,6 +58,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("wire.alignment", "wire", (m.Feature,), "single estimates of the delay between two sensors"),
     Topic("wire.chatter", "wire", (m.Feature,), "chatter indicators of every 10 ms"),
     Topic("wire.drill", "wire", (m.Feature,), "band levels and bursts of every 5 ms"),
+    Topic("wire.head", "wire", (m.Feature,), "bursts and shares of the bits of a drilling head, every 50 ms"),
     Topic("wire.severity", "wire", (m.Feature,), "RMS velocity and ISO zone of each second"),
     Topic("wire.quality", "wire", (m.Feature,), "what a sensor's samples say about the sensor"),
     Topic("feature", "out", (m.Feature,), "named numbers about a window", 1.0, 10.0, 72),

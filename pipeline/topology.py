@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from operators.base import Stateful, Windowed
-from pipeline import stages, stages_models, stages_physics
+from pipeline import stages, stages_head, stages_models, stages_physics
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import BY_NAME
@@ -107,12 +107,20 @@ STAGES: tuple[Stage, ...] = (
         stages_models.embedding, SOUND, "what an encoder makes of every n-th image, micro-batched across machines",
     ),
     Stage(
+        "embedding_vibration", "windowed", "stream", ("wire.logmel",), ("embedding", "dlq"),
+        stages_models.embedding_vibration, VIBRATION, "what heads on vibration read of every n-th window",
+    ),
+    Stage(
+        "embedding_slow", "windowed", "stream", ("wire.window",), ("embedding", "dlq"), stages_models.embedding_slow,
+        VIBRATION, "the same for sensors too slow for a log-Mel",
+    ),
+    Stage(
         "anomaly_embedding", "windowed", "stream", ("wire.embedding",), ("score",), stages_models.anomaly_embedding,
         SOUND, "distance of the embedding from the commissioned normal, where commissioning found it worth",
     ),
     Stage(
         "states", "stateful", "condition", ("embedding",), ("machine_state", "score", "feature"), stages_models.states,
-        SOUND, "state of the machine and class scores from the embedding, a shadow beside them",
+        SAMPLES, "state of the machine and class scores from the embedding, a shadow beside them",
     ),
     Stage(
         "chatter", "windowed", "stream", ("wire.samples",), ("wire.chatter",), stages_physics.chatter, SAMPLES,
@@ -129,6 +137,14 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "drill_detector", "stateful", "condition", ("wire.drill",), ("score",), stages_physics.drill_detector, SAMPLES,
         "drill break, missing tool and wear against the template of good holes",
+    ),
+    Stage(
+        "head", "windowed", "stream", ("wire.samples",), ("wire.head",), stages_head.head, SOUND,
+        "bursts and shares of each bit of a drilling head, by several microphones, every 50 ms",
+    ),
+    Stage(
+        "head_detector", "stateful", "condition", ("wire.head",), ("score",), stages_head.head_detector, SOUND,
+        "which bit of a head broke, and which one is silent stroke after stroke",
     ),
     Stage(
         "bearing", "windowed", "stream", ("wire.samples",), ("score",), stages_physics.bearing, SAMPLES,

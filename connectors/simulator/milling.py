@@ -73,6 +73,8 @@ class Cut:
         runout_m: radial error of each tooth in m; empty for none.
         force_noise: standard deviation of the relative error of the force.
         linear: teeth never leave the cut; what remains is the linear delay equation.
+        lost: tooth that breaks off, and when in s; from the next block of steps on it cuts nothing, and the tooth
+            behind it takes the chip of both.
         missed_feed: a tooth that misses leaves its feed to the next one, which then takes the chip of both. Off, as
             in the benchmarks: flip chatter of two teeth then becomes quasi-periodic instead of staying period two.
         x0_m: displacement at the start in m.
@@ -87,6 +89,7 @@ class Cut:
     runout_m: tuple[float, ...] = ()
     force_noise: float = 0.0
     linear: bool = False
+    lost: tuple[int, float] | None = None
     missed_feed: bool = False
     x0_m: float = 0.0
     largest_m: float = 5e-3
@@ -126,6 +129,7 @@ class Milling:
         if len(self._runout) != tool.teeth:
             raise ValueError(f"{tool.teeth} teeth need as many runouts, not {len(self._runout)}")
         damping = 2.0 * tool.zeta * tool.omega
+        self._lag = run.feed_m if run.missed_feed else 0.0
         self._constants = np.array([1.0 / tool.mass_kg, damping, tool.omega**2, self.dt])
         self._state = np.array([run.x0_m, 0.0])
         self._surface = np.zeros(self.revolution)
@@ -145,6 +149,7 @@ class Milling:
         n = self._block
         x, a = np.zeros(n), np.zeros(n)
         if not self.broken:
+            self._lose()
             depth = self.run.depth.at(np.arange(self._done, self._done + n, dtype=np.float64) * self.dt)
             noise = self.run.force_noise * self._rng.standard_normal(n)
             self._cut(
@@ -157,7 +162,7 @@ class Milling:
                 depth,
                 noise,
                 self.run.feed_m,
-                self.run.feed_m if self.run.missed_feed else 0.0,
+                self._lag,
                 self.run.linear,
                 self._constants,
                 x,
@@ -170,6 +175,12 @@ class Milling:
         turns = x.reshape(-1, self.revolution)
         self._revolutions.append(np.stack([turns[:, 0], turns.mean(axis=1), np.mean(turns**2, axis=1)], axis=1))
         return x, a
+
+    def _lose(self) -> None:
+        lost = self.run.lost
+        if lost is not None and self._done * self.dt >= lost[1]:
+            self._runout[lost[0]] = -1.0  # m: out of reach
+            self._lag = self.run.feed_m
 
     def read(self, n: int) -> Float64:
         """The next `n` samples of the tool's acceleration in m/s² at `rate_hz`, float64."""

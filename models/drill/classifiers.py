@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from models.drill.data import Float64, centre
-from models.drill.logistic import fit_logistic
 from models.drill.spectrogram import band_levels, fine_mel, paper_mel
+from models.logistic import fit_logistic
 
 
 class Classifier(Protocol):

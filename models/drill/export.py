@@ -14,11 +14,11 @@ from models.drill.classifiers import Bands
 from models.drill.data import CLASSES, RATE_HZ, Float64, Sound, centred, digest, labels
 from models.drill.grid import Grid, Plan, groups, inner_folds
 from models.drill.levels import HASH, HOW
-from models.drill.logistic import Logistic, fit_logistic
 from models.drill.metrics import accuracy, auc, bootstrap, resamples
 from models.drill.protocol import group_folds
 from models.drill.synthesis import Batch
 from models.drill.train import Training
+from models.logistic import Logistic, fit_logistic
 from models.packages import Card, Input, Output, Package, write
 from operators.mel import DRILL
 from pipeline.errors import MissingExtra

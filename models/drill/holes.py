@@ -13,9 +13,9 @@ from models.drill.classifiers import Bands
 from models.drill.data import Float64
 from models.drill.grid import inner_folds
 from models.drill.levels import CLIP_S, contrast
-from models.drill.logistic import Logistic, fit_logistic
 from models.drill.metrics import accuracy, auc, bootstrap, recall_at_false_alarms, resamples
 from models.drill.protocol import Rows, group_folds
+from models.logistic import Logistic, fit_logistic
 
 _NORMAL, _FRACTURE = 8, 4
 """Rows taken of a recording: anywhere before a fracture, and of the fracture itself."""

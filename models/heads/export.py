@@ -11,6 +11,7 @@ import numpy as np
 
 from models.heads.choose import ABSTAIN
 from models.heads.head import Head
+from models.heads.vibration import UNIT
 from models.packages import VIBRATION, Card, Input, Output, Package, write
 from operators.mel import PAPER
 from pipeline.errors import MissingExtra
@@ -34,6 +35,7 @@ class Reads:
         pooling: of an encoder's tokens.
         features: hash of an accelerometer's features (`models.anomaly.vectors.Extraction.hash`); empty for sound.
         rate_hz: of the samples that they are made of.
+        unit: of an accelerometer's samples; empty where nothing told it.
     """
 
     encoder: str = LOGMEL
@@ -41,6 +43,7 @@ class Reads:
     pooling: str = ""
     features: str = ""
     rate_hz: float = PAPER.rate_hz
+    unit: str = ""
 
     @property
     def plain(self) -> bool:
@@ -51,7 +54,8 @@ class Reads:
     def sentence(self) -> str:
         """For the card."""
         if self.encoder == VIBRATION:
-            return f"log-Mel means and levels of each axis at {self.rate_hz:g} Hz, extraction {self.features}"
+            unit = f" in {self.unit}" if self.unit else ""
+            return f"log-Mel means and levels of each axis at {self.rate_hz:g} Hz{unit}, extraction {self.features}"
         what = "time mean of the log-Mel" if self.encoder == LOGMEL else f"{self.pooling} of {self.name}"
         return f"{what}, front end {PAPER.name} {PAPER.hash}"
 
@@ -119,7 +123,7 @@ def write_head(
         thresholds={"abstain": ABSTAIN},
         encoder=reads.encoder,
         pooling=reads.pooling,
-        training=dict(training) | {"kind": head.kind},
+        training=dict(training) | {"kind": head.kind} | ({UNIT: reads.unit} if reads.unit else {}),
         scores=dict(scores),
         batch=_BATCH,
     )

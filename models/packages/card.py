@@ -145,8 +145,8 @@ class Card:
         if self.encoder == VIBRATION:
             raise BadInput(
                 "encoder",
-                f"head '{self.name}' {self.version} was taught on an accelerometer ({self.input.preset}); on a running "
-                "machine heads read sound alone: judge its recordings with stethos validate --model",
+                f"head '{self.name}' {self.version} was taught on an accelerometer ({self.input.preset}) and reads no "
+                "embedding of sound",
             )
         if self.encoder != digest:
             raise BadInput(

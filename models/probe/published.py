@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from models.probe.tasks import MACHINES, TASKS
 
 SOURCE = "Han et al., IMPACT, arXiv 2507.06481, Tables 3 and 4 (20 % training, 10 random splits, mean F1)"
+_WIDTHS = 2.0
+_PRINTED = 5e-5  # four decimals are printed
 _FILE = Path(__file__).with_name("published.csv")
 
 
@@ -43,6 +46,22 @@ def machine_means(model: str) -> dict[str, float]:
         scores = [table[task.name][model].mean for task in TASKS if task.machine == machine]
         means[machine] = sum(scores) / len(scores)
     return means
+
+
+def agreement(machine: str, own: Mapping[str, float]) -> str | None:
+    """How the best own encoder stands to what is printed of IMPACT; None where there is nothing to compare.
+
+    Args:
+        machine: of Table 3.
+        own: model → mean F1 of its classes in the paper's protocol.
+    """
+    printed = published().get(machine, {}).get("IMPACT")
+    if printed is None or not own:
+        return None
+    name, mean = max(own.items(), key=lambda item: item[1])
+    reach = max(_WIDTHS * printed.std, _PRINTED)
+    how = "within" if abs(mean - printed.mean) <= reach else "above" if mean > printed.mean else "below"
+    return f"{name} {mean:.4f}: {how} two published standard deviations of {printed.mean:.4f} ± {printed.std:.4f}"
 
 
 def largest_deviation() -> float:

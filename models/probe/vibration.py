@@ -1,7 +1,7 @@
-"""Recordings of vibration as one feature vector a second: the commissioned detector's own, so that both see alike.
+"""Recordings of vibration as one feature vector a window: the commissioned detector's own, so that both see alike.
 
-Encoders hear sound; on an accelerometer the baseline is all there is: the time mean of the log-Mel of each axis, less
-its own mean, and the level, crest, kurtosis and octave bands that this takes away (`models.anomaly.vectors`).
+Encoders hear sound; on an accelerometer the baseline is all there is, and what a running machine's heads read
+(`models.heads.vibration`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from models.anomaly.chain import windows
 from models.anomaly.vectors import Extraction, extraction
+from models.heads.vibration import vector
 from models.probe.seconds import Part
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Float32
@@ -45,9 +46,8 @@ def shakes(part: Part) -> Iterator[Shake]:
         raise BadInput("modality", f"a recording of modality '{part.stream.modality}' is no vibration")
     features = extraction(part.stream)
     for window in windows(part.stream, features, part.segments()):
-        if found := features.vectors(window):
-            start_s = part.t0_ns / NS + max(0.0, window.n0 / part.stream.rate.hz)
-            yield Shake(start_s, np.concatenate([found[d] for d in sorted(found)]))
+        if (found := vector(features, window)) is not None:
+            yield Shake(part.t0_ns / NS + max(0.0, window.n0 / part.stream.rate.hz), found)
 
 
 class VibrationMean:

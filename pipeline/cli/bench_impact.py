@@ -20,9 +20,9 @@ from models.probe import dinos, splits
 from models.probe.clips import Clips, Facts, columns
 from models.probe.features import Encoder, Extractor, LogMelMean, OpenSmile, digest_of, has_opensmile
 from models.probe.metrics import units
-from models.probe.published import largest_deviation, published
+from models.probe.published import agreement, largest_deviation, published
 from models.probe.report import render
-from models.probe.run import BASELINE, HeadName, Tables, judge, keep, kept, models_of
+from models.probe.run import BASELINE, MAJORITY, RULES, HeadName, Tables, judge, keep, kept, models_of
 from models.probe.summary import Problem, Protocol, class_rows, document, machine_rows, summarise, write_rows
 from pipeline.cli.probing import Source, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
@@ -127,7 +127,17 @@ def _of_files(files: Sequence[dinos.File], folder: Path) -> dict[str, list[Sourc
 
 def _with_remarks(problem: Problem) -> Problem:
     counts = {label: int((problem.clips.label == label).sum()) for label in problem.clips.labels}
-    return replace(problem, notes=(*problem.notes, *dinos.remarks(problem.name, counts)))
+    notes = [*problem.notes, *dinos.remarks(problem.name, counts)]
+    for protocol in problem.protocols:
+        if protocol.name == "paper":
+            learned = {name: j.machine.mean for name, j in protocol.judged.items() if _learned(name)}
+            notes += [text] if (text := agreement(problem.name, learned)) else []
+    return replace(problem, notes=tuple(notes))
+
+
+def _learned(name: str) -> bool:
+    """Whether an encoder's features were judged."""
+    return name.split(" ", maxsplit=1)[0] not in {MAJORITY, "logmel", "opensmile"}
 
 
 def _of_manifest(path: Path, problem: str, label: str, modality: str | None) -> dict[str, list[Source]]:
@@ -164,7 +174,7 @@ def _problem(
             if error.reason in {"one_class", "one_group"}:
                 raise BadInput(error.reason, f"{name}: {error}") from error
             notes.append(f"{title}: not run; {error}")
-    digests = {e.name: digest_of(facts, repr(settings), e.digest) for e in extractors}
+    digests = {e.name: digest_of(facts, f"{RULES} {settings!r}", e.digest) for e in extractors}
     protocols = []
     for title, problem_clips, plan in plans:
         runs = _Runs(out / "runs" / name / title.replace(" ", "_"), digests, settings, lambda t: notice(f"{name}: {t}"))

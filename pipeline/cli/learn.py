@@ -106,8 +106,8 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
 @click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
 @click.option(
     "--detector",
-    help="chatter, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly or level of a "
-    "--baseline.",
+    help="chatter, tooth_loss, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly or "
+    "level of a --baseline.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Package of a head (stethos train head).")
 @click.option(

@@ -21,8 +21,15 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for f
 @_MINUTES
 @_OUT
 @click.option("--normal-s", default=60.0, show_default=True, help="Shop only: seconds before the first event.")
+@click.option(
+    "--spindles", type=click.IntRange(1, 120), default=1, show_default=True, help="Drill only: bits of a head."
+)
+@click.option("--microphones", type=click.IntRange(1, 8), default=4, show_default=True, help="That hear the head.")
 @click.option("--lobes", type=click.Path(path_type=Path), help="Chatter only: draw the stability lobes into this PNG.")
-def simulate(kind: str, seed: int, minutes: float, out: Path | None, normal_s: float, lobes: Path | None) -> int:
+def simulate(
+    kind: str, seed: int, minutes: float, out: Path | None, normal_s: float, spindles: int, microphones: int,
+    lobes: Path | None,
+) -> int:  # fmt: skip
     """Simulate machines: labelled recordings with a manifest, or (shop) one MCAP with its configuration inside."""
     if lobes is not None:
         if kind != "chatter":
@@ -34,6 +41,8 @@ def simulate(kind: str, seed: int, minutes: float, out: Path | None, normal_s: f
             return 0
     if out is None:
         raise click.UsageError("name --out DIR")
+    if spindles > 1 and kind != "drill":
+        raise click.UsageError("only drill has a head of many spindles")
     with progress_bar() as bar:
         task = bar.add_task(f"simulating {kind}", total=None)
         if kind == "shop":
@@ -50,7 +59,12 @@ def simulate(kind: str, seed: int, minutes: float, out: Path | None, normal_s: f
             def progress(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            made = [write_set(kind, seed, minutes, out, progress)]  # type: ignore[arg-type]
+            if spindles > 1:
+                from connectors.simulator.head_set import simulate_head
+
+                made = [simulate_head(seed, minutes, out, spindles, microphones, progress)]
+            else:
+                made = [write_set(kind, seed, minutes, out, progress)]  # type: ignore[arg-type]
     for path in made:
         click.echo(str(path))
     return 0

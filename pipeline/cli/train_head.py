@@ -68,6 +68,7 @@ def head(
         raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
     sources, splits, notes = _of_manifest(manifest, modality) if manifest else _of_tracks(tracks, audio, sensor)
     extractors = _extractors(encoders, [s.row for s in sources])
+    unit = _unit([s.row for s in sources])
     with progress_bar() as bar:
         task = bar.add_task("learning", total=None)
         facts, features, left_out = features_of(
@@ -76,11 +77,20 @@ def head(
         lesson = _lesson(facts, splits)
         lesson.check()
         kinds: Sequence[Kind] = KINDS if kind == AUTO else (kind,)  # type: ignore[assignment]
-        candidates = [_candidate(lesson, e, features, pooling, kinds, seed) for e in extractors]
+        candidates = [_candidate(lesson, e, unit, features, pooling, kinds, seed) for e in extractors]
     chosen = _chosen(candidates, encoders)
     found = [evaluate(lesson, c) for c in candidates]
     notes += [*left_out, *_warnings(lesson)]
-    _write(out, lesson, candidates, chosen, found, notes, seed)
+    if chosen.reads.encoder == VIBRATION and not unit:
+        notes.append(
+            "No unit was told: this head judges recordings, a running machine refuses it; add the column unit."
+        )
+    digest = _write(out, lesson, candidates, chosen, found, notes, seed)
+    _tell(out, candidates, chosen, found, notes)
+    if chosen.reads.encoder != VIBRATION or unit:
+        named = " ".join([*_beside(chosen.reads, encoders), str(out)])
+        click.echo(f"on a running machine: stethos models promote {named} --machine NAME")
+    click.echo(json.dumps({"package": str(out), "digest": digest, "report": str(_page(out))}))
     return 0
 
 
@@ -141,16 +151,31 @@ def _lesson(facts: Sequence[Facts], splits: dict[str, str]) -> Lesson:
 
 
 def _candidate(
-    lesson: Lesson, extractor: Extractor, features: dict[str, Float32], pooling: str, kinds: Sequence[Kind], seed: int
+    lesson: Lesson,
+    extractor: Extractor,
+    unit: str,
+    features: dict[str, Float32],
+    pooling: str,
+    kinds: Sequence[Kind],
+    seed: int,
 ) -> Candidate:
     mine = {k[len(extractor.name) :].strip(): x for k, x in features.items() if k.split(" ")[0] == extractor.name}
     reads = Reads(extractor.digest, extractor.name)
     if isinstance(extractor, VibrationMean):
         of = extractor.features
-        reads = Reads(VIBRATION, VIBRATION, features=of.hash, rate_hz=of.rate.hz)
+        reads = Reads(VIBRATION, VIBRATION, features=of.hash, rate_hz=of.rate.hz, unit=unit)
     elif isinstance(extractor, LogMelMean):
         reads = Reads()
     return learn(lesson, reads, mine, pooling, kinds, seed)
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    """The one unit of recordings of vibration, whose levels the features hold; empty where nothing tells it."""
+    units = {row.unit: row.name for row in rows if row.modality == "vibration"}
+    if len(units) > 1:
+        said = ", ".join(f"{name} has {unit or 'none'}" for unit, name in sorted(units.items()))
+        raise BadInput("unit", f"the recordings differ in their unit: {said}; a head reads levels, bring them to one")
+    return next(iter(units), "")
 
 
 def _chosen(candidates: Sequence[Candidate], encoders: Sequence[str]) -> Candidate:
@@ -170,6 +195,14 @@ def _warnings(lesson: Lesson) -> list[str]:
     return notes
 
 
+def _beside(reads: Reads, encoders: Sequence[str]) -> list[str]:
+    """The encoder that must be promoted along with a head, as it was named, or as it ships."""
+    if reads.plain:
+        return []
+    named = [name for name in encoders if name not in {AUTO, LOGMEL} and locate(name).resolve().name == reads.name]
+    return [*named, reads.name][:1]
+
+
 def _step_s(reads: Reads) -> float:
     """Seconds from one clip to the next: those of vibration overlap by half."""
     return 0.5 if reads.encoder == VIBRATION else 1.0
@@ -183,7 +216,8 @@ def _write(
     found: Sequence[Evaluation | None],
     notes: Sequence[str],
     seed: int,
-) -> None:
+) -> str:
+    """The package and its page; returns the package's digest."""
     evaluation = found[list(candidates).index(chosen)]
     taught = lesson.clips.at(lesson.learn)
     training: dict[str, Any] = {
@@ -203,11 +237,26 @@ def _write(
     if evaluation is not None and baseline is not None and chosen is not candidates[0]:
         scores["logmel"] = baseline.document()
         scores["less_logmel"] = evaluation.less(baseline).document()
-    package = write_head(out, chosen.choice.head, chosen.reads, chosen.x[lesson.learn], training, scores)
-    page = out.with_name(f"{out.name}.html")
-    page.write_text(render(out.name, lesson, candidates, chosen, found, notes), encoding="utf-8")
-    reads = f"{chosen.reads.name} {chosen.reads.pooling}".strip()
-    click.echo(f"{out}: {chosen.choice.head.kind.replace('_', '-')} head on {reads}, {', '.join(lesson.labels)}")
+    # the page first: a package never changes, and one without its page could not be given it by the same command
+    _page(out).parent.mkdir(parents=True, exist_ok=True)
+    _page(out).write_text(render(out.name, lesson, candidates, chosen, found, notes), encoding="utf-8")
+    return write_head(out, chosen.choice.head, chosen.reads, chosen.x[lesson.learn], training, scores).digest
+
+
+def _page(out: Path) -> Path:
+    return out.with_name(f"{out.name}.html")
+
+
+def _tell(
+    out: Path,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    found: Sequence[Evaluation | None],
+    notes: Sequence[str],
+) -> None:
+    evaluation = found[list(candidates).index(chosen)]
+    head, reads = chosen.choice.head, f"{chosen.reads.name} {chosen.reads.pooling}".strip()
+    click.echo(f"{out}: {head.kind.replace('_', '-')} head on {reads}, {', '.join(head.labels)}")
     click.echo(verdict(chosen, candidates[0]))
     if evaluation is None:
         click.echo(NO_FIGURE)
@@ -216,4 +265,3 @@ def _write(
         click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] on {clips} clips ({evaluation.held})")
     for note in notes:
         click.echo(note)
-    click.echo(json.dumps({"package": str(out), "digest": package.digest, "report": str(page)}))

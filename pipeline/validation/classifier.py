@@ -10,6 +10,7 @@ import numpy as np
 from models.anomaly.vectors import extraction
 from models.heads.export import LOGMEL
 from models.heads.head import Floats, softmax
+from models.heads.vibration import UNIT
 from models.packages import VIBRATION, Package
 from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
@@ -99,6 +100,11 @@ class ClassifierScorer:
     def _vibration(self, clip: Clip, piece: Piece) -> Iterator[Part]:
         features = extraction(clip.stream)
         self._expect(features.hash, clip.stream.rate.hz, clip.row)
+        taught, told = self._card.training.get(UNIT, ""), clip.row.unit
+        if taught and told and taught != told:
+            raise BadInput(
+                "unit", f"{clip.row.name}: is in {told}, this head was taught in {taught}; bring them to one"
+            )
         if found := list(shakes(piece)):
             yield [s.start_s + 1.0 for s in found], VibrationMean(features).vectors(found)[""]
 
@@ -151,4 +157,8 @@ def validate_model(
         StateError: the package is missing or damaged, or its encoder is not at hand.
     """
     shelf = Shelf((*search, folder.parent, SHIPPED))
-    return sentences(validate(rows, ClassifierScorer(shelf.add(folder), shelf, normal), out, normal, progress))
+    scorer = ClassifierScorer(shelf.add(folder), shelf, normal)
+    said = sentences(validate(rows, scorer, out, normal, progress))
+    if strange := sorted({row.label for row in rows} - set(scorer.classes)):
+        said.append(f"Labels that the head was never taught count as wrong: {', '.join(strange)}")
+    return said

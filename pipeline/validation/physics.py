@@ -20,8 +20,9 @@ from operators.breakage import BreakFeatures
 from operators.breakage_detector import BREAK, BreakDetector
 from operators.chatter import LONGEST_S, ChatterFeatures
 from operators.chatter_detector import ChatterDetector
-from operators.chatter_lines import window_s
+from operators.chatter_plan import window_s
 from operators.spindle import GivenSpeed
+from operators.teeth import TOOTH_LOSS
 from pipeline.clips import Clip, read_clip, second_ns
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, is_split, learning_rows
@@ -113,18 +114,25 @@ class ChatterScorer(PhysicsScorer):
     detector = "chatter"
 
     def scores(self, clip: Clip) -> list[Score]:
-        """A score a hop."""
+        """Those of chatter; the tool's teeth are another matter."""
         row, rpm = clip.row, _speed(clip.row)
         if row.teeth is None or row.teeth < 1:
             raise Unverified("the number of teeth was not told (column teeth); chatter is not judged")
         if window_s(rpm) > LONGEST_S:
             raise Unverified(f"{rpm:g} rpm is too slow for chatter to be judged")
         teeth = row.teeth
-        return _run(
+        found = _run(
             clip,
             lambda: ChatterFeatures(clip.stream, GivenSpeed(rpm), teeth, rpm),
             ChatterDetector(teeth, 2.0 * rpm, every=5),
         )
+        return [s for s in found if s.detector == self.detector]
+
+
+class ToothScorer(ChatterScorer):
+    """Lost teeth in milling, by the same operators and with the same facts."""
+
+    detector = TOOTH_LOSS
 
 
 class BreakScorer(PhysicsScorer):
@@ -199,7 +207,7 @@ class BearingScorer(PhysicsScorer):
         return any(mean > 1.0 for mean in means)
 
 
-DETECTORS = ("chatter", "drill_break", "bearing")
+DETECTORS = ("chatter", "tooth_loss", "drill_break", "bearing")
 ALIASES = {"drill": "drill_break", "break": "drill_break"}
 
 
@@ -212,6 +220,8 @@ def physics_scorer(name: str, rows: Sequence[Row], normal: Collection[str] = NOR
     name = ALIASES.get(name, name)
     if name == "chatter":
         return ChatterScorer()
+    if name == TOOTH_LOSS:
+        return ToothScorer()
     if name == BREAK:
         return BreakScorer(rows, normal)
     if name == "bearing":

@@ -203,6 +203,8 @@ def _comparison(
 
 
 def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterable[str]:
+    if len({row.group for row in chosen}) < 2:
+        yield f"All recordings are of one group, '{chosen[0].group}': intervals resample groups, and say nothing here"
     if torn := torn_groups(rows):
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
     if known := sorted({row.group for row in chosen} & set(scorer.used_groups)):

@@ -14,6 +14,7 @@ from config.schema import Machine, Model
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
 from models.anomaly.encoder import PackageEmbedder
+from pipeline import drill_model
 from pipeline.machine_models import MachineModels, configured
 from pipeline.messages import (
     NS,
@@ -273,6 +274,28 @@ def learned_models() -> MachineModels:
     return configured("m", Model.model_validate(said), Shelf())
 
 
+def drill_classifier() -> Scenario:
+    """Two good holes, a fracture that the physics detector and a classifier must both hear, a gap behind it."""
+    from tests.pipeline.test_drill_live import HOLE_S, MIC, RATE, drilling, louder
+
+    folder = Path(_SCRATCH.name) / "drill-classifier"
+    if not folder.exists():
+        louder(folder)
+    said = {"classifier": str(folder), "rule": "both", "taught_holes": 2}
+    announced = machine(MIC, drill=said)
+    first = round(3 * HOLE_S * RATE)
+    log = chunks(MIC, drilling()[first : first + 6 * RATE], 0.02)
+    del log[235:238]  # 60 ms of air
+    return Scenario(LaneSettings(announced, classifier=drill_model.configured(announced, Shelf())), {"mic": log})
+
+
+def heads_on_vibration() -> Scenario:
+    """Three sensors with heads of their own; a shadow of one head, its promotion, the way back; a gap, a restart."""
+    from tests.engines import vibration
+
+    return vibration.heads_on_vibration()
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     made.__name__: made
     for made in (
@@ -283,6 +306,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         new_baseline,
         operating_states,
         learned_states,
+        heads_on_vibration,
         strangers,
+        drill_classifier,
     )
 }

@@ -76,6 +76,9 @@ def test_the_scenario_says_something(name: str) -> None:
             r.body["model"] for r in straight(name) if r.topic == "embedding" and r.body["detector"] == "embedding"
         }
         assert models == {"tiny 1", "tiny 2"}
+    if name == "drill_classifier":
+        raised = {r.body["detector"] for r in straight(name) if r.topic == "alarm"}
+        assert raised == {"drill_break", "drill_classifier"}
     if name == "strangers":
         reasons = {r.body["reason"] for r in straight(name) if r.topic == "dlq"}
         assert reasons == {"wrong_rate", "unknown_sensor"}

@@ -10,6 +10,7 @@ from typing import Any
 
 from config.schema import Machine
 from models.anomaly.store import folder_name
+from pipeline import drill_model
 from pipeline.machine_models import configured
 from pipeline.messages import Decision, Input, Record
 from pipeline.shelf import Shelf
@@ -41,7 +42,9 @@ def scenario_plant() -> tuple[Plant, tuple[Decision, ...]]:
         machine = made.settings.machine.model_copy(update={"name": name})
         artefacts = {b.settings: b for b in of_hash.values()}
         models = None if machine.model is None else configured(name, machine.model, Shelf())
-        settings = LaneSettings(machine, {s: b.settings for s, b in own.items()}, artefacts, models=models)
+        classifier = drill_model.configured(machine, Shelf())
+        baselines = {s: b.settings for s, b in own.items()}
+        settings = LaneSettings(machine, baselines, artefacts, models=models, classifier=classifier)
         mine = [_decision(d, name, of_hash) for d in made.log.get("", ()) if isinstance(d, Decision)]
         log = {sensor: [named(m, name) for m in messages] for sensor, messages in made.log.items() if sensor}
         expected += run_straight(settings, {"": list(mine), **log})
@@ -77,6 +80,9 @@ def _toml(machine: Machine, known: set[str]) -> str:
         lines.append(f'rate_hz = {sensor.rate_hz}\nunit = "{sensor.unit}"\nchannels = {sensor.channels}')
         if sensor.name in known:
             lines.append('baseline = "baselines"')
+    if machine.drill is not None:
+        drill = machine.drill.model_dump(mode="json", exclude_defaults=True)
+        lines += ["[machine.drill]", *(f"{key} = {json.dumps(value)}" for key, value in drill.items())]
     if machine.model is not None:
         said = machine.model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         heads = said.pop("head")

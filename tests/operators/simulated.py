@@ -19,12 +19,12 @@ from connectors.simulator.machining import Job, Label, move, passes
 from connectors.simulator.microphone_model import Microphone, machine_sound
 from connectors.simulator.milling import Depth
 from connectors.simulator.rotation import Rotation
-from connectors.simulator.seeds import generator, uniform
+from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Given
 from pipeline.messages import Float32
 
-TUNING = (901, 902, 911, 921, 903, 912, 922, 5001, 5002, 5011)
-FINAL = (7201, 7202, 7111, 7121)
+TUNING = (901, 902, 911, 921, 903, 912, 922, 931, 5001, 5002, 5011)
+FINAL = (7201, 7202, 7111, 7121, 7131, 7141)
 SPENT = (6001, 6002, 6011, 5021, 7101, 7102)
 
 MILL_HZ = 48_000
@@ -73,6 +73,34 @@ def cut(
     noise = generator(seed, "accelerometer", index).standard_normal(length)
     acceleration = (motion.acceleration + level * noise).astype(np.float32)
     return Cut(sound[:, None], acceleration[:, None], job.cut.rpm, job.cut.tool.teeth, job.onset_s, motion.seen_s, agc)
+
+
+def lost_tooth(seed: int, index: int, *, snr_db: float, seconds: float = 14.0, loses: bool = True) -> Cut:
+    """A stable cut (0.25 to 0.7 of the limit) of an own machine in which a tooth breaks off in the second half.
+
+    Args:
+        seed: of everything.
+        index: of the machine.
+        snr_db: of the cut over the background.
+        seconds: length.
+        loses: whether it breaks; the rest is the same.
+    """
+    mill = Mill.draw(seed, index % 7, index)
+    mill = replace(mill, pickup=replace(mill.pickup, snr_db=snr_db, agc=False))
+    length = round(seconds * MILL_HZ)
+    done = perform(mill, "stable", length, seed, index)
+    rng = generator(seed, "tooth", index)
+    at, tooth = uniform(rng, 0.5, 0.8) * seconds, int(rng.integers(mill.tool.teeth))
+    if loses:
+        job = replace(done.job, cut=replace(done.job.cut, lost=(tooth, at)))
+        done = Done(job, move(job, length=length, rate_hz=MILL_HZ, seed=derived(seed, index)))
+    sound = listen(mill, done, length, seed, index).astype(np.float32) / np.float32(32768.0)
+    cutting = done.job.cut.depth.at(np.arange(length) / MILL_HZ) > 0.0
+    level = float(np.std(done.motion.acceleration[cutting])) * 10.0 ** (-snr_db / 20.0)
+    noise = generator(seed, "accelerometer", index).standard_normal(length)
+    acceleration = (done.motion.acceleration + level * noise).astype(np.float32)
+    run, when = done.job.cut, at if loses else None
+    return Cut(sound[:, None], acceleration[:, None], run.rpm, run.tool.teeth, when, when, agc=False)
 
 
 def stable_acceleration(seed: int, index: int, *, rate_hz: int, seconds: float, snr_db: float) -> tuple[Float32, Job]:

@@ -14,7 +14,7 @@ import config
 from models.drill.export import write_classifier
 from models.drill.levels import BANDS
 from models.drill.live import CLASSIFIER
-from models.drill.logistic import Logistic
+from models.logistic import Logistic
 from models.packages import Package
 from operators.breakage_detector import BREAK
 from pipeline import app, drill_model, stages_physics

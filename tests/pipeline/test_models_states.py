@@ -67,14 +67,14 @@ def test_a_state_that_lasts_is_told_again(kinds: dict[str, np.ndarray]) -> None:
 
 
 def test_scores_are_the_probability_of_the_abnormal_labels(kinds: dict[str, np.ndarray]) -> None:
-    """Softmax of the head's logits, with what it sounds like."""
+    """Softmax of the head's logits, with what it was recognised as."""
     models = learned_models()
     scores = [m for m in fed(States(models), models, kinds, "il?") if isinstance(m, Score)]
     assert [m.detector for m in scores] == ["loudness"] * 3
     assert scores[0].value < 0.05 < 0.95 < scores[1].value
     assert scores[2].value == pytest.approx(0.5, abs=1e-3)
     assert [m.abnormal for m in scores[:2]] == [False, True]
-    assert scores[1].reasons["label"] == "loud" and "sounds like loud" in scores[1].reasons["text"]
+    assert scores[1].reasons["label"] == "loud" and "recognised as loud" in scores[1].reasons["text"]
 
 
 def test_snapshots_carry_states_and_comparisons_on(kinds: dict[str, np.ndarray]) -> None:

@@ -79,7 +79,7 @@ def two_sample(a: Float64, b: Float64, seed: int = 0) -> TwoSample:
     """
     from scipy.stats import binomtest
 
-    from models.drill.logistic import fit_logistic
+    from models.logistic import fit_logistic
 
     rng = np.random.default_rng(seed)
     n = min(len(a), len(b))

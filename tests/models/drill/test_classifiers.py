@@ -15,8 +15,8 @@ from models.drill.alexnet import AlexNet, enlarge, images, jittered, load_weight
 from models.drill.augment import classical
 from models.drill.classifiers import Alex, Bands, SmallNetwork
 from models.drill.data import Sound, centred, labels
-from models.drill.logistic import fit_logistic
 from models.drill.synthesis import Batch
+from models.logistic import fit_logistic
 from pipeline.errors import BadInput
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import config
 from models.anomaly.chain import windows
 from models.anomaly.vectors import extraction
 from models.packages import load
 from models.probe.vibration import shakes
+from pipeline import app
 from pipeline.cli.main import main
 from pipeline.clips import read_clip
-from pipeline.errors import BadInput
 from pipeline.manifest import read_manifest
-from tests.models.anomaly.rig import ACC, SLOW, Stream, running
+from pipeline.messages import Anchor, Chunk, Embedding, MachineState, Stream
+from pipeline.runner import Lane
+from tests.models.anomaly.rig import ACC, SLOW, running
 from tests.models.probe.rig import encoder, manifest, sound
 
 TONES = {"good": 0.0, "bad": 430.0}
@@ -101,12 +105,61 @@ def test_other_accelerometers_are_refused(tmp_path: Path, capsys: pytest.Capture
     assert "is not what this head was taught on" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_running_machine_is_told_that_it_cannot(tmp_path: Path) -> None:
-    """Heads in the stream read sound."""
-    m = shop(tmp_path, starts=2)
+@pytest.mark.parametrize("stream", [ACC, SLOW], ids=["fast", "slow"])
+def test_on_a_running_machine(tmp_path: Path, stream: Stream) -> None:
+    """Taught from recordings, configured, running: the numbers that training read, and the state that was labelled."""
+    m = shop(tmp_path, stream)
     assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
-    with pytest.raises(BadInput, match="on a running machine heads read sound alone"):
-        load(tmp_path / "head").card.reads("logmel")
+    (tmp_path / "s.toml").write_text(
+        f"""schema_version = 1
+[[machine]]
+name = "lathe"
+[machine.model]
+every = 1
+[[machine.model.head]]
+package = "head"
+[[machine.sensor]]
+name = "acc"
+modality = "vibration"
+rate_hz = {stream.rate.hz:g}
+unit = "mg"
+channels = {stream.channels}
+"""
+    )
+    (settings,) = app.plan(config.load(tmp_path / "s.toml")).lanes
+    live = replace(stream, machine="lathe", unit="mg")
+    for label, tone in TONES.items():
+        x = running(stream, 12.0, 77, tone_hz=tone * stream.rate.hz / 2000)
+        np.savez(tmp_path / "fresh.npz", x=x, fs=stream.rate.hz)
+        row = {"path": "fresh.npz", "label": "x", "group": "g", "modality": "vibration", "unit": "mg"}
+        (piece,) = read_clip(read_manifest(manifest(tmp_path / "one.csv", [row]))[0]).pieces  # type: ignore[list-item]
+        lane, found = Lane(settings), []
+        for at in range(0, len(x), 333):
+            found += lane.process(Chunk(live, Anchor(0, 10**18), at, 0, x[at : at + 333]))
+        live_vectors = np.stack([r.values for r in found if isinstance(r, Embedding)])
+        read = np.stack([shake.vector for shake in shakes(piece)])
+        assert len(live_vectors) >= 9 and np.array_equal(live_vectors, read[: len(live_vectors)])
+        assert {r.state for r in found if isinstance(r, MachineState)} == {label}
+
+
+def test_units_are_part_of_what_was_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two units are refused; none is taken for recordings, and said to be of no use on a machine."""
+    m = shop(tmp_path, starts=3)
+    assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
+    assert load(tmp_path / "head").card.training["unit"] == "mg"
+    rows = m.read_text().splitlines()
+    (tmp_path / "two.csv").write_text("\n".join([*rows[:-1], rows[-1].replace("mg", "g")]))
+    assert run("train", "head", "--manifest", tmp_path / "two.csv", "--out", tmp_path / "two") == 2
+    assert "differ in their unit" in capsys.readouterr().err
+    (tmp_path / "g.csv").write_text("\n".join(row.replace("mg", "g") for row in rows))
+    assert run("validate", "--manifest", tmp_path / "g.csv", "--model", tmp_path / "head", "--out", tmp_path / "v") == 2
+    assert "is in g, this head was taught in mg" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "none.csv").write_text("\n".join(row.replace("mg", "") for row in rows))
+    assert (
+        run("train", "head", "--manifest", tmp_path / "none.csv", "--kind", "linear", "--out", tmp_path / "none") == 0
+    )
+    assert "No unit was told" in capsys.readouterr().out
+    assert "unit" not in load(tmp_path / "none").card.training
 
 
 def test_manifests_with_both_need_a_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

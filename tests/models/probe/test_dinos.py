@@ -114,6 +114,7 @@ def test_the_whole_benchmark(tmp_path: Path) -> None:
     assert easy["majority"]["f1"]["mean"] < 0.5 < 0.8 < easy["logmel + logistic"]["f1"]["mean"]
     assert "IMPACT (published)" in done.output and "0.9525 ± 0.0116" in done.output
     assert any("T23 14 of 1214" in note for note in summary["ColdSpray"]["notes"])
+    assert any("two published standard deviations of 0.9525 ± 0.0116" in note for note in summary["ColdSpray"]["notes"])
     report = (out / "report.html").read_text("utf-8")
     assert "T23 Normal (stethoscope)" in report and "IMPACT (published)" in report
     lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from models.probe.metrics import confusion, difference, f1, interval, machine_f1, majority_f1, units
-from models.probe.published import largest_deviation, machine_means, models, published
+from models.probe.published import agreement, largest_deviation, machine_means, models, published
 from models.probe.tasks import CHATTER_PAIRS, MACHINES, TASKS
 from tests.models.probe.rig import clips
 
@@ -49,6 +49,20 @@ def test_impact_is_best_or_tied_on_24_of_30() -> None:
     """As the tables print it."""
     rows = [published()[t.name] for t in TASKS]
     assert sum(row["IMPACT"].mean >= max(s.mean for s in row.values()) for row in rows) == 24
+
+
+@pytest.mark.parametrize(
+    ("machine", "f1", "how"),
+    [
+        ("VF2", 0.9618 + 2 * 0.0073, "within"), ("VF2", 0.9618 - 2.1 * 0.0073, "below"), ("VF2", 0.98, "above"),
+        ("RenishawL", 1.0, "within"), ("RenishawL", 0.9999, "below"), ("Yornew", 0.8915 - 0.06, "within"),
+    ],
+)  # fmt: skip
+def test_agreement_with_what_is_printed(machine: str, f1: float, how: str) -> None:
+    """Two published standard deviations about Table 3; the best of the own encoders counts."""
+    text = agreement(machine, {"one": f1 - 0.3, "best": f1})
+    assert text is not None and text.startswith(f"best {f1:.4f}: {how} two published")
+    assert agreement("lathe", {"one": 1.0}) is None and agreement(machine, {}) is None
 
 
 def test_tasks_are_those_of_the_paper() -> None:

@@ -1,0 +1,252 @@
+"""The stateful half of the head detector: which bit of a drilling head broke, and which one no longer cuts.
+
+"head_break" is a burst that stands out when the microphones are steered at one bit, and less when they are not: a bang
+in the hall does not. "head_silent" is a bit whose share of the cut is missing stroke after stroke. With
+z = by how many standard deviations a bit lies below good strokes and d = by how many a bit would that lacks 60 % of the
+usual share, the logarithm of the likelihood ratio of a stroke is ``d z - d²/2``; its cumulative sum, never below 0
+(Page, Biometrika 1954), is the score. A burst from that bit in the same stroke counts for it. Advisory, not a
+protective function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.base import Stateful
+from operators.head import FRAME, PAST
+from operators.head_geometry import HeadGeometry
+from operators.head_stroke import Strokes
+from operators.head_template import HeadTemplate, Sums
+from pipeline.messages import Feature, Message, Score
+
+Float64 = NDArray[np.float64]
+
+BREAK, SILENT = "head_break", "head_silent"
+BURST_LIMIT = 6.0
+OVER_TAUGHT = 0.75
+"""A burst must be above the largest one of the strokes that taught by so much: chips jam near a microphone."""
+STEERED = 1.5
+"""How many times more a burst must stand out steered than not; bangs in the hall do up to 1.45 times."""
+SILENT_LIMIT = 12.0
+LOSS = 0.6
+"""Loss that the likelihood ratio asks for, against the mean share: some bits have less than others."""
+SHARES_FROM = 4
+"""Microphones from which a silent bit is named: two cannot tell mirrored bits apart, and name wrong ones."""
+
+_ENTRY, _EXIT = 4, 4  # frames at the beginning and the end of a stroke that are left out of its shares
+_SETTLED = _ENTRY + PAST  # frames after which bursts are measured against cutting alone
+_LEAST = 8  # frames of a stroke that can be judged
+_HINT = 4.5  # bursts from here on count for a silent bit
+_HINT_MOST = 4.0
+_UNLIKE = 4.0  # median square of z over the bits, against that of normal values
+_MEDIAN_SQUARE = 0.455
+_ANEW = 3
+
+
+class HeadDetector(Stateful):
+    """`Feature` ``head_frame`` of one sensor → `Score` "head_break" and "head_silent".
+
+    "head_break" (threshold: 6 standard deviations, or 0.75 above the largest burst of the taught strokes) comes at once
+    with the burst, and as 0 every `every` frames and at the end of a stroke. "head_silent" (threshold 12) comes at the
+    end of each stroke; its value is that of the bit with the most evidence; below four microphones it is incomplete. Bits that the microphones cannot tell
+    apart gather evidence slowly or never. Until `teach` good strokes were heard, scores are incomplete and say so.
+    A stroke of another length is passed over; the second in a row begins the template anew, as do three that differ
+    from it in most bits (a microphone was moved).
+
+    Args:
+        geometry: of the head; names the bits.
+        teach: good strokes that make a template.
+        every: frames between scores while nothing happens.
+    """
+
+    schema: ClassVar[int] = 1
+
+    def __init__(self, geometry: HeadGeometry, teach: int = 4, *, every: int = 20) -> None:
+        if teach < 2 or every < 1:
+            raise ValueError("a template needs two strokes at least, and scores a positive distance")
+        self._geometry, self._teach, self._every = geometry, teach, every
+        self._bits = len(geometry.spindles_m)
+        places = geometry.spindles_m.tobytes() + geometry.microphones_m.tobytes()
+        self.settings = sha256(f"head|1|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
+        self._template = HeadTemplate(teach)
+        self._strokes = Strokes()
+        self._frames = 0
+        self._sums = Sums.none(self._bits)
+        self._held: list[list[float]] = []
+        self._evidence = np.zeros(self._bits)
+        self._hints: dict[int, float] = {}
+        self._loudest = 0.0
+        self._odd = 0
+        self._strange = 0
+
+    def process(self, message: Message) -> Iterable[Message]:
+        """Take one frame in."""
+        if not isinstance(message, Feature) or message.name != FRAME:
+            raise TypeError(f"HeadDetector takes the feature {FRAME}, not {type(message).__name__}")
+        self._frames += 1
+        if not message.complete:
+            self._strokes.forget()
+            self._clear()
+            return [self._score(message, BREAK, 0.0, {"text": "samples are missing"}, complete=False)]
+        told = self._strokes.take(message.values["level"], message.values["cutting"])
+        out: list[Message] = []
+        if told == "begins":
+            self._clear()
+        elif told == "cuts":
+            out = self._cut(message)
+        elif told == "ends":
+            out = self._close(message)
+        if not out and self._frames % self._every == 0:
+            text = "cutting" if self._strokes.frames else "no stroke"
+            out = [self._score(message, BREAK, 0.0, {"text": text}, complete=self._template.ready)]
+        return out
+
+    @property
+    def _limit(self) -> float:
+        return max(BURST_LIMIT, self._template.burst + OVER_TAUGHT)
+
+    def _clear(self) -> None:
+        self._sums, self._held, self._hints, self._loudest = Sums.none(self._bits), [], {}, 0.0
+
+    # in a stroke -----------------------------------------------------------------------------------------------------
+
+    def _cut(self, message: Feature) -> list[Message]:
+        """Add the shares, those of the last frames later: they may be those of the exit. Hear bursts."""
+        if self._strokes.frames > _ENTRY:
+            self._held.append([message.values[f"a{k}"] for k in range(self._bits)])
+            if len(self._held) > _EXIT:
+                self._sums.add(np.array(self._held.pop(0)))
+        steered = message.values["contrast"] > STEERED
+        ended = self._template.ready and self._strokes.frames > self._template.frames + _ENTRY
+        if not steered or ended or self._strokes.frames <= _SETTLED:
+            return []
+        z, spindle = message.values["burst"], int(message.values["spindle"])
+        self._loudest = max(self._loudest, z)
+        if not self._template.ready:
+            return []
+        if z > _HINT:
+            self._hints[spindle] = max(self._hints.get(spindle, 0.0), min(2.0 * (z - _HINT), _HINT_MOST))
+        return [self._broken(message, z, spindle)] if z > self._limit else []
+
+    def _broken(self, message: Feature, z: float, spindle: int) -> Score:
+        values = message.values
+        second, margin = int(values["second"]), values["margin"]
+        text = (
+            f"{self._geometry.name(spindle)}: burst {z:.1f} sigma above steady cutting, {margin:.1f} more than from "
+            f"{self._geometry.name(second)}, {values['contrast']:.1f} times more than as a sound from anywhere"
+        )
+        reasons = {
+            "spindle": spindle + 1, "runner_up": second + 1, "margin": margin, "contrast": values["contrast"],
+            "text": text,
+        }  # fmt: skip
+        return self._score(message, BREAK, z, reasons)
+
+    # after a stroke --------------------------------------------------------------------------------------------------
+
+    def _close(self, message: Feature) -> list[Message]:
+        """Judge a whole stroke against the template, then learn it."""
+        stroke, burst, hints = self._sums, self._loudest, self._hints
+        self._clear()
+        ended = {"burst": burst, "text": f"end of a stroke; its loudest burst from one bit was {burst:.1f} sigma"}
+        out: list[Message] = [self._score(message, BREAK, 0.0, ended, complete=self._template.ready)]
+        if stroke.frames < _LEAST:
+            return out
+        if self._template.unlike(stroke.frames):
+            return [*out, self._another(message)]
+        self._odd = 0
+        if not self._template.ready:
+            self._template.teach(stroke, burst)
+            return [*out, self._score(message, SILENT, 0.0, {"text": "a stroke taught"}, complete=False)]
+        if len(self._geometry.microphones_m) < SHARES_FROM:
+            text = f"not judged: shares need {SHARES_FROM} microphones at least"
+            return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
+        return [*out, self._silent(message, stroke, hints)]
+
+    def _another(self, message: Feature) -> Score:
+        self._odd += 1
+        text = "stroke unlike the template: another program?"
+        if self._odd >= 2:
+            self._anew()
+            text = "unlike the template twice: learned anew"
+        return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
+
+    def _anew(self) -> None:
+        self._template, self._odd, self._strange = HeadTemplate(self._teach), 0, 0
+        self._evidence = np.zeros(self._bits)
+
+    def _silent(self, message: Feature, stroke: Sums, hints: Mapping[int, float]) -> Score:
+        loss, z, due = self._template.judge(stroke, LOSS)
+        middle = float(np.median(np.square(z))) / _MEDIAN_SQUARE
+        if middle > _UNLIKE:
+            return self._moved(message, middle)
+        self._strange = 0
+        gained = due * z - 0.5 * np.square(due)
+        for spindle, hint in hints.items():
+            gained[spindle] += hint
+        self._evidence = np.clip(self._evidence + gained, 0.0, 3.0 * SILENT_LIMIT)
+        self._template.follow(stroke, self._evidence <= 0.0)
+        return self._named(message, loss)
+
+    def _moved(self, message: Feature, middle: float) -> Score:
+        self._strange += 1
+        if self._strange >= _ANEW:
+            self._anew()
+        text = (
+            f"most bits differ from the template (median square {middle:.1f}): microphone moved, or another work piece?"
+        )
+        return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
+
+    def _named(self, message: Feature, loss: Float64) -> Score:
+        first, second = (int(k) for k in np.argsort(-self._evidence, kind="stable")[:2])
+        value, next_best = float(self._evidence[first]), float(self._evidence[second])
+        name = self._geometry.name(first)
+        over = value > SILENT_LIMIT
+        text = f"{name} silent: {100.0 * float(loss[first]):.0f} % of the usual share missing in this stroke, "
+        text += f"evidence {value:.1f} of {SILENT_LIMIT:g}; next {self._geometry.name(second)} with {next_best:.1f}"
+        reasons = {
+            "spindle": first + 1, "runner_up": second + 1, "margin": value - next_best, "loss": float(loss[first]),
+            "text": text if over else f"most evidence against {text}",
+        }  # fmt: skip
+        return self._score(message, SILENT, value, reasons)
+
+    def _score(
+        self, message: Feature, detector: str, value: float, reasons: Mapping[str, Any], *, complete: bool = True
+    ) -> Score:
+        limit = self._limit if detector == BREAK else SILENT_LIMIT
+        if not self._template.ready:
+            told = f"not commissioned: {self._template.strokes} of {self._teach} strokes taught"
+            reasons = {**reasons, "text": f"{told}; {reasons['text']}"}
+        return Score(
+            message.machine, message.sensors, detector, message.t_end_ns, value, limit, self.settings, complete,
+            reasons, message.lineage,
+        )  # fmt: skip
+
+    # memory ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """The template, the evidence, the stroke under way; at most 20 kB for 120 bits."""
+        return {
+            "schema": self.schema, "frames": self._frames, "strokes": self._strokes.snapshot(),
+            "template": self._template.snapshot(), "summed": self._sums.frames, "total": self._sums.total.tolist(),
+            "squares": [] if self._template.ready else self._sums.squares.tolist(),
+            "held": [list(frame) for frame in self._held], "evidence": self._evidence.tolist(),
+            "hints": [[spindle, hint] for spindle, hint in sorted(self._hints.items())], "loudest": self._loudest,
+            "odd": self._odd, "strange": self._strange,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._frames, self._loudest = int(state["frames"]), state["loudest"]
+        self._odd, self._strange = int(state["odd"]), int(state["strange"])
+        self._strokes.restore(state["strokes"])
+        self._template.restore(state["template"])
+        squares = np.array(state["squares"]) if state["squares"] else np.zeros(self._bits)
+        self._sums = Sums(int(state["summed"]), np.array(state["total"]), squares)
+        self._held = [list(frame) for frame in state["held"]]
+        self._evidence = np.array(state["evidence"])
+        self._hints = {int(spindle): hint for spindle, hint in state["hints"]}

@@ -1,0 +1,77 @@
+"""When a drilling head cuts: strokes from the level of its frames, or from what the machine says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+_ABOVE, _BEGUN = 1.25, 4
+"""Level over the idle machine's, and frames in a row, that begin a stroke: 1 dB for 0.2 s."""
+_BACK, _ENDED = 0.35, 2
+"""Share of the stroke's level over the idle one, and frames in a row, that end it."""
+_DOWN, _UP = 0.3, 0.02
+_LONGEST = 1200
+
+Told = Literal["air", "begins", "cuts", "ends"]
+
+
+class Strokes:
+    """Follows the level of a head, frame by frame. A stroke that lasts over a minute was no stroke."""
+
+    def __init__(self) -> None:
+        self._idle = -1.0
+        self._level = 0.0
+        self._frames = 0
+        self._run = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames since the stroke began; 0 in the air."""
+        return self._frames
+
+    def forget(self) -> None:
+        """Samples are missing: whatever was under way is over."""
+        self._frames, self._run = 0, 0
+
+    def take(self, level: float, cutting: float) -> Told:
+        """What a frame means.
+
+        Args:
+            level: mean square.
+            cutting: 1 or 0 where the machine says whether it cuts, -1 where it does not.
+        """
+        return self._cuts(level, cutting) if self._frames else self._in_air(level, cutting)
+
+    def _in_air(self, level: float, cutting: float) -> Told:
+        if self._idle < 0.0:
+            self._idle = level
+        loud = cutting == 1.0 or (cutting < 0.0 and level > _ABOVE * self._idle)
+        self._run = self._run + 1 if loud else 0
+        if not loud:
+            self._idle += (_DOWN if level < self._idle else _UP) * (level - self._idle)
+        if self._run < _BEGUN:
+            return "air"
+        self._frames, self._level, self._run = self._run, level, 0
+        return "begins"
+
+    def _cuts(self, level: float, cutting: float) -> Told:
+        self._frames += 1
+        self._level += (level - self._level) / min(self._frames, 20)
+        back = level < self._idle + _BACK * (self._level - self._idle)
+        over = cutting == 0.0 or (cutting < 0.0 and back)
+        self._run = self._run + 1 if over else 0
+        if self._frames > _LONGEST:
+            self._idle = level
+        elif self._run < _ENDED and cutting != 0.0:
+            return "cuts"
+        self._frames, self._run = 0, 0
+        return "ends"
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._idle, self._level = state["idle"], state["level"]
+        self._frames, self._run = int(state["frames"]), int(state["run"])

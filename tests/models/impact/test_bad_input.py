@@ -1,0 +1,59 @@
+"""`stethos train impact` on what cannot be learned from: a sentence before a step is made, and nothing half done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.cli.main import main
+from tests.models.probe.rig import manifest, sound
+
+SETTINGS = 'size = "small"\nclips_per_epoch = 4\nepochs = 1\nbatch = 2\nthreads = 1\n'
+
+
+def run(*args: object) -> int:
+    """The exit code of stethos."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(arg) for arg in args])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("gone.wav", "1 of 2 files are missing, the first is"),
+        ("text.wav", "text.wav: cannot be read as sound"),
+        ("short.wav", "holds no WAV, FLAC or MCAP recording of at least"),
+        ("silent.wav", "silent.wav, hold only silence"),
+        ("nan.wav", "nan.wav: holds infinite or not-a-number samples"),
+        ("wrong-rate.wav", "the file says 22050 Hz, the manifest 44100 Hz; mend one"),
+    ],
+)
+def test_what_cannot_be_learned_from(tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: str, says: str) -> None:
+    """Exit 2 with the file and the reason; no package, no checkpoint."""
+    sound(tmp_path / "good.wav", 2.0, 300.0)
+    (tmp_path / "text.wav").write_text("no sound at all")
+    sound(tmp_path / "short.wav", 0.1, 300.0)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
+    soundfile.write(tmp_path / "nan.wav", np.full((96_000, 1), np.nan, np.float32), 48_000, subtype="FLOAT")
+    sound(tmp_path / "wrong-rate.wav", 2.0, 300.0, rate=22_050)
+    (tmp_path / "t.toml").write_text(SETTINGS)
+    names = ["good.wav", bad] if bad in {"gone.wav", "text.wav"} else [bad]
+    rates = {"wrong-rate.wav": 44_100}
+    rows = [{"path": name, "label": "a", "group": name, "rate_hz": rates.get(name, "")} for name in names]
+    m = manifest(tmp_path / "m.csv", rows)
+    args = ("--manifest", m, "--config", tmp_path / "t.toml", "--until", 1, "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_settings_that_do_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file, the key and what is known."""
+    (tmp_path / "t.toml").write_text("bach = 2\n")
+    args = ("--manifest", tmp_path, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert "t.toml: bach: unknown key" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,206 @@
+"""Detectors in the fast lane when facts fall silent, and a fast lane made of a configuration alone."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import config
+from connectors.fastlane import FastLane, RereadFastLane
+from operators.spindle import SPEED
+from pipeline import app
+from pipeline.clock import HostClock
+from pipeline.errors import ConfigError
+from pipeline.fast import FastDetectors
+from pipeline.live import Live
+from pipeline.messages import NS, Anchor, Chunk, Context, Score
+from pipeline.sources import build_sources
+from pipeline.stages import LaneSettings
+from pipeline.state import Store
+from pipeline.topics import ABANDON_S
+from tests.engines.scenarios import T0, chunks, machine, stream
+from tests.operators.simulated import DRILL_HZ, SPENT, holes
+from tests.servers.mosquitto import MosquittoServer
+from tests.servers.mqtt_ear import Ear
+
+ACC = stream("acc", "vibration", 4000)
+MILL = machine(ACC, spindle={"rpm_context": SPEED, "teeth": 3, "lowest_rpm": 8000})
+LAST_S, BACK_S, END_S = 4, 22, 26
+"""The speed is told every second, but not between these."""
+
+
+def test_a_speed_that_falls_silent_is_given_up_and_taken_back() -> None:
+    """As the pipeline does: `ABANDON_S` behind its last word, what is held is "stale", until it is told again."""
+    x = (1000 * np.random.default_rng(4).standard_normal((END_S * 4000, 1))).astype("<i2")
+    facts = [Context("m", SPEED, T0 + s * NS, 9000.0) for s in range(-2, END_S + 2) if not LAST_S < s < BACK_S]
+    ear = FastDetectors(LaneSettings(MILL))
+    scores: list[tuple[float, Score]] = []
+    held_s = 0.0
+    for message in sorted([*chunks(ACC, x, 0.1), *facts], key=lambda m: m.t1_ns):
+        now = (message.t1_ns - T0) / NS
+        said = [one for one in ear.listen(message) if isinstance(one, Score)]  # type: ignore[arg-type]
+        scores += [(now, score) for score in said]
+        if isinstance(message, Chunk) and scores:
+            held_s = max(held_s, now - (scores[-1][1].t_end_ns - T0) / NS)
+    assert ABANDON_S - 1.0 < held_s < ABANDON_S
+    late = [score for told, score in scores if LAST_S + ABANDON_S <= told < BACK_S]
+    assert (late[0].t_end_ns - T0) / NS < LAST_S + 2.0
+    assert {score.complete for score in late} == {False}
+    assert any("stale" in str(score.reasons) for score in late)
+    assert all(score.complete for told, score in scores if told > BACK_S + 3.0)
+    assert any(score.complete for told, score in scores if told > BACK_S + 3.0)
+
+
+def heard(cuts: list[int], x: np.ndarray, facts: list[Context]) -> list[tuple[object, ...]]:
+    """Scores and alarms of a stream that was cut there."""
+    edges = sorted({0, len(x), *(cut % len(x) for cut in cuts)})
+    pieces = [Chunk(ACC, Anchor(0, T0), i, n, x[i:j]) for n, (i, j) in enumerate(pairwise(edges))]
+    ear = FastDetectors(LaneSettings(MILL))
+    said: list[tuple[object, ...]] = []
+    for message in sorted([*pieces, *facts], key=lambda m: m.t1_ns):
+        told = ear.listen(message)  # type: ignore[arg-type]
+        said += [(one.value, one.threshold, str(one.reasons), one.detector, one.id) for one in told]
+    return said
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 10**9), max_size=60))
+def test_answers_do_not_depend_on_where_samples_are_cut(cuts: list[int]) -> None:
+    """To the bit; some chatter, so that there is something to say."""
+    x, facts = chattering()
+    assert heard(cuts, x, facts) == whole()
+    assert any(one[3] == "chatter" and one[4] for one in whole())
+
+
+@cache
+def whole() -> list[tuple[object, ...]]:
+    """The answer to uncut samples."""
+    return heard([], *chattering())
+
+
+@cache
+def chattering() -> tuple[np.ndarray, list[Context]]:
+    """Three seconds: air, a stable cut, chatter; the speed is told every second."""
+    t = np.arange(3 * 4000) / 4000
+    x = 0.01 * np.random.default_rng(5).standard_normal(len(t))
+    x += (t > 0.4) * 0.5 * np.sin(2 * np.pi * 450.0 * t) + (t > 1.5) * np.sin(2 * np.pi * 922.0 * t)
+    facts = [Context("m", SPEED, T0 + s * NS, 9000.0) for s in range(-2, 6)]
+    return np.round(x / ACC.scale).astype("<i2")[:, None], facts
+
+
+CONFIG = """
+schema_version = 1
+site = "hall"
+[engine]
+state_dir = "state"
+shards = {shards}
+[recording]
+enabled = false
+[status]
+enabled = false
+[fast_lane.mqtt]
+host = "127.0.0.1"
+port = {port}
+topic = "{{site}}/{{machine}}/{{detector}}/{{transition}}"
+username = "line"
+password = "env:LINE_PASSWORD"
+[[machine]]
+name = "drill-1"
+fast_lane = true
+  [machine.persistence]
+  clear_after_s = 0.5
+  [machine.drill]
+  taught_holes = 2
+  [[machine.sensor]]
+  name = "mic"
+  modality = "acoustic"
+  rate_hz = 96000
+  unit = "FS"
+    [machine.sensor.source]
+    type = "playback"
+    files = ["drill.wav"]
+    speed = 0
+"""
+HOLE_S = 2.0
+
+
+def drilled(folder: Path) -> float:
+    """A recording of three good holes and one in which the drill breaks; returns when."""
+    made = list(holes(SPENT[0], 0, ["none"] * 3 + ["fracture"], snr_db=20.0, seconds=HOLE_S))
+    sf.write(folder / "drill.wav", np.concatenate([hole.sound for hole in made]), DRILL_HZ, subtype="FLOAT")
+    assert made[-1].break_s is not None
+    return 3 * HOLE_S + made[-1].break_s
+
+
+@pytest.mark.parametrize("shards", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_broken_drill_is_a_command_by_the_configuration_alone(
+    shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 200 ms of the fracture, with the ids of the pipeline's own alarm, and the status says who listens."""
+    monkeypatch.setenv("LINE_PASSWORD", "s3cret")
+    broken_s = drilled(tmp_path)
+    with MosquittoServer(users={"line": "s3cret"}) as broker, Ear(broker, user=("line", "s3cret")) as ear:
+        (tmp_path / "c.toml").write_text(CONFIG.format(port=broker.tcp_port, shards=shards))
+        plan = app.plan(config.load(tmp_path / "c.toml"))
+        assert Live(plan, HostClock()).run() == []
+        ear.wait(lambda: "offline" in ear.texts("stethos/hall/status"))
+        (told,) = (json.loads(text) for text in ear.texts("hall/drill-1/drill_break/raised"))
+        assert "online" in ear.texts("stethos/hall/status")
+    store = Store(plan.state)
+    alarms = {r.id: r.body for r in store.read(0, ("alarm",), 1000) if r.body["transition"] == "raised"}
+    assert alarms[told["id"]]["text"] == told["reason"]
+    assert alarms[told["id"]]["severity"] == told["severity"] == "critical"
+    began_ns = store.positions()["drill-1", "mic"].anchor.t_ns
+    assert broken_s < (alarms[told["id"]]["t_ns"] - began_ns) / NS < broken_s + 0.2
+
+
+GOOD = CONFIG.format(port=1883, shards=1).replace('"env:LINE_PASSWORD"', '"x"')
+
+
+def test_only_machines_that_ask_have_one(tmp_path: Path) -> None:
+    """Their chunks are short unless the file says how long."""
+    second = GOOD[GOOD.index("[[machine]]") :].replace("drill-1", "drill-2").replace("fast_lane = true", "")
+    (tmp_path / "c.toml").write_text(GOOD + second)
+    drilled(tmp_path)
+    fast, plain = build_sources(config.load(tmp_path / "c.toml"))
+    assert isinstance(fast, RereadFastLane) and not isinstance(plain, FastLane)
+    lengths = []
+    for source in (fast._source, plain):
+        source.open({}, T0)
+        first = next(m for m in source.poll(T0) if isinstance(m, Chunk))
+        lengths.append(len(first.samples) / DRILL_HZ)
+        source.close()
+    assert lengths == [0.01, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("[machine.drill]\n  taught_holes = 2", ""), "needs \\[machine.drill\\] or a spindle with teeth"),
+        ((GOOD[GOOD.index("[fast_lane") : GOOD.index("[[machine]]")], ""), "add \\[fast_lane.mqtt\\]"),
+        (('password = "x"', ""), "username and password"),
+        (('username = "line"', 'username = "line"\nca_file = "ca.pem"'), "set tls = true"),
+        (('host = "127.0.0.1"', 'host = "127.0.0.1"\ncert_file = "c.pem"'), "cert_file and key_file"),
+        (('host = "127.0.0.1"', 'hots = "127.0.0.1"'), "did you mean 'host'"),
+    ],
+)
+def test_configurations_that_make_no_sense(change: tuple[str, str], words: str, tmp_path: Path) -> None:
+    """With what to write instead."""
+    (tmp_path / "c.toml").write_text(GOOD.replace(*change, 1))
+    with pytest.raises(ConfigError, match=words):
+        config.load(tmp_path / "c.toml")
+
+
+def test_a_topic_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    """Before anything runs."""
+    (tmp_path / "c.toml").write_text(GOOD.replace("{machine}/{detector}", "#"))
+    with pytest.raises(ConfigError, match="no \\+ and #"):
+        build_sources(config.load(tmp_path / "c.toml"))
