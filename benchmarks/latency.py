@@ -1,7 +1,7 @@
 """Decision latency of the physics detectors: from the last sample that a decision needs to the decision.
 
     .venv/bin/python -m benchmarks.latency [--seconds 20]
-    .venv/bin/python -m benchmarks.latency --kafka [--seconds 100]      # through a real broker, in real time
+    .venv/bin/python -m benchmarks.latency --kafka [--seconds 60]       # through a real broker, in real time
     .venv/bin/python -m benchmarks.latency --mqtt [--seconds 20]        # of a command, from the hook on
 
 Chunk filling is included: a decision can be made when the chunk that holds its last sample is full. What follows is the
@@ -122,7 +122,7 @@ def table(latencies: list[float], **row: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, help="length of each signal (20; through Kafka 100)")
+    parser.add_argument("--seconds", type=float, help="length of each signal (20; through Kafka 60)")
     parser.add_argument("--kafka", action="store_true", help="through a real broker and a worker, in real time")
     parser.add_argument("--mqtt", action="store_true", help="a command to a real broker")
     asked = parser.parse_args()
@@ -133,7 +133,7 @@ def main() -> None:
     elif asked.kafka:
         from benchmarks import latency_kafka
 
-        latency_kafka.measure_all(asked.seconds or 100.0)
+        latency_kafka.measure_all(asked.seconds or 60.0)
     else:
         measure_all(asked.seconds or 20.0)
 

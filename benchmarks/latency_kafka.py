@@ -1,10 +1,10 @@
 """Decision latency through Kafka: from the last sample that a decision needs to its result, read from its topic.
 
-A mill and a drill publish chunks of 10 ms in real time, each when it is full, to a real broker; one worker process runs
-both lanes as it does in a plant; a reader in this process takes the results from their topics. A decision's latency is
-the host's time at which the reader has it, less the time of its last sample: chunk filling, publisher, broker, worker
-and reader included. Scores may wait up to 50 ms for each other, alarms go at once. Broker, worker, publisher and reader
-share the machine: its load belongs to the figure and stands beside it.
+A mill, a drill, then both publish chunks of 10 ms in real time, each when it is full, to a real broker; one worker
+process runs their lanes as it does in a plant; a reader in this process takes the results from their topics. A
+decision's latency is the host's time at which the reader has it, less the time of its last sample: chunk filling,
+publisher, broker, worker and reader included. Scores may wait up to 50 ms for each other, alarms go at once. Broker,
+worker, publisher and reader share the machine: its load belongs to the figure and stands beside it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ SETTLE_S = 3.0
 TOML = """schema_version = 1
 [kafka]
 bootstrap = "{bootstrap}"
-group = "latency"
+group = "{prefix}latency"
+prefix = "{prefix}"
 partitions = 4
 session_timeout_s = 6
 [[machine]]
@@ -65,7 +66,8 @@ persistence = {{ clear_after_s = 0 }}
 drill = {{ taught_holes = 2 }}
 sensor = [{{ name = "mic", modality = "acoustic", rate_hz = 48000, unit = "FS" }}]
 """
-DETECTORS = ("chatter", "drill_break")
+DETECTORS = {"mill": "chatter", "drill": "drill_break"}
+RUNS = (("mill",), ("drill",), ("mill", "drill"))
 
 
 def milling(seconds: float) -> Float32:
@@ -93,23 +95,25 @@ Found = dict[tuple[str, str], list[float]]
 
 
 class Player(threading.Thread):
-    """Publishes the signals of both machines in real time, each chunk when it is full.
+    """Publishes the signals of machines in real time, each chunk when it is full.
 
     Args:
+        machines: of `DETECTORS`.
         seconds: length of the signals.
         publisher: to Kafka.
         client: names of topics.
     """
 
-    def __init__(self, seconds: float, publisher: KafkaPublisher, client: Client) -> None:
+    def __init__(self, machines: tuple[str, ...], seconds: float, publisher: KafkaPublisher, client: Client) -> None:
         super().__init__(name="player", daemon=True)
         self.late_s = 0.0
         self.t0_ns = 0
-        self._signals = {"mill": milling(seconds), "drill": drilling(seconds)}
+        made = {"mill": milling, "drill": drilling}
+        self._signals = {machine: made[machine](seconds) for machine in machines}
         self._publisher, self._client = publisher, client
 
     def chunks(self) -> list[Chunk]:
-        """Of both machines in order of time; the drill's end half a chunk behind the mill's."""
+        """Of all machines in order of time; a second one's end half a chunk behind the first one's."""
         made = []
         for n, (machine, x) in enumerate(self._signals.items()):
             stream = Stream(machine, "mic", 0, "acoustic", Rate(RATE), 1, "<f4", "FS")
@@ -154,14 +158,16 @@ def decisions(client: Client, player: Player) -> Iterator[tuple[str, str, float,
         consumer.close()
 
 
-def measure(made: Plan, seconds: float, folder: Path, server: KafkaServer) -> tuple[Found, dict[str, object]]:
+def measure(
+    made: Plan, machines: tuple[str, ...], seconds: float, folder: Path, server: KafkaServer
+) -> tuple[Found, dict[str, object]]:
     """Latencies in s by detector and kind of decision, and how busy the machine and its processes were."""
     client = Client(made.settings.kafka)
     admin.create(client)
     crew = Crew(made, ["w0"])
     store, collector = Store(folder / "results.sqlite"), Collector(client, folder / "results.sqlite")
     publisher = KafkaPublisher(client.settings(), folder / "spool", 1_000_000_000)
-    player = Player(seconds, publisher, client)
+    player = Player(machines, seconds, publisher, client)
     found: Found = defaultdict(list)
     try:
         wait_quiet(collector, store)
@@ -185,14 +191,17 @@ def measure(made: Plan, seconds: float, folder: Path, server: KafkaServer) -> tu
 
 
 def measure_all(seconds: float) -> None:
-    """Both detectors, scores and alarms, through one broker and one worker."""
+    """Both detectors alone and together, scores and alarms, through one broker and one worker."""
     with tempfile.TemporaryDirectory() as name, KafkaServer(own=True) as server:
-        folder = Path(name)
-        (folder / "latency.toml").write_text(TOML.format(bootstrap=server.bootstrap))
-        found, busy = measure(plan(config.load(folder / "latency.toml")), seconds, folder, server)
-    for detector in DETECTORS:
-        for kind in ("score", "alarm"):
-            table(
-                found[detector, kind], latency=detector, way="kafka", decision=kind, rate_hz=RATE, chunk_ms=10,
-                aim_ms=AIM_MS, **busy,
-            )  # fmt: skip
+        for number, machines in enumerate(RUNS):
+            folder = Path(name) / str(number)
+            folder.mkdir()
+            (folder / "latency.toml").write_text(TOML.format(bootstrap=server.bootstrap, prefix=f"r{number}."))
+            made = plan(config.load(folder / "latency.toml"))
+            found, busy = measure(made, machines, seconds, folder, server)
+            for detector in [DETECTORS[machine] for machine in machines]:
+                for kind in ("score", "alarm"):
+                    table(
+                        found[detector, kind], latency=detector, way="kafka", decision=kind, machines=len(machines),
+                        rate_hz=RATE, chunk_ms=10, aim_ms=AIM_MS, **busy,
+                    )  # fmt: skip

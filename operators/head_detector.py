@@ -35,8 +35,8 @@ STEERED = 1.5
 SILENT_LIMIT = 12.0
 LOSS = 0.6
 """Loss that the likelihood ratio asks for, against the mean share: some bits have less than others."""
-SHARES_FROM = 4
-"""Microphones from which a silent bit is named: two cannot tell mirrored bits apart, and name wrong ones."""
+BITS_PER_PAIR = 4.0
+"""Bits per pair of microphones up to which silent bits are named: all alarms named a right one at 3.2, half at 15."""
 
 _ENTRY, _EXIT = 4, 4  # frames at the beginning and the end of a stroke that are left out of its shares
 _SETTLED = _ENTRY + PAST  # frames after which bursts are measured against cutting alone
@@ -53,24 +53,28 @@ class HeadDetector(Stateful):
 
     "head_break" (threshold: 6 standard deviations, or 0.75 above the largest burst of the taught strokes) comes at once
     with the burst, and as 0 every `every` frames and at the end of a stroke. "head_silent" (threshold 12) comes at the
-    end of each stroke; its value is that of the bit with the most evidence; below four microphones it is incomplete. Bits that the microphones cannot tell
-    apart gather evidence slowly or never. Until `teach` good strokes were heard, scores are incomplete and say so.
-    A stroke of another length is passed over; the second in a row begins the template anew, as do three that differ
-    from it in most bits (a microphone was moved).
+    end of each stroke; its value is that of the bit with the most evidence. With more than four bits per pair of
+    microphones it is incomplete: it would name wrong ones. Until `teach` good strokes were heard, scores are incomplete
+    and say so. A stroke of another length is passed over; the second in a row begins the template anew, as do three
+    that differ from it in most bits (a microphone was moved).
 
     Args:
         geometry: of the head; names the bits.
         teach: good strokes that make a template.
         every: frames between scores while nothing happens.
+        bits_per_pair: of microphones, up to which silent bits are named.
     """
 
     schema: ClassVar[int] = 1
 
-    def __init__(self, geometry: HeadGeometry, teach: int = 4, *, every: int = 20) -> None:
+    def __init__(
+        self, geometry: HeadGeometry, teach: int = 4, *, every: int = 20, bits_per_pair: float = BITS_PER_PAIR
+    ) -> None:
         if teach < 2 or every < 1:
             raise ValueError("a template needs two strokes at least, and scores a positive distance")
         self._geometry, self._teach, self._every = geometry, teach, every
         self._bits = len(geometry.spindles_m)
+        self._can_name = self._bits <= bits_per_pair * len(geometry.pairs())
         places = geometry.spindles_m.tobytes() + geometry.microphones_m.tobytes()
         self.settings = sha256(f"head|1|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
         self._template = HeadTemplate(teach)
@@ -162,8 +166,8 @@ class HeadDetector(Stateful):
         if not self._template.ready:
             self._template.teach(stroke, burst)
             return [*out, self._score(message, SILENT, 0.0, {"text": "a stroke taught"}, complete=False)]
-        if len(self._geometry.microphones_m) < SHARES_FROM:
-            text = f"not judged: shares need {SHARES_FROM} microphones at least"
+        if not self._can_name:
+            text = "not judged: too many bits for so few microphones to name a silent one"
             return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
         return [*out, self._silent(message, stroke, hints)]
 

@@ -265,6 +265,8 @@ class Intake:
         Never for a source that is paused: what it has is only waiting to be asked for.
         """
         for index, feed in enumerate(self._feeds):
+            for name, number in getattr(feed.source, "counts", {}).items():  # a fast lane's own
+                self.counts[name] = number
             if not feed.live or index in self._held:
                 continue
             for heard in feed.heard.values():

@@ -35,13 +35,13 @@ class Ear:
         self._subscribed = threading.Event()
         self._client = client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTv5)
         client.on_message = self._take
-        client.on_connect = lambda *_: client.subscribe("#", 1)
+        client.on_connect = self._subscribe
         client.on_subscribe = lambda *_: self._subscribed.set()
         if user is not None:
             client.username_pw_set(*user)
         if broker.certificates is not None:
             client.tls_set(str(broker.certificates.ca))
-        keep = Properties(PacketTypes.CONNECT)
+        keep = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         keep.SessionExpiryInterval = 600 if name else 0
         client.connect("127.0.0.1", broker.tcp_port, clean_start=not name, properties=keep)
 
@@ -74,6 +74,9 @@ class Ear:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _subscribe(self, *_: Any) -> None:
+        self._client.subscribe("#", 1)
 
     def _take(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self.then is not None:
