@@ -2,5 +2,6 @@
 
 `files.simulate` writes sets of recordings, `shop.Shop` tells what a shop's sensors hear at any time,
 `source.ShopSource` publishes that live. The physics is in `stability`, `milling`, `drilling`, `drill_head`,
-`head_stroke`, `bearing` and `microphone_model`. Simulated data show that the method works, not that it works at your machine.
+`head_stroke`, `bearing` and `microphone_model`. Simulated data show that the method works, not that it works at your
+machine.
 """
