@@ -47,11 +47,13 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
             ("chatter", ["--count", "20"], ["--count", "2"]),
             ("near", ["--count", "10"], ["--count", "1"]),
             ("stable", ["--minutes", "10"], ["--minutes", "0.5"]),
+            ("teeth", ["--count", "10"], ["--count", "1"]),
             ("drill", ["--starts", "8"], ["--starts", "1"]),
             ("bearing", ["--count", "20"], ["--count", "2"]),
             ("noise", [], []),
         )
     },
+    "chatter-curves": ("benchmarks.chatter_curves", [], ["--count", "1", "--only", "Hopf", "--snr", "20"]),
     "drill_rules": ("benchmarks.drill_rules_run", [], ["--minutes", "2", "--starts", "1"]),
     "kafka": ("benchmarks.kafka", ["--json"], ["--json", "--sensors", "10", "--seconds", "10"]),
     "kafka-memory": (

@@ -54,7 +54,7 @@ def job_of(kind: str, mill: Mill, rng: np.random.Generator) -> Job:
             return Job(replace(job.cut, rpm=rpm, engagement=engagement), found)
 
 
-def recordings(kind: str, teeth: int, index: int) -> Iterator[tuple[float, Job, Float32, Float32]]:
+def recordings(kind: str, teeth: int, index: int, snrs: list[float]) -> Iterator[tuple[float, Job, Float32, Float32]]:
     """A job at each SNR: sound, and the tool's acceleration."""
     low, high, taught = (1.1, 1.3, 0.85) if kind == "flip" else (1.15, 1.5, 0.5)
     length = round(SECONDS * MILL_HZ)
@@ -67,7 +67,7 @@ def recordings(kind: str, teeth: int, index: int) -> Iterator[tuple[float, Job, 
     job = job.with_depth(Depth(corners, (0.0, taught * depth, taught * depth, uniform(rng, low, high) * depth)))
     motion = move(job, length=length, rate_hz=MILL_HZ, seed=derived(SEED, index))
     noise = float(np.std(motion.acceleration)) * rng.standard_normal(length)
-    for snr_db in SNRS:
+    for snr_db in snrs:
         near = replace(mill, pickup=replace(mill.pickup, snr_db=snr_db, agc=False))
         sound = listen(near, Done(job, motion), length, SEED, index).astype(np.float32) / np.float32(32768.0)
         acceleration = motion.acceleration + 10.0 ** (-snr_db / 20.0) * noise
@@ -86,11 +86,11 @@ def heard(job: Job, x: Float32, unit: str) -> tuple[set[str], set[str]]:
     return early, {s.detector for s in scores if s.t_end_ns / NS >= onset}
 
 
-def measure(name: str, kind: str, teeth: tuple[int, ...], count: int) -> list[dict[str, Any]]:
+def measure(name: str, kind: str, teeth: tuple[int, ...], count: int, snrs: list[float]) -> list[dict[str, Any]]:
     """One curve, for sound and for acceleration."""
     found: dict[tuple[str, float], list[tuple[set[str], set[str]]]] = {}
     for i in range(count):
-        for snr_db, job, sound, acceleration in recordings(kind, teeth[i % len(teeth)], i):
+        for snr_db, job, sound, acceleration in recordings(kind, teeth[i % len(teeth)], i, snrs):
             for unit, x in (("FS", sound), ("m/s2", acceleration)):
                 found.setdefault((unit, snr_db), []).append(heard(job, x, unit))
     rows = []
@@ -144,6 +144,8 @@ def main() -> None:
     """Measure the curves, print a line each, and draw them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--only", help="the curve of this name, at these --snr", choices=[name for name, *_ in CURVES])
+    parser.add_argument("--snr", type=float, nargs="+", default=list(SNRS))
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--from", dest="rows", type=Path, help="draw these lines of JSON instead of measuring")
     asked = parser.parse_args()
@@ -151,7 +153,8 @@ def main() -> None:
         lines = [json.loads(line) for line in asked.rows.read_text().splitlines()]
         rows = [line for line in lines if "curve" in line]
     else:
-        rows = [r for name, kind, teeth in CURVES for r in measure(name, kind, teeth, asked.count)]
+        curves = [curve for curve in CURVES if asked.only in {None, curve[0]}]
+        rows = [r for name, kind, teeth in curves for r in measure(name, kind, teeth, asked.count, asked.snr)]
     if asked.plot is not None:
         plot(rows, asked.plot)
 
