@@ -108,8 +108,8 @@ def measure(name: str, kind: str, teeth: tuple[int, ...], count: int, snrs: list
 
 CURVES: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("Hopf", "hopf", (2, 3, 4)),
-    ("flip, odd number of teeth", "flip", (3,)),
-    ("flip, even number of teeth", "flip", (2, 4)),
+    ("flip, three teeth", "flip", (3,)),
+    ("flip, two teeth", "flip", (2,)),
     ("resonance pockets", "pocket", (2, 3, 4)),
 )
 
@@ -127,7 +127,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             bars = [[v - r["chatter"]["low"] for v, r in zip(y, own, strict=True)],
                     [r["chatter"]["high"] - v for v, r in zip(y, own, strict=True)]]  # fmt: skip
             axis.errorbar(x, y, yerr=np.maximum(bars, 0.0), color=f"C{number}", marker="o", capsize=2, label=name)
-            if "even" in name:
+            if "two" in name:
                 both = [r["with_half_tooth"]["share"] for r in own]
                 axis.plot(x, both, color=f"C{number}", linestyle="--", label=f"{name}: or half-tooth lines rose")
         axis.set_title(title)

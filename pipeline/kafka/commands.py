@@ -37,7 +37,7 @@ class Commands:
         """Turn a command into a decision, once; returns what follows."""
         lane = part.lanes[wish.machine]
         ident = f"{wish.machine}|{wish.kind}|{wish.ident}"
-        if any(known.id == ident for known in found.decisions):
+        if any(_answers(known, wish) for known in found.decisions):
             return []
         try:
             body = lane.settings.verify(wish.kind, wish.body)
@@ -58,3 +58,16 @@ class Commands:
             log.warning("partition %d has another owner, its decision is void", part.number)
             return []
         return lane.process(decision)
+
+
+def _answers(known: Decision, wish: Wish) -> bool:
+    """Whether this decision, or the command that it came from, shows that the command was answered before.
+
+    Commands are answered in the order of their log. One that a predecessor refused and that comes again behind a later
+    decision must stay refused: under that decision it might be allowed.
+    """
+    number, _, offset = wish.ident.partition(".")
+    of, _, at = known.id.rsplit("|", 1)[-1].partition(".")
+    if known.machine != wish.machine or of != number or not at.isdigit():
+        return False
+    return int(at) >= int(offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.kafka.admin import Lag, taken_of
+from pipeline.kafka.commands import Commands
 from pipeline.kafka.faust_app import committed
+from pipeline.kafka.intake import Wish
 from pipeline.kafka.ownership import Found, take_decision
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, claim_out, read_claim
@@ -112,3 +115,32 @@ def _samples(n: int) -> object:
     import numpy as np
 
     return np.zeros((n, 1), "<i2")
+
+
+def test_a_refused_command_stays_refused_behind_a_later_decision() -> None:
+    """A new owner reads the log of commands again: what came before one that was decided was answered before it."""
+    written: list[object] = []
+
+    async def write(outs: list[object]) -> list[int]:
+        written.extend(outs)
+        return [0]
+
+    async def holds(*_: object) -> bool:
+        return True
+
+    client = SimpleNamespace(topic=lambda name: name)
+    commands = Commands(client, SimpleNamespace(write=write), SimpleNamespace(holds=holds))  # type: ignore[arg-type]
+    settings = SimpleNamespace(verify=lambda _, body: body)
+    lane = SimpleNamespace(settings=settings, event_ns=5, process=lambda decision: [decision])
+    part = SimpleNamespace(lanes={"m": lane, "n": lane}, epoch=7, number=3)
+    known = [Decision("m", "m|model|3.4", 1, "model", {}), Decision("m", "m|abandon|speed", 2, "abandon", {})]
+    found = SimpleNamespace(decisions=known)
+
+    def obeyed(machine: str, ident: str) -> list[str]:
+        wish = Wish(machine, ident, "model", {})
+        results = asyncio.run(commands.obey(part, wish, None, found))  # type: ignore[arg-type]
+        return [result.id for result in results]  # type: ignore[union-attr]
+
+    assert obeyed("m", "3.2") == obeyed("m", "3.4") == [] and not written
+    assert obeyed("m", "3.5") == ["m|model|3.5"]
+    assert obeyed("n", "3.2") == ["n|model|3.2"] and len(written) == 2
