@@ -246,8 +246,7 @@ class KafkaPublisher:
         """A producer has given records up: send all that is not acknowledged once more, in order, by another one."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(KafkaError, OSError):
-                producer.close(timeout=2)
+            _end(producer, 2.0)
         with self._lock:
             again = list(self._sent.values())
             self._sent.clear()
@@ -277,11 +276,23 @@ class KafkaPublisher:
         self._stop.set()
         self._thread.join()
         if self._producer is not None:
-            with contextlib.suppress(KafkaError, OSError):
-                self._producer.close(timeout=min(timeout_s, 5.0))
+            _end(self._producer, min(timeout_s, 5.0))
         with self._lock:
             self._spool.roll()
             if self._segment is None:  # else all that memory holds is in that file
                 for waiting in (*self._sent.values(), *self._queue):  # older than all segments: theirs sorts first
                     self._spool.append(waiting.kept)
             self._spool.close()
+
+
+def _end(producer: KafkaProducer, timeout_s: float) -> None:
+    """Close a producer for good.
+
+    Where kafka-python 3.0 cannot send all in time it raises before it has told its thread to end, which then goes on
+    for ever: it would look for the broker, and send what was given up.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except (KafkaError, OSError):
+        producer._sender.force_close()
+        producer._sender.join(timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from pipeline.errors import StethosError
@@ -50,6 +50,19 @@ class BrokerError(StethosError):
     """The brokers cannot be reached, or refused."""
 
 
+class _Admin(KafkaAdminClient):  # type: ignore[misc]  # untyped
+    """One that leaves no thread behind where it could not connect, as kafka-python 3.0 does: it would try for ever."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except BaseException:
+            self._closed = False
+            with suppress(KafkaError, OSError, RuntimeError, AttributeError):
+                self.close()
+            raise
+
+
 @contextmanager
 def admin(client: Client) -> Iterator[Any]:
     """An administration client; errors become ours.
@@ -58,7 +71,7 @@ def admin(client: Client) -> Iterator[Any]:
         BrokerError: names the brokers.
     """
     try:
-        with closing(KafkaAdminClient(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
+        with closing(_Admin(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
             yield made
     except KafkaError as error:
         raise BrokerError(f"kafka at {', '.join(client.bootstrap)}: {error!r}") from None
