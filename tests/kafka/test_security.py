@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,19 @@ def test_tls_and_scram_end_to_end(prefix: str, tmp_path: Path) -> None:
             running.wait_done()
             assert running.journal() == running.expected
             wrong = running.client.kafka.model_copy(update={"password": Kafka(password="x", username="y").password})
-            with pytest.raises(admin.BrokerError, match="kafka at"):
-                admin.partitions(Client(wrong))
+            assert refusal(Client(wrong)).startswith("kafka at")
+            with warnings.catch_warnings():  # kafka-python leaves the socket of the refused connection to the collector
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+
+
+def refusal(client: Client) -> str:
+    """What a client that is refused is told; nothing of the error is kept."""
+    try:
+        admin.partitions(client)
+    except admin.BrokerError as error:
+        return str(error)
+    return "it was let in"
 
 
 def test_half_a_configuration_is_refused(tmp_path: Path) -> None:
