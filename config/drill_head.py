@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from config.closed import Closed
 
 Place = Annotated[tuple[float, ...], Field(min_length=2, max_length=3)]
 """Two or three coordinates in m."""
@@ -27,10 +29,8 @@ class Sensing(Protocol):
         """Of each sample."""
 
 
-class DrillHead(BaseModel):
+class DrillHead(Closed):
     """Where bits and microphones are, in one frame of coordinates; a grid begins at the origin, x along its rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int | None = Field(None, ge=1, le=120, description="of a grid of bits, numbered row by row")
     columns: int | None = Field(None, ge=1, le=120, description="bits of a row, along x")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from config.schema import Closed
+from config.closed import Closed
 from pipeline.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from config.closed import Access, Closed
 from config.drill_head import DrillHead
 from config.fast_lane import FastLane
 
@@ -14,12 +15,6 @@ SCHEMA_VERSION = 1
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """A machine's or sensor's name: letters, digits, `_`, `.`, `-`; it becomes a Kafka key, a file name and a label."""
-
-
-class Closed(BaseModel):
-    """Base of all parts: frozen, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Excerpt(Closed):
@@ -268,7 +263,7 @@ class Engine(Closed):
     out_retention_h: float = Field(72, gt=0, description="how long results stay in the log after all sinks read them")
 
 
-class Kafka(Closed):
+class Kafka(Access):
     """The engine `kafka`: how every client reaches the brokers, and what the topics are created with."""
 
     bootstrap: str = Field("127.0.0.1:9092", min_length=3, description="HOST:PORT, several separated by commas")
@@ -277,12 +272,6 @@ class Kafka(Closed):
     partitions: int = Field(24, ge=1, le=1000, description="of every topic; fixed when the topics are created")
     replication: int = Field(1, ge=1, le=7, description="copies of every topic; 3 where there are three brokers")
     raw_retention_h: float | None = Field(None, gt=0, description="in place of the table's, for raw.* and context")
-    tls: bool = False
-    ca_file: Path | None = Field(None, description="authority of the brokers' certificates; default: the system's")
-    cert_file: Path | None = Field(None, description="this client's certificate, where brokers ask for one")
-    key_file: Path | None = None
-    username: str | None = Field(None, description="switches SASL on")
-    password: SecretStr | None = Field(None, description='or "env:NAME" to read it from the environment')
     mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = "SCRAM-SHA-512"
     instance_id: Name | None = Field(None, description="static membership: this worker's lasting name in the group")
     session_timeout_s: float = Field(12, ge=1, le=300, description="after so long a silent worker counts as dead")
@@ -292,14 +281,6 @@ class Kafka(Closed):
     spool_bytes: int = Field(4_000_000_000, ge=1_000_000, description="samples kept while the brokers are away")
     health_host: str = "127.0.0.1"
     health_port: int | None = Field(None, ge=0, le=65535, description="/live, /ready and /metrics of a worker")
-
-    @model_validator(mode="after")
-    def _whole(self) -> Kafka:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password belong together: give both or neither")
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: give both or neither")
-        return self
 
 
 class Recording(Closed):

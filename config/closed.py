@@ -1,0 +1,33 @@
+"""What all parts of a configuration share: no unknown keys, and how a broker is reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class Closed(BaseModel):
+    """Base of all parts: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Access(Closed):
+    """Encryption and login at a broker, Kafka's or MQTT's; nothing of it has a default that lets anybody in."""
+
+    tls: bool = False
+    ca_file: Path | None = Field(None, description="authority of the broker's certificate; default: the system's")
+    cert_file: Path | None = Field(None, description="this client's certificate, where the broker asks for one")
+    key_file: Path | None = None
+    username: str | None = Field(None, description="switches the login on (SASL on Kafka)")
+    password: SecretStr | None = Field(None, description='or "env:NAME" to read it from the environment')
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: give both or neither")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
