@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from pipeline.messages import Anchor, Embedding, Feature, Message, Score, Stream
+from pipeline.stages import Switchable
 from pipeline.stages_models import Deferred
 from pipeline.topology import Stage
 
@@ -35,7 +38,7 @@ class Node:
 class StreamGraph:
     """The nodes of one stream and how far it has come."""
 
-    __slots__ = ("anchor", "deferred", "ended", "entry", "n1", "nodes", "stream")
+    __slots__ = ("anchor", "before_end", "deferred", "ended", "entry", "n1", "nodes", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -45,6 +48,41 @@ class StreamGraph:
         self.anchor = Anchor(0, 0)
         self.n1 = 0
         self.ended = False
+        self.before_end = 0
+        """What was needed before the end came. Where anything is read again behind it, all of that is: windows that the
+        end left incomplete must come out as they did."""
+
+    def holding(self) -> Iterator[Node]:
+        """The nodes in which windows wait for a fact or for a model's answer, as they may beyond the stream's end."""
+        for node in self.nodes:
+            operator = node.operator
+            waits = isinstance(operator, Switchable) and operator.waits_for is not None
+            if waits or (isinstance(operator, Deferred) and operator.needs_from()):
+                yield node
+
+    def needs_from(self, joined: Mapping[tuple[str, int], int]) -> int | None:
+        """First raw sample that an output still to come depends on; None where the end has completed all of them.
+
+        Args:
+            joined: what the joins of the machine's streams need.
+        """
+        shared = max(0, joined.get(self.stream.key, self.n1))
+        if self.ended:
+            return min(self.before_end, shared) if shared < self.n1 or any(self.holding()) else None
+        operators = ((node, node.operator) for node in self.nodes if isinstance(node.operator, Windowed))
+        firsts = (max(0, node.raw(n)) for node, operator in operators for n in operator.needs_from().values())
+        return min(shared, self.n1, *firsts)
+
+
+def joins_need(nodes: Iterable[Node], graphs: Iterable[StreamGraph]) -> dict[tuple[str, int], int]:
+    """By (sensor, epoch), the first sample that a join of several streams needs.
+
+    A join whose streams have all ended waits for nothing.
+    """
+    running = {graph.stream.key for graph in graphs if not graph.ended}
+    operators = (node.operator for node in nodes if isinstance(node.operator, Windowed))
+    needs = [found for operator in operators if not running.isdisjoint(found := operator.needs_from())]
+    return {key: min(found.get(key, n) for found in needs) for one in needs for key, n in one.items()}
 
 
 def identity(message: Message) -> tuple[str, int]:

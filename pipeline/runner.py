@@ -35,7 +35,7 @@ from pipeline.messages import (
     Stream,
 )  # fmt: skip
 from pipeline.models_pool import Pool
-from pipeline.nodes import Node, StreamGraph, identity
+from pipeline.nodes import Node, StreamGraph, identity, joins_need
 from pipeline.stages import LaneSettings, Switchable
 from pipeline.stages_models import Deferred
 from pipeline.topics import BY_NAME, RAW_OF
@@ -67,6 +67,8 @@ class Lane:
         self.spent_ns: Counter[str] = Counter()
         self._clock_ns = clock_ns
         self._streams: dict[str, StreamGraph] = {}
+        self._past: list[StreamGraph] = []
+        """Of streams that newer ones have replaced, while windows wait in them."""
         self._nodes: dict[str, Node] = {}  # of machines and conditions
         self._restored: dict[str, Any] = {}
         self._input: Input | None = None
@@ -94,14 +96,25 @@ class Lane:
     def collect(self) -> list[Result]:
         """What follows from the windows that models have answered since."""
         out: list[Result] = []
-        for graph in self._streams.values():
+        for graph in self._graphs():
             for node, operator in graph.deferred:
                 if answered := operator.release():
                     # what fails now has no input of its own: the place in the stream stands for it
                     self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
                     self._route(node, answered, out)
+        self._forget()
         self._input = None
         return out
+
+    def _graphs(self) -> list[StreamGraph]:
+        """Older streams first: what is stateful takes their windows in before those of newer ones."""
+        return [*self._past, *self._streams.values()]
+
+    def _forget(self) -> None:
+        """Let go of older streams in which nothing waits, and of which nothing is needed, any longer."""
+        if self._past:
+            joined = joins_need(self._nodes.values(), self._streams.values())
+            self._past = [graph for graph in self._past if graph.needs_from(joined) is not None]
 
     def _take(self, message: Chunk | Image | Mark, out: list[Result]) -> None:
         stream = message.stream
@@ -131,10 +144,11 @@ class Lane:
         n1 = message.n1
         graph.n1 = max(graph.n1, n1)
         self.event_ns = max(self.event_ns, t1_ns)
+        if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
+            self._end(graph, message, out)
+            return
         for node in graph.entry:
             self._run(node, message, out)
-        if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
-            self._end(graph, out)
 
     def _graph(self, message: Chunk | Image | Mark, graph: StreamGraph | None, out: list[Result]) -> StreamGraph | None:
         stream = message.stream
@@ -153,10 +167,10 @@ class Lane:
             self._dead(message, wrong.reason, wrong.detail, out)
             return None
         if graph is not None and not graph.ended:
-            end = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "end")
-            for node in graph.entry:
-                self._run(node, end, out)
-            self._end(graph, out)
+            self._end(graph, Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "end"), out)
+        if graph is not None:
+            self._past.append(graph)
+            self._forget()
         return self._open(stream, out)
 
     def _open(self, stream: Stream, out: list[Result]) -> StreamGraph:
@@ -296,7 +310,10 @@ class Lane:
         self.counts[tally] += 1
         return self.counts[tally] <= MAX_DEAD_LETTERS
 
-    def _end(self, graph: StreamGraph, out: list[Result]) -> None:
+    def _end(self, graph: StreamGraph, end: Mark, out: list[Result]) -> None:
+        graph.before_end = graph.needs_from({}) or 0
+        for node in graph.entry:
+            self._run(node, end, out)
         graph.ended = True
         for node in graph.nodes:
             if isinstance(node.operator, Windowed):
@@ -315,7 +332,7 @@ class Lane:
                 self._dead(decision, "decision_unfit", str(error), out)
         self._decisions.append(decision)
         self.settings.contexts.decide(decision)
-        for graph in self._streams.values():
+        for graph in self._graphs():
             self._apply(decision, graph, out)
         self._release(out)
 
@@ -329,14 +346,15 @@ class Lane:
 
     def _release(self, out: list[Result]) -> None:
         """Let go of what waited for a context."""
-        for graph in self._streams.values():
+        for graph in self._graphs():
             for node in graph.nodes:
                 if isinstance(node.operator, Switchable) and node.operator.waits_for is not None:
                     self._route(node, node.operator.release(), out)
+        self._forget()
 
     def starving(self) -> set[str]:
         """Contexts that windows wait for."""
-        nodes = (node for graph in self._streams.values() for node in graph.nodes)
+        nodes = (node for graph in self._graphs() for node in graph.nodes)
         return {
             fact
             for node in nodes
@@ -345,26 +363,18 @@ class Lane:
 
     # durability --------------------------------------------------------------------------------------------------
 
-    def needs_from(self) -> dict[str, tuple[Stream, Anchor, int, bool]]:
-        """For each sensor: its stream, newest anchor, first sample still needed, and whether the stream has ended."""
-        needed: dict[str, tuple[Stream, Anchor, int, bool]] = {}
-        shared: dict[tuple[str, int], int] = {}
-        for node in self._nodes.values():
-            if isinstance(node.operator, Windowed):
-                for key, n in node.operator.needs_from().items():
-                    shared[key] = min(n, shared.get(key, n))
-        for sensor, graph in self._streams.items():
-            n = graph.n1
-            if graph.ended:
-                needed[sensor] = (graph.stream, graph.anchor, n, True)
-                continue
-            for node in graph.nodes:
-                if not isinstance(node.operator, Windowed):
-                    continue
-                for first in node.operator.needs_from().values():
-                    n = min(n, node.raw(first))
-            needed[sensor] = (graph.stream, graph.anchor, max(0, min(n, shared.get(graph.stream.key, n))), False)
-        return needed
+    def needs_from(self) -> dict[tuple[str, int], int]:
+        """By (sensor, epoch), the first sample still needed; of streams that are not named, none is."""
+        joined = joins_need(self._nodes.values(), self._streams.values())
+        found = ((graph.stream.key, graph.needs_from(joined)) for graph in self._graphs())
+        return {key: n for key, n in found if n is not None}
+
+    def positions(self) -> list[tuple[Stream, Anchor, int, bool]]:
+        """For each sensor its newest stream, anchor, first sample still needed, and whether the stream has ended."""
+        needed = self.needs_from()
+        return [
+            (g.stream, g.anchor, min(g.n1, needed.get(g.stream.key, g.n1)), g.ended) for g in self._streams.values()
+        ]
 
     def snapshot(self) -> bytes:
         """The stateful operators' states, with the event times that they include."""
@@ -372,7 +382,9 @@ class Lane:
         for key, node in self._nodes.items():
             if isinstance(node.operator, Stateful):
                 states[key] = {"state": node.operator.snapshot(), "seen": dict(node.seen)}
-        self.settings.contexts.trim(min((g.anchor.at(g.n1, g.stream.rate) for g in self._streams.values()), default=0))
+        needed = self.needs_from()
+        used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in self._graphs() if g.stream.key in needed]
+        self.settings.contexts.trim(min(used, default=0))  # what is read again must be judged as it was
         contexts = self.settings.contexts.snapshot()
         body = {"version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states, "contexts": contexts}
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)

@@ -261,9 +261,9 @@ class Shard:
     def positions(self) -> list[Position]:
         """The first sample still needed of every stream of every lane."""
         return [
-            Position(machine, sensor, stream.epoch, n, anchor, ended)
+            Position(machine, stream.sensor, stream.epoch, n, anchor, ended)
             for machine, lane in self.lanes.items()
-            for sensor, (stream, anchor, n, ended) in lane.needs_from().items()
+            for stream, anchor, n, ended in lane.positions()
             if stream.epoch >= 0  # a sensor that has not been heard of has no place to resume from
         ]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.kafka.records import Out, snapshot_out
-from pipeline.messages import Anchor, Chunk, DeadLetter, Image, Input, Mark, Result, Stream
+from pipeline.messages import Chunk, DeadLetter, Image, Input, Mark, Result
 from pipeline.runner import Lane
 
-Needs = Mapping[str, tuple[Stream, Anchor, int, bool]]
-"""What `Lane.needs_from` says: per sensor its stream, anchor, first sample still needed, whether the stream ended."""
+Needs = Mapping[tuple[str, int], int]
+"""What `Lane.needs_from` says: by sensor and epoch, the first sample still needed."""
 
 UNUSABLE = frozenset({"range", "stream_changed", "too_large", "wrong_shape"})
 """Dead letters whose message no operator has seen."""
@@ -119,7 +119,5 @@ class Part:
 
 
 def _needed(held: Held, needs: Mapping[str, Needs]) -> bool:
-    if not held.sensor or held.machine not in needs or held.sensor not in needs[held.machine]:
-        return False
-    stream, _anchor, n, ended = needs[held.machine][held.sensor]
-    return stream.epoch == held.epoch and not ended and held.n1 > n
+    n = needs.get(held.machine, {}).get((held.sensor, held.epoch)) if held.sensor else None
+    return n is not None and held.n1 > n

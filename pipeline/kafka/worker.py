@@ -361,7 +361,8 @@ class Worker:
             states = {p.number: {m: lane.snapshot() for m, lane in p.lanes.items()} for p in parts}
             taken = {p.number: dict(p.next) for p in parts}
             await self.outbox.flush()
-            parts = [part for part in parts if not part.lost]  # the results of lost ones may have been dropped
+            # results of lost ones may have been dropped; one that was renewed has written a newer snapshot
+            parts = [part for part in parts if not part.lost and part.generation == generation]
             topic = self._client.topic(STATE)
             await self.outbox.write([out for part in parts for out in part.news(topic, states[part.number])])
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}

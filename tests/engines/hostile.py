@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.messages import Chunk, Image, Input, Mark, Record, Result
+from pipeline.messages import Chunk, Context, Image, Input, Mark, Record, Result
 from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import Lane
@@ -74,11 +74,7 @@ def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.
             lane.restore(snapshot)
             for decision in log.get("", ()):
                 give(decision)
-            again = {
-                s: list(behind(messages, needed[s][0].epoch, needed[s][2]))
-                for s, messages in taken.items()
-                if s in needed
-            }
+            again = {s: list(behind(messages, needed)) for s, messages in taken.items()}
             for _, old in interleave(again, rng):
                 give(old)
     answer()
@@ -92,10 +88,12 @@ def fresh(settings: LaneSettings) -> tuple[Lane, Pool | None]:
 
 
 def interleave(log: Log, rng: random.Random) -> Iterator[tuple[str, Input]]:
-    """All messages, each sensor's in order, the sensors in any."""
+    """All messages, each sensor's in order, the sensors in any; some are heard of much less often than others."""
     queues = {sensor: list(reversed(messages)) for sensor, messages in log.items() if messages}
+    weights = {sensor: 10 ** rng.uniform(-2, 0) for sensor in sorted(queues)}
     while queues:
-        sensor = rng.choice(sorted(queues))
+        left = sorted(queues)
+        sensor = rng.choices(left, [weights[name] for name in left])[0]
         for _ in range(rng.randint(1, 20)):  # now and then one sensor runs far ahead of the others
             if sensor in queues:
                 yield sensor, queues[sensor].pop()
@@ -103,21 +101,21 @@ def interleave(log: Log, rng: random.Random) -> Iterator[tuple[str, Input]]:
                     del queues[sensor]
 
 
-def behind(messages: Sequence[Input], epoch: int, n: int) -> Iterator[Input]:
-    """What a log gives that is read again from sample `n` of a stream."""
+def behind(messages: Sequence[Input], needed: Mapping[tuple[str, int], int]) -> Iterator[Input]:
+    """What a log gives that is read again: from the first samples needed, and each stream's end."""
     for message in messages:
-        if isinstance(message, Chunk):
-            if message.stream.epoch > epoch or (message.stream.epoch == epoch and message.n1 > n):
-                cut = max(0, n - message.n0) if message.stream.epoch == epoch else 0
-                yield replace(message, n0=message.n0 + cut, samples=message.samples[cut:]) if cut else message
-        elif isinstance(message, Mark | Image) and (
-            message.stream.epoch > epoch or (message.stream.epoch == epoch and (message.n1 > n or _ends(message)))
-        ):
+        if isinstance(message, Context):
+            continue  # the snapshot has it
+        if not isinstance(message, Chunk | Mark | Image):
             yield message
-
-
-def _ends(message: Mark | Image) -> bool:
-    return isinstance(message, Mark) and message.reason == "end"
+            continue
+        n = needed.get(message.stream.key)
+        if isinstance(message, Chunk):
+            if n is not None and message.n1 > n:
+                cut = max(0, n - message.n0)
+                yield replace(message, n0=message.n0 + cut, samples=message.samples[cut:]) if cut else message
+        elif (n is not None and message.n1 > n) or (isinstance(message, Mark) and message.reason == "end"):
+            yield message
 
 
 def recut(messages: Sequence[Input], rng: random.Random) -> Iterator[Input]:

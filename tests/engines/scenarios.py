@@ -169,6 +169,17 @@ def three_sensors_aligned() -> Scenario:
     return Scenario(LaneSettings(machine(mic, acc, aux, align=True)), log)
 
 
+def one_of_three_ends() -> Scenario:
+    """The reference of a join ends while the others go on: what it said last is still needed."""
+    made = three_sensors_aligned()
+    log = dict(made.log)
+    kept = log["mic"][:60]
+    last = kept[-1]
+    assert isinstance(last, Chunk)
+    log["mic"] = [*kept, end(last.stream, last.n1)]
+    return Scenario(made.settings, log)
+
+
 def new_baseline() -> Scenario:
     """A baseline learned while running takes hold in the middle, by a decision."""
     acc = stream("acc", "vibration", 2000)
@@ -180,8 +191,9 @@ def new_baseline() -> Scenario:
     return Scenario(settings, {"": [decision], "acc": chunks(acc, normal_noise(acc, 12.0, 9, (4.0, 11.0)))})
 
 
-def operating_states() -> Scenario:
-    """Normal differs between two states; the state comes as a context, falls silent, is given up, and comes back."""
+@cache
+def two_states() -> LaneSettings:
+    """Normal differs between two states, which come as a context."""
     acc = stream("acc", "vibration", 2000)
     recordings = []
     for state, seed in (("cut", 0), ("idle", 50)):
@@ -189,7 +201,23 @@ def operating_states() -> Scenario:
             x = normal_noise(acc, 8.0, seed + start) * np.float32(acc.scale if state == "cut" else acc.scale / 10)
             recordings.append(Normal(f"{state}/{start}", f"start-{start}", state, (_Part(acc, x.astype(np.float32)),)))
     made = commission(recordings)[0]
-    settings = LaneSettings(machine(acc, state_context="state"), {"acc": made.settings}, {made.settings: made})
+    return LaneSettings(machine(acc, state_context="state"), {"acc": made.settings}, {made.settings: made})
+
+
+def restart_before_its_state() -> Scenario:
+    """A sensor restarts, and at last ends, while its windows may still wait to be told the state."""
+    first, second = stream("acc", "vibration", 2000), stream("acc", "vibration", 2000, epoch=1)
+    old = chunks(first, normal_noise(first, 7.3, 9))
+    new = chunks(second, normal_noise(second, 6.0, 10, (2.0, 5.0)), anchor=Anchor(0, T0 + 8 * NS))
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}  # type: ignore[union-attr]
+    log["context"] = [Context("m", "state", T0 + s * NS, "idle" if s == 3 else "cut") for s in range(16)]
+    return Scenario(two_states(), log)
+
+
+def operating_states() -> Scenario:
+    """The operating state comes as a context, falls silent, is given up, and comes back."""
+    settings = two_states()
+    acc = stream("acc", "vibration", 2000)
     x = normal_noise(acc, 24.0, 9)
     x[4 * 2000 : 8 * 2000] //= 10  # idle
     x[16 * 2000 : 20 * 2000] //= 10  # idle, and nobody says so
@@ -303,8 +331,10 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         gaps_and_faults,
         restart,
         three_sensors_aligned,
+        one_of_three_ends,
         new_baseline,
         operating_states,
+        restart_before_its_state,
         learned_states,
         heads_on_vibration,
         strangers,
