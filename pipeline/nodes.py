@@ -56,7 +56,7 @@ class StreamGraph:
         """The nodes in which windows wait for a fact or for a model's answer, as they may beyond the stream's end."""
         for node in self.nodes:
             operator = node.operator
-            waits = isinstance(operator, Switchable) and operator.waits_for is not None
+            waits = isinstance(operator, Switchable) and operator.waiting
             if waits or (isinstance(operator, Deferred) and operator.needs_from()):
                 yield node
 

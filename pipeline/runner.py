@@ -348,7 +348,7 @@ class Lane:
         """Let go of what waited for a context."""
         for graph in self._graphs():
             for node in graph.nodes:
-                if isinstance(node.operator, Switchable) and node.operator.waits_for is not None:
+                if isinstance(node.operator, Switchable) and node.operator.waiting:
                     self._route(node, node.operator.release(), out)
         self._forget()
 

@@ -170,8 +170,13 @@ class Switchable(Windowed):
 
     @property
     @abstractmethod
+    def waiting(self) -> bool:
+        """Whether windows wait for a context, or for the call of `release` behind one that has come."""
+
+    @property
+    @abstractmethod
     def waits_for(self) -> str | None:
-        """The context that a window waits for."""
+        """The context that the oldest of them waits for."""
 
     @abstractmethod
     def release(self) -> list[Message]:
@@ -220,6 +225,11 @@ class Anomaly(Switchable):
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """The oldest window that waits for its context."""
         return {self._stream.key: self._waiting[0].n0} if self._waiting else {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether windows wait."""
+        return bool(self._waiting)
 
     @property
     def waits_for(self) -> str | None:

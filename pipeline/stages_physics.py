@@ -110,6 +110,11 @@ class Facing(Switchable):
         """No decision changes the operator; those about contexts change what it waits for."""
 
     @property
+    def waiting(self) -> bool:
+        """Whether samples wait."""
+        return self._inner.waits_until_ns is not None
+
+    @property
     def waits_for(self) -> str | None:
         """The fact that the oldest samples wait for."""
         end = self._inner.waits_until_ns

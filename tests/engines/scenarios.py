@@ -214,6 +214,35 @@ def restart_before_its_state() -> Scenario:
     return Scenario(two_states(), log)
 
 
+def speed_told_late() -> Scenario:
+    """Chatter, bearing and severity of a spindle that is told its speed and state; both change, the sensor restarts."""
+    acc, again = stream("acc", "vibration", 8000), stream("acc", "vibration", 8000, epoch=1)
+    rng = np.random.default_rng(3)
+
+    def milling(s: Stream, seconds: float, rpm: float, chatter: tuple[float, float]) -> np.ndarray:
+        t = np.arange(round(seconds * s.rate.hz)) / s.rate.hz
+        x = 0.05 * rng.standard_normal(len(t))
+        for k in range(1, 6):
+            x += 2.0 / k * np.sin(2 * np.pi * k * rpm / 20 * t + k)  # three teeth
+        for k in (-1, 0, 1):
+            x += (t >= chatter[0]) * (t < chatter[1]) * 3.0 * np.sin(2 * np.pi * (922.0 + k * rpm / 20) * t)
+        return np.round(x / s.scale).astype("<i2")[:, None]
+
+    old = chunks(acc, milling(acc, 5.3, 9000.0, (3.0, 9.0)))
+    new = chunks(again, milling(again, 6.0, 8000.0, (3.0, 5.0)), anchor=Anchor(0, T0 + 6 * NS))
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(again, new[-1].n1)]}  # type: ignore[union-attr]
+    told = [(k * NS // 2, 9000.0 if k < 12 else 8000.0) for k in range(26)]
+    log["speed"] = [Context("m", "rpm", T0 + t_ns, rpm) for t_ns, rpm in told]
+    log["state"] = [Context("m", "state", T0 + s * NS, "cut" if s < 11 else "idle") for s in range(14)]
+    more = {
+        "spindle": {"rpm_context": "rpm", "teeth": 3, "lowest_rpm": 6000, "cutting_states": ["cut"]},
+        "bearing": {"balls": 9, "diameter_ratio": 0.2},
+        "severity": {"group": 2, "support": "rigid", "power_kw": 30, "speed_rpm": 9000, "learn_windows": 3},
+        "state_context": "state",
+    }
+    return Scenario(LaneSettings(machine(acc, **more)), log)
+
+
 def operating_states() -> Scenario:
     """The operating state comes as a context, falls silent, is given up, and comes back."""
     settings = two_states()
@@ -335,6 +364,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         new_baseline,
         operating_states,
         restart_before_its_state,
+        speed_told_late,
         learned_states,
         heads_on_vibration,
         strangers,

@@ -87,6 +87,11 @@ def test_the_scenario_says_something(name: str) -> None:
     if name == "drill_classifier":
         raised = {r.body["detector"] for r in straight(name) if r.topic == "alarm"}
         assert raised == {"drill_break", "drill_classifier"}
+    if name == "speed_told_late":
+        raised = [
+            r.body["transition"] for r in straight(name) if r.topic == "alarm" and r.body["detector"] == "chatter"
+        ]
+        assert raised == ["raised", "cleared", "raised"]
     if name == "strangers":
         reasons = {r.body["reason"] for r in straight(name) if r.topic == "dlq"}
         assert reasons == {"wrong_rate", "unknown_sensor"}
