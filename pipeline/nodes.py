@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
@@ -72,17 +72,6 @@ class StreamGraph:
         operators = ((node, node.operator) for node in self.nodes if isinstance(node.operator, Windowed))
         firsts = (max(0, node.raw(n)) for node, operator in operators for n in operator.needs_from().values())
         return min(shared, self.n1, *firsts)
-
-
-def joins_need(nodes: Iterable[Node], graphs: Iterable[StreamGraph]) -> dict[tuple[str, int], int]:
-    """By (sensor, epoch), the first sample that a join of several streams needs.
-
-    A join whose streams have all ended waits for nothing.
-    """
-    running = {graph.stream.key for graph in graphs if not graph.ended}
-    operators = (node.operator for node in nodes if isinstance(node.operator, Windowed))
-    needs = [found for operator in operators if not running.isdisjoint(found := operator.needs_from())]
-    return {key: min(found.get(key, n) for found in needs) for one in needs for key, n in one.items()}
 
 
 def identity(message: Message) -> tuple[str, int]:

@@ -35,9 +35,11 @@ from pipeline.messages import (
     Stream,
 )  # fmt: skip
 from pipeline.models_pool import Pool
-from pipeline.nodes import Node, StreamGraph, identity, joins_need
+from pipeline.nodes import Node, StreamGraph, identity
+from pipeline.reread import Reread
 from pipeline.stages import LaneSettings, Switchable
 from pipeline.stages_models import Deferred
+from pipeline.streams import Streams
 from pipeline.topics import BY_NAME, RAW_OF
 from pipeline.topology import STAGES, Stage
 
@@ -66,10 +68,9 @@ class Lane:
         self.counts: Counter[str] = Counter()
         self.spent_ns: Counter[str] = Counter()
         self._clock_ns = clock_ns
-        self._streams: dict[str, StreamGraph] = {}
-        self._past: list[StreamGraph] = []
-        """Of streams that newer ones have replaced, while windows wait in them."""
         self._nodes: dict[str, Node] = {}  # of machines and conditions
+        self._streams = Streams(self._nodes)
+        self._reread = Reread()
         self._restored: dict[str, Any] = {}
         self._input: Input | None = None
         self._decisions: list[Decision] = []
@@ -96,25 +97,15 @@ class Lane:
     def collect(self) -> list[Result]:
         """What follows from the windows that models have answered since."""
         out: list[Result] = []
-        for graph in self._graphs():
+        for graph in self._streams:
             for node, operator in graph.deferred:
                 if answered := operator.release():
                     # what fails now has no input of its own: the place in the stream stands for it
                     self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
                     self._route(node, answered, out)
-        self._forget()
+        self._streams.forget()
         self._input = None
         return out
-
-    def _graphs(self) -> list[StreamGraph]:
-        """Older streams first: what is stateful takes their windows in before those of newer ones."""
-        return [*self._past, *self._streams.values()]
-
-    def _forget(self) -> None:
-        """Let go of older streams in which nothing waits, and of which nothing is needed, any longer."""
-        if self._past:
-            joined = joins_need(self._nodes.values(), self._streams.values())
-            self._past = [graph for graph in self._past if graph.needs_from(joined) is not None]
 
     def _take(self, message: Chunk | Image | Mark, out: list[Result]) -> None:
         stream = message.stream
@@ -129,7 +120,12 @@ class Lane:
         if not isinstance(message, Mark) and isinstance(message, Image) != (stream.modality == "frames"):
             self._dead(message, "modality", f"no {type(message).__name__} of modality {stream.modality}", out)
             return
-        graph = self._streams.get(stream.sensor)
+        wanted = self._reread.cut(message)
+        if wanted is None:
+            self.counts["in.again"] += 1
+            return
+        message = wanted
+        graph = self._streams.of(stream.sensor)
         if graph is None or graph.stream is not stream:
             graph = self._graph(message, graph, out)
             if graph is None:
@@ -168,9 +164,6 @@ class Lane:
             return None
         if graph is not None and not graph.ended:
             self._end(graph, Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "end"), out)
-        if graph is not None:
-            self._past.append(graph)
-            self._forget()
         return self._open(stream, out)
 
     def _open(self, stream: Stream, out: list[Result]) -> StreamGraph:
@@ -194,7 +187,7 @@ class Lane:
                 self._connect(writer, node)
             writers.append(node)
         graph.nodes = writers
-        self._streams[stream.sensor] = graph
+        self._streams.add(graph)
         if isinstance(self._input, Chunk | Image | Mark):
             graph.anchor, graph.n1 = self._input.anchor, self._input.n0
         for decision in self._decisions:
@@ -332,7 +325,7 @@ class Lane:
                 self._dead(decision, "decision_unfit", str(error), out)
         self._decisions.append(decision)
         self.settings.contexts.decide(decision)
-        for graph in self._graphs():
+        for graph in self._streams:
             self._apply(decision, graph, out)
         self._release(out)
 
@@ -346,15 +339,15 @@ class Lane:
 
     def _release(self, out: list[Result]) -> None:
         """Let go of what waited for a context."""
-        for graph in self._graphs():
+        for graph in self._streams:
             for node in graph.nodes:
                 if isinstance(node.operator, Switchable) and node.operator.waiting:
                     self._route(node, node.operator.release(), out)
-        self._forget()
+        self._streams.forget()
 
     def starving(self) -> set[str]:
         """Contexts that windows wait for."""
-        nodes = (node for graph in self._graphs() for node in graph.nodes)
+        nodes = (node for graph in self._streams for node in graph.nodes)
         return {
             fact
             for node in nodes
@@ -365,16 +358,11 @@ class Lane:
 
     def needs_from(self) -> dict[tuple[str, int], int]:
         """By (sensor, epoch), the first sample still needed; of streams that are not named, none is."""
-        joined = joins_need(self._nodes.values(), self._streams.values())
-        found = ((graph.stream.key, graph.needs_from(joined)) for graph in self._graphs())
-        return {key: n for key, n in found if n is not None}
+        return self._streams.needs_from()
 
     def positions(self) -> list[tuple[Stream, Anchor, int, bool]]:
         """For each sensor its newest stream, anchor, first sample still needed, and whether the stream has ended."""
-        needed = self.needs_from()
-        return [
-            (g.stream, g.anchor, min(g.n1, needed.get(g.stream.key, g.n1)), g.ended) for g in self._streams.values()
-        ]
+        return self._streams.positions()
 
     def snapshot(self) -> bytes:
         """The stateful operators' states, with the event times that they include."""
@@ -382,11 +370,13 @@ class Lane:
         for key, node in self._nodes.items():
             if isinstance(node.operator, Stateful):
                 states[key] = {"state": node.operator.snapshot(), "seen": dict(node.seen)}
-        needed = self.needs_from()
-        used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in self._graphs() if g.stream.key in needed]
-        self.settings.contexts.trim(min(used, default=0))  # what is read again must be judged as it was
-        contexts = self.settings.contexts.snapshot()
-        body = {"version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states, "contexts": contexts}
+        needed, streams = self.needs_from(), self._streams
+        used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in streams if g.stream.key in needed]
+        self.settings.contexts.trim(min(used + self._reread.oldest_ns, default=0))  # it must be judged as it was
+        body = {
+            "version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states,
+            "contexts": self.settings.contexts.snapshot(), "streams": self._reread.saved(streams, needed),
+        }  # fmt: skip
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
     def restore(self, snapshot: bytes) -> None:
@@ -395,3 +385,8 @@ class Lane:
         self.event_ns = int(body["event_ns"])
         self._restored = dict(body["states"])
         self.settings.contexts.restore(body.get("contexts", {}))
+        reread = Reread()
+        for end in reread.restore(body.get("streams", ())):  # older snapshots have none
+            self.process(end)  # what follows was said before the snapshot
+        self._reread = reread
+        self.counts.clear()

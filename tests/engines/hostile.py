@@ -2,7 +2,8 @@
 
 It interleaves a machine's sensors at random, cuts and joins chunks, and between any two messages throws the lane away
 and builds it anew from its snapshot bytes and from the log behind its positions, once more in another order. What waits
-for a model is answered at random moments, or lost with the lane.
+for a model is answered at random moments, or lost with the lane. What is read again begins at the first sample needed,
+or with a whole message that was the first one needed some time before the snapshot.
 """
 
 from __future__ import annotations
@@ -65,16 +66,24 @@ def run_hostile(settings: LaneSettings, log: Log, seed: int, rebuild: float = 0.
     for message in log.get("", ()):
         give(message)
     taken: dict[str, list[Input]] = {sensor: [] for sensor in log if sensor}
+    committed = dict.fromkeys(taken, 0)
     for sensor, message in interleave({s: m for s, m in log.items() if s}, rng):
         give(message)
         taken[sensor].append(message)
+        if rng.random() < rebuild:
+            needed = lane.needs_from()
+            committed = {s: first_needed(messages, needed) for s, messages in taken.items()}
         if rng.random() < rebuild:
             snapshot, needed = lane.snapshot(), lane.needs_from()
             lane, pool = fresh(settings)
             lane.restore(snapshot)
             for decision in log.get("", ()):
                 give(decision)
-            again = {s: list(behind(messages, needed)) for s, messages in taken.items()}
+            again: dict[str, list[Input]]
+            if rng.random() < 0.5:  # as from a log whose offsets were committed some time before the snapshot
+                again = {s: messages[committed[s] :] for s, messages in taken.items()}
+            else:
+                again = {s: list(behind(messages, needed)) for s, messages in taken.items()}
             for _, old in interleave(again, rng):
                 give(old)
     answer()
@@ -99,6 +108,14 @@ def interleave(log: Log, rng: random.Random) -> Iterator[tuple[str, Input]]:
                 yield sensor, queues[sensor].pop()
                 if not queues[sensor]:
                     del queues[sensor]
+
+
+def first_needed(messages: Sequence[Input], needed: Mapping[tuple[str, int], int]) -> int:
+    """Place of the first message that is still needed: what comes before it may be acknowledged."""
+    for place, message in enumerate(messages):
+        if isinstance(message, Chunk | Mark | Image) and message.n1 > needed.get(message.stream.key, message.n1):
+            return place
+    return len(messages)
 
 
 def behind(messages: Sequence[Input], needed: Mapping[tuple[str, int], int]) -> Iterator[Input]:

@@ -85,7 +85,7 @@ def test_only_a_contiguous_prefix_is_released(ends: list[int], needed: int, upto
     for number, n1 in enumerate(ends):
         chunk = Chunk(STREAM, Anchor(0, NS), 0, number, _samples(n1))
         part.hold("raw.vibration", 100 + number, number + 1, chunk, "m")
-    needs = {"m": {"acc": (STREAM, Anchor(0, NS), needed, False)}}
+    needs = {"m": {STREAM.key: needed}}
     behind = part.release(needs, upto).get("raw.vibration", 100) - 100
     free = [number + 1 <= upto and n1 <= needed for number, n1 in enumerate(ends)]
     assert behind == (free.index(False) if False in free else len(free))

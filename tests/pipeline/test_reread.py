@@ -1,0 +1,104 @@
+"""What a restored lane reads again is cut to what its snapshot still needs, and no further."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.messages import NS, Anchor, Chunk, Input, Mark, Stream
+from pipeline.reread import Reread
+from pipeline.results import record_of
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
+from tests.engines.scenarios import T0, chunks, end, machine, normal_noise, stream
+
+OLD, NEW = stream("acc", "vibration", 2000), stream("acc", "vibration", 2000, epoch=1)
+LATER = Anchor(0, T0 + 20 * NS)
+
+
+def chunk(s: Stream, n0: int, n1: int, anchor: Anchor | None = None) -> Chunk:
+    return Chunk(s, anchor or Anchor(0, T0), n0, 0, np.arange(n0, n1, dtype="<i2")[:, None])
+
+
+def restored(*messages: Input) -> Reread:
+    """What a lane knows that was restored behind these messages."""
+    lane = Lane(LaneSettings(machine(OLD)))
+    for message in messages:
+        lane.process(message)
+    again = Lane(LaneSettings(machine(OLD)))
+    again.restore(lane.snapshot())
+    return again._reread
+
+
+def data(s: Stream, seconds: float, anchor: Anchor | None = None) -> list[Input]:
+    return chunks(s, normal_noise(s, seconds, 1), anchor=anchor)
+
+
+def test_whole_messages_are_cut_at_the_first_sample_needed() -> None:
+    """A window of 2,048 samples begins at every 1,024th; the last second begins at 4,000."""
+    known = restored(*data(OLD, 2.45))
+    needed = known.saved([], {})[0]["n"]
+    assert 0 < needed <= 4000
+    assert known.cut(chunk(OLD, 0, needed)) is None
+    part = known.cut(chunk(OLD, needed - 200, needed + 300))
+    assert part is not None
+    assert (part.n0, part.n1) == (needed, needed + 300)
+    assert part.samples[0, 0] == np.int16(needed)
+    assert known.cut(late := chunk(OLD, 0, 100)) is late  # the lane has come to its place: `Sequence` judges it
+
+
+def test_a_connector_that_lost_its_state_is_heard_again() -> None:
+    """The same epoch and small indices, but later than anything that was known."""
+    known = restored(*data(OLD, 8.0))
+    assert known.cut(fresh := chunk(OLD, 0, 200, LATER)) is fresh
+    known = restored(*data(OLD, 2.0), *data(NEW, 4.0, Anchor(0, T0 + 5 * NS)))
+    assert known.cut(fresh) is fresh
+    assert known.saved([], {}) == []
+
+
+def test_an_older_stream_that_is_done_stays_done() -> None:
+    """What a log still holds of it was said before the snapshot."""
+    known = restored(*data(OLD, 2.0), *data(NEW, 4.0, Anchor(0, T0 + 5 * NS)))
+    assert [entry["epoch"] for entry in known.saved([], {})] == [1]
+    assert known.cut(chunk(OLD, 3000, 4000)) is None
+    assert known.cut(Mark(OLD, Anchor(0, T0), 4000, 4000, "end")) is None
+
+
+def test_a_stream_that_is_over_is_told_to_joins() -> None:
+    """Its end needs not be read again, and does not matter if it is."""
+    known = restored(*data(OLD, 2.0), end(OLD, 4000))
+    saved = known.saved([], {})
+    assert saved[0]["n"] == 4000
+    (mark,) = Reread().restore(saved)
+    assert mark == end(OLD, 4000)
+    assert known.cut(mark) is None
+    assert known.oldest_ns == []
+
+
+def test_what_was_not_come_to_is_saved_as_it_was() -> None:
+    """A lane that dies again before everything was read again."""
+    known = restored(*data(OLD, 2.45))
+    again = Reread()
+    assert again.restore(known.saved([], {})) == []
+    assert again.saved([], {}) == known.saved([], {})
+    assert again.oldest_ns == known.oldest_ns != []
+
+
+@pytest.mark.parametrize("back", [0, 3, 12])
+def test_a_lane_says_the_same_whatever_comes_again(back: int) -> None:
+    """Acknowledgements that came late let whole messages come again from before what the snapshot needs."""
+    messages = data(OLD, 9.0)
+    lane, said = Lane(LaneSettings(machine(OLD))), {}
+    for message in messages:
+        said |= {record_of(r).id: record_of(r).body for r in lane.process(message)}
+    first, repeated = Lane(LaneSettings(machine(OLD))), {}
+    for message in messages[:40]:
+        first.process(message)
+    second = Lane(LaneSettings(machine(OLD)))
+    second.restore(first.snapshot())
+    for message in messages[20 - back :]:
+        repeated |= {record_of(r).id: record_of(r).body for r in second.process(message)}
+    assert repeated
+    assert repeated.items() <= said.items()
+    assert max(said) in repeated
+    assert second.counts["in.again"] >= back
