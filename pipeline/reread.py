@@ -51,28 +51,37 @@ class Reread:
         """Event times of the first samples that are still to come again."""
         return [place.t_ns for places in self._places.values() for place in places.values() if place.end is None]
 
-    def cut(self, message: Sampled) -> Sampled | None:
-        """The part of a message that is needed, or None."""
+    def cut(self, message: Sampled) -> list[Sampled | Mark]:
+        """What of a message is needed; before it, a gap where needed samples do not come again."""
         stream = message.stream
         known = self._places.get(stream.sensor)
         if known is None:
-            return message
+            return [message]
         newest, place = max(known), known.get(stream.epoch)
         again = message.t1_ns <= known[newest].reached_ns + NS
         if again and stream.key in self._open:
-            return message
+            return [message]
         if again and (stream.epoch < newest if place is None else message.n1 <= place.n):
-            return None
-        for epoch in [epoch for epoch in known if not again or epoch <= stream.epoch]:
-            del known[epoch]
+            return []
+        self._come_to(stream.key, known, alone=not again)
+        if place is None or message.n1 <= place.n or message.n0 == place.n:
+            return [message]
+        if message.n0 > place.n:
+            return [Mark(stream, message.anchor, place.n, message.n0, "gap"), message]
+        if isinstance(message, Chunk):
+            return [replace(message, n0=place.n, samples=message.samples[place.n - message.n0 :])]
+        return [message]
+
+    def _come_to(self, key: tuple[str, int], known: dict[int, Place], alone: bool) -> None:
+        """This stream's place was come to; no older one comes any more, and no other one at all if `alone`."""
+        sensor, epoch = key
+        for other in [other for other in known if alone or other <= epoch]:
+            del known[other]
         if known:
-            self._open.add(stream.key)
+            self._open.add(key)
         else:
-            del self._places[stream.sensor]
-            self._open = {key for key in self._open if key[0] != stream.sensor}
-        if not again or place is None or not isinstance(message, Chunk) or message.n0 >= place.n:
-            return message
-        return replace(message, n0=place.n, samples=message.samples[place.n - message.n0 :])
+            del self._places[sensor]
+            self._open = {open_ for open_ in self._open if open_[0] != sensor}
 
     def saved(self, graphs: Iterable[StreamGraph], needed: Mapping[tuple[str, int], int]) -> list[dict[str, Any]]:
         """For a snapshot: all streams' places, those that were not come to yet as they were."""

@@ -113,18 +113,20 @@ class Lane:
         if message.nbytes > MAX_CHUNK_BYTES:
             self._dead(message, "too_large", f"{message.nbytes} bytes, the limit is {MAX_CHUNK_BYTES}", out)
             return
-        t1_ns = end_ns(message)
-        if t1_ns is None:
+        if end_ns(message) is None:
             self._dead(message, "range", f"epoch {stream.epoch}, samples {message.n0} to {message.n1}", out)
             return
         if not isinstance(message, Mark) and isinstance(message, Image) != (stream.modality == "frames"):
             self._dead(message, "modality", f"no {type(message).__name__} of modality {stream.modality}", out)
             return
         wanted = self._reread.cut(message)
-        if wanted is None:
+        if not wanted:
             self.counts["in.again"] += 1
-            return
-        message = wanted
+        for part in wanted:
+            self._hear(part, out)
+
+    def _hear(self, message: Chunk | Image | Mark, out: list[Result]) -> None:
+        stream = message.stream
         graph = self._streams.of(stream.sensor)
         if graph is None or graph.stream is not stream:
             graph = self._graph(message, graph, out)
@@ -137,9 +139,8 @@ class Lane:
                 self._dead(message, "wrong_shape", f"samples are {got}, the stream says {stream.dtype}", out)
                 return
         graph.anchor = message.anchor
-        n1 = message.n1
-        graph.n1 = max(graph.n1, n1)
-        self.event_ns = max(self.event_ns, t1_ns)
+        graph.n1 = max(graph.n1, message.n1)
+        self.event_ns = max(self.event_ns, message.t1_ns)
         if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
             self._end(graph, message, out)
             return

@@ -39,20 +39,29 @@ def test_whole_messages_are_cut_at_the_first_sample_needed() -> None:
     known = restored(*data(OLD, 2.45))
     needed = known.saved([], {})[0]["n"]
     assert 0 < needed <= 4000
-    assert known.cut(chunk(OLD, 0, needed)) is None
-    part = known.cut(chunk(OLD, needed - 200, needed + 300))
-    assert part is not None
+    assert known.cut(chunk(OLD, 0, needed)) == []
+    (part,) = known.cut(chunk(OLD, needed - 200, needed + 300))
+    assert isinstance(part, Chunk)
     assert (part.n0, part.n1) == (needed, needed + 300)
     assert part.samples[0, 0] == np.int16(needed)
-    assert known.cut(late := chunk(OLD, 0, 100)) is late  # the lane has come to its place: `Sequence` judges it
+    assert known.cut(late := chunk(OLD, 0, 100)) == [late]  # the lane has come to its place: `Sequence` judges it
+
+
+def test_what_does_not_come_again_is_told() -> None:
+    """A device goes on, or retention has removed what the snapshot needs: that is a gap, not silence."""
+    known = restored(*data(OLD, 2.45))
+    needed = known.saved([], {})[0]["n"]
+    gap, part = known.cut(fresh := chunk(OLD, 9000, 9200))
+    assert gap == Mark(OLD, Anchor(0, T0), needed, 9000, "gap")
+    assert part is fresh
 
 
 def test_a_connector_that_lost_its_state_is_heard_again() -> None:
     """The same epoch and small indices, but later than anything that was known."""
     known = restored(*data(OLD, 8.0))
-    assert known.cut(fresh := chunk(OLD, 0, 200, LATER)) is fresh
+    assert known.cut(fresh := chunk(OLD, 0, 200, LATER)) == [fresh]
     known = restored(*data(OLD, 2.0), *data(NEW, 4.0, Anchor(0, T0 + 5 * NS)))
-    assert known.cut(fresh) is fresh
+    assert known.cut(fresh) == [fresh]
     assert known.saved([], {}) == []
 
 
@@ -60,8 +69,8 @@ def test_an_older_stream_that_is_done_stays_done() -> None:
     """What a log still holds of it was said before the snapshot."""
     known = restored(*data(OLD, 2.0), *data(NEW, 4.0, Anchor(0, T0 + 5 * NS)))
     assert [entry["epoch"] for entry in known.saved([], {})] == [1]
-    assert known.cut(chunk(OLD, 3000, 4000)) is None
-    assert known.cut(Mark(OLD, Anchor(0, T0), 4000, 4000, "end")) is None
+    assert known.cut(chunk(OLD, 3000, 4000)) == []
+    assert known.cut(Mark(OLD, Anchor(0, T0), 4000, 4000, "end")) == []
 
 
 def test_a_stream_that_is_over_is_told_to_joins() -> None:
@@ -71,7 +80,7 @@ def test_a_stream_that_is_over_is_told_to_joins() -> None:
     assert saved[0]["n"] == 4000
     (mark,) = Reread().restore(saved)
     assert mark == end(OLD, 4000)
-    assert known.cut(mark) is None
+    assert known.cut(mark) == []
     assert known.oldest_ns == []
 
 
