@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.messages import NS, Context, Decision
 
-KEEP_NS = 10 * NS
-"""Facts this much older than the newest window judged are kept for a rebuild of the lane."""
+KEEP_NS = 15 * NS
+"""Facts this much older than the first sample still needed are kept for a rebuild of the lane: windows read them up to
+10 s before their end (`context_lag_s`), and a speed also 2 s before that."""
 MOST = 4096
 """Facts kept per name; beyond, the oldest go."""
 
