@@ -339,10 +339,7 @@ class BreakDetector(Stateful):
         self, message: Feature, detector: str, value: float, limit: float, reasons: Mapping[str, Any], *,
         complete: bool = True,
     ) -> Score:  # fmt: skip
-        return Score(
-            message.machine, message.sensors, detector, message.t_end_ns, value, limit, self.settings, complete,
-            reasons, message.lineage,
-        )  # fmt: skip
+        return Score.of(message, detector, value, limit, self.settings, reasons, complete=complete)
 
     # memory ----------------------------------------------------------------------------------------------------------
 

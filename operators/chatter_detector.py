@@ -303,12 +303,7 @@ class ChatterDetector(Stateful):
         turned, self._abnormal = abnormal != self._abnormal, abnormal
         if not turned and self._hops % self._every:
             return []
-        return [
-            Score(
-                message.machine, message.sensors, DETECTOR, message.t_end_ns, value, limit, self.settings, complete,
-                reasons, message.lineage,
-            )
-        ]  # fmt: skip
+        return [Score.of(message, DETECTOR, value, limit, self.settings, reasons, complete=complete)]
 
     # memory ----------------------------------------------------------------------------------------------------------
 

@@ -225,10 +225,7 @@ class HeadDetector(Stateful):
         if not self._template.ready:
             told = f"not commissioned: {self._template.strokes} of {self._teach} strokes taught"
             reasons = {**reasons, "text": f"{told}; {reasons['text']}"}
-        return Score(
-            message.machine, message.sensors, detector, message.t_end_ns, value, limit, self.settings, complete,
-            reasons, message.lineage,
-        )  # fmt: skip
+        return Score.of(message, detector, value, limit, self.settings, reasons, complete=complete)
 
     # memory ----------------------------------------------------------------------------------------------------------
 

@@ -88,10 +88,7 @@ class SeverityAlarm(Stateful):
     def _score(
         self, message: Feature, detector: str, value: float, limit: float, reasons: Mapping[str, Any], *, complete: bool
     ) -> Score:
-        return Score(
-            message.machine, message.sensors, detector, message.t_end_ns, value, limit, self.settings, complete,
-            reasons, message.lineage,
-        )  # fmt: skip
+        return Score.of(message, detector, value, limit, self.settings, reasons, complete=complete)
 
     def snapshot(self) -> dict[str, Any]:
         """The baseline, or what it is being learned from; at most 9 kB."""

@@ -184,12 +184,7 @@ class Teeth:
             return []
         v = message.values
         reasons = {"text": text, "half_tooth_db": v["half_tooth_db"], "turn_db": v["turn_db"], "taught": rise.taught}
-        return [
-            Score(
-                message.machine, message.sensors, detector, message.t_end_ns, rise.db, RISE_DB, self._settings, True,
-                reasons, message.lineage,
-            )
-        ]  # fmt: skip
+        return [Score.of(message, detector, rise.db, RISE_DB, self._settings, reasons)]
 
     def _loss_text(self, rise: Rise, cutting: bool) -> str:
         if not cutting:

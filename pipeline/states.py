@@ -199,7 +199,4 @@ def _score(embedding: Embedding, detector: str, reader: Reader, answer: Answer) 
     value = math.fsum(answer.probabilities[label] for label in reader.head.abnormal)
     text = f"recognised as {answer.label} ({100.0 * answer.probability:.0f} %)"
     reasons = {"label": answer.label, "probability": answer.probability, "model": embedding.model, "text": text}
-    return Score(
-        embedding.machine, embedding.sensors, detector, embedding.t_end_ns, value, reader.threshold, reader.settings,
-        reasons=reasons, lineage=embedding.lineage,
-    )  # fmt: skip
+    return Score.of(embedding, detector, value, reader.threshold, reader.settings, reasons)

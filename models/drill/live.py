@@ -168,10 +168,7 @@ class LearnedBreak(Stateful):
     def _score(
         self, source: Feature | Score, detector: str, value: float, limit: float, reasons: Mapping[str, Any]
     ) -> Score:
-        return Score(
-            source.machine, source.sensors, detector, source.t_end_ns, value, limit, self.settings, True, reasons,
-            source.lineage,
-        )  # fmt: skip
+        return Score.of(source, detector, value, limit, self.settings, reasons)
 
     def snapshot(self) -> dict[str, Any]:
         """The physics detector's, and what was heard in the hole under way."""

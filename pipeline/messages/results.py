@@ -69,6 +69,17 @@ class Score:
     reasons: Mapping[str, Any] = field(default_factory=dict)
     lineage: tuple[Span, ...] = ()
 
+    @classmethod
+    def of(
+        cls, source: Feature | Embedding | Score, detector: str, value: float, threshold: float, settings: str,
+        reasons: Mapping[str, Any], *, complete: bool = True,
+    ) -> Score:  # fmt: skip
+        """A detector's number for the window that `source` stands for: same machine, sensors, time and lineage."""
+        return cls(
+            source.machine, source.sensors, detector, source.t_end_ns, value, threshold, settings, complete, reasons,
+            source.lineage,
+        )  # fmt: skip
+
     @property
     def id(self) -> str:
         """Deterministic name of the result: a repeat overwrites."""
