@@ -80,9 +80,11 @@ def _toml(machine: Machine, known: set[str]) -> str:
         lines.append(f'rate_hz = {sensor.rate_hz}\nunit = "{sensor.unit}"\nchannels = {sensor.channels}')
         if sensor.name in known:
             lines.append('baseline = "baselines"')
-    if machine.drill is not None:
-        drill = machine.drill.model_dump(mode="json", exclude_defaults=True)
-        lines += ["[machine.drill]", *(f"{key} = {json.dumps(value)}" for key, value in drill.items())]
+    for section in ("spindle", "bearing", "severity", "drill"):
+        told = getattr(machine, section)
+        if told is not None:
+            said = told.model_dump(mode="json", exclude_defaults=True)
+            lines += [f"[machine.{section}]", *(f"{key} = {json.dumps(value)}" for key, value in said.items())]
     if machine.model is not None:
         said = machine.model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         heads = said.pop("head")
