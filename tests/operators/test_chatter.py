@@ -252,8 +252,8 @@ def test_ten_minutes_of_stable_cutting_are_left_alone() -> None:
 def test_ten_minutes_of_sound_of_stable_cutting() -> None:
     """Sixty machines at 48 kHz, 6 to 20 dB above the background, from final seeds: no more alarms than are reported.
 
-    By acceleration none; by sound on two machines (docs/detectors.md): a mode that the force's noise rings, where a slot
-    with two teeth has no harmonic beside it, and a tone of the hall, louder than the cut, for more than a second.
+    By acceleration none; by sound on two machines (docs/detectors.md): a mode that the force's noise rings, where a
+    slot with two teeth has no harmonic beside it, and a tone of the hall, louder than the cut, for more than a second.
     """
     from benchmarks.detectors import chatter_scores
 
