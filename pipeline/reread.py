@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline import codec
+from pipeline.errors import DecodeError
 from pipeline.messages import NS, Chunk, Image, Mark
 from pipeline.nodes import StreamGraph
 
@@ -116,7 +117,9 @@ def _text(mark: Mark) -> dict[str, str]:
     return {name: value.decode() for name, value in headers}
 
 
-def _mark(headers: Mapping[str, str]) -> Mark:
-    mark = codec.decode([(name, value.encode()) for name, value in headers.items()], None)
-    assert isinstance(mark, Mark)
-    return mark
+def _mark(headers: Mapping[str, str]) -> Mark | None:
+    try:
+        mark = codec.decode([(name, value.encode()) for name, value in headers.items()], None)
+    except DecodeError:  # of another version: joins then wait for the sensor's next stream
+        return None
+    return mark if isinstance(mark, Mark) else None

@@ -81,6 +81,8 @@ def test_a_stream_that_is_over_is_told_to_joins() -> None:
     (mark,) = Reread().restore(saved)
     assert mark == end(OLD, 4000)
     assert known.cut(mark) == []
+    saved[0]["end"]["ce_type"] = "of.another.version"
+    assert Reread().restore(saved) == []
     assert known.oldest_ns == []
 
 
