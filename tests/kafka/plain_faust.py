@@ -23,7 +23,7 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.faust_app import commit, make_app
 
 COUNT = 10
-LONG_S = 60.0
+LONG_S = 90.0
 STOP_S = 8.0
 
 
