@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+from operators.rewindow import LONGEST_GAP_S
 from pipeline import codec
 from pipeline.errors import DecodeError
 from pipeline.messages import NS, Chunk, Image, Mark
@@ -68,6 +69,8 @@ class Reread:
         if place is None or message.n1 <= place.n or message.n0 == place.n:
             return [message]
         if message.n0 > place.n:
+            if message.n0 - place.n > LONGEST_GAP_S * stream.rate.hz:  # its index is wrong, or nobody cares any more
+                return [message]
             return [Mark(stream, message.anchor, place.n, message.n0, "gap"), message]
         if isinstance(message, Chunk):
             return [replace(message, n0=place.n, samples=message.samples[place.n - message.n0 :])]

@@ -54,6 +54,9 @@ def test_what_does_not_come_again_is_told() -> None:
     gap, part = known.cut(fresh := chunk(OLD, 9000, 9200))
     assert gap == Mark(OLD, Anchor(0, T0), needed, 9000, "gap")
     assert part is fresh
+    known = restored(*data(OLD, 2.45))
+    wrong = Chunk(OLD, Anchor(0, T0), 2**50, 0, fresh.samples)
+    assert known.cut(wrong) == [wrong]  # no gap of thousands of years
 
 
 def test_a_connector_that_lost_its_state_is_heard_again() -> None:
