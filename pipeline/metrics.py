@@ -49,5 +49,7 @@ def _lane(put: Any, machine: str, lane: Mapping[str, Any]) -> None:
             put("late_messages_total", value, machine=machine, reason=what)
         elif kind == "dead":
             put("refused_messages_total", value, machine=machine, reason=what)
+        elif kind == "again":
+            put("reread_messages_total", value, machine=machine)
     for stage, ns in lane["spent_ns"].items():
         put("stage_ns_total", ns, machine=machine, stage=stage)

@@ -121,7 +121,7 @@ class Lane:
             return
         wanted = self._reread.cut(message)
         if not wanted:
-            self.counts["in.again"] += 1
+            self.counts["again"] += 1
         for part in wanted:
             self._hear(part, out)
 
