@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.messages import Chunk, Context, Image, Input, Mark, Record, Result
+from pipeline.messages import Chunk, Image, Input, Mark, Record, Result
 from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import Lane
@@ -121,11 +121,8 @@ def first_needed(messages: Sequence[Input], needed: Mapping[tuple[str, int], int
 def behind(messages: Sequence[Input], needed: Mapping[tuple[str, int], int]) -> Iterator[Input]:
     """What a log gives that is read again: from the first samples needed, and each stream's end."""
     for message in messages:
-        if isinstance(message, Context):
-            continue  # the snapshot has it
         if not isinstance(message, Chunk | Mark | Image):
-            yield message
-            continue
+            continue  # the snapshot has the facts
         n = needed.get(message.stream.key)
         if isinstance(message, Chunk):
             if n is not None and message.n1 > n:
