@@ -68,15 +68,17 @@ def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
     return Stream("m", "s", 0, "acoustic" if sound else "vibration", Rate(rate), channels, "<f4", unit)
 
 
-def chatter_scores(x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,)) -> list[Score]:
+def chatter_scores(
+    x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,), on_delay_s: float = 0.0
+) -> list[Score]:
     stream = sensor(MILL_HZ, unit)
     features = ChatterFeatures(stream, GivenSpeed(made.rpm), made.teeth, made.rpm)
-    detector = ChatterDetector(made.teeth, 2.0 * made.rpm)
+    detector = ChatterDetector(made.teeth, 2.0 * made.rpm, on_delay_s=on_delay_s)
     hops = features.process(Segment(stream, ANCHOR, 0, x))
     return [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector in names]
 
 
-def chatter(seed: int, count: int, near: tuple[float, float] | None) -> None:
+def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delay_s: float = 0.0) -> None:
     """Recall and delay against the once-per-revolution reference, by sound and acceleration."""
     for unit in ("FS", "m/s2"):
         for agc in (False, True) if unit == "FS" and near is None else (False,):
@@ -84,7 +86,7 @@ def chatter(seed: int, count: int, near: tuple[float, float] | None) -> None:
             for i in range(count):
                 made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near)
                 x = made.sound if unit == "FS" else made.acceleration
-                abnormal = [s.t_end_ns / NS for s in chatter_scores(x, made, unit) if s.abnormal]
+                abnormal = [s.t_end_ns / NS for s in chatter_scores(x, made, unit, on_delay_s=on_delay_s) if s.abnormal]
                 assert made.seen_s is not None
                 assert made.onset_s is not None
                 before += any(t < made.onset_s - 0.05 for t in abnormal)
@@ -105,14 +107,14 @@ def chatter(seed: int, count: int, near: tuple[float, float] | None) -> None:
             )  # fmt: skip
 
 
-def stable(seed: int, minutes: float) -> None:
+def stable(seed: int, minutes: float, on_delay_s: float = 0.0) -> None:
     """False alarms in stable cutting at 0.25-0.7 of the limit, with entries, chips, bangs, tones and air."""
     seconds, false, runs = 10.0, {"FS": 0, "m/s2": 0}, round(minutes * 6)
     where = []
     for i in range(runs):
         made = cut(seed, 100_000 + i, "stable", snr_db=6.0 + 14.0 * ((i * 0.37) % 1.0), seconds=seconds, agc=i % 5 == 0)
         for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
-            scores = chatter_scores(x, made, unit)
+            scores = chatter_scores(x, made, unit, on_delay_s=on_delay_s)
             raised = sum(a.abnormal and not b.abnormal for a, b in zip(scores[1:], scores, strict=False))
             false[unit] += raised
             if raised:
@@ -246,14 +248,15 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=40)
     parser.add_argument("--spread", type=float, default=0.01)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--on-delay", type=float, default=0.0, help="seconds, for chatter, near and stable")
     asked = parser.parse_args()
     began = time.process_time()
     if asked.what == "chatter":
-        chatter(asked.seed or FINAL[0], asked.count, None)
+        chatter(asked.seed or FINAL[0], asked.count, None, asked.on_delay)
     elif asked.what == "near":
-        chatter(asked.seed or FINAL[0], asked.count, (1.05, 1.15))
+        chatter(asked.seed or FINAL[0], asked.count, (1.05, 1.15), asked.on_delay)
     elif asked.what == "stable":
-        stable(asked.seed or FINAL[1], asked.minutes)
+        stable(asked.seed or FINAL[1], asked.minutes, asked.on_delay)
     elif asked.what == "teeth":
         teeth(asked.seed or FINAL[4], asked.count)
     elif asked.what == "drill":

@@ -18,6 +18,8 @@ is heard there is the mode, rung by the force's own noise, and a share of the en
 noise does, so that its line is wide; a limit cycle's is narrow. With a wide line and no such harmonic beside it the
 first and the third way wait, unless nearly all is tonal or the neighbours stand far out.
 
+An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings.
+
 The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
 idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
 """
@@ -32,7 +34,7 @@ from statistics import median
 from typing import Any, ClassVar
 
 from operators.base import Stateful
-from operators.chatter import CHATTER, DOUBTS, SLOW
+from operators.chatter import CHATTER, DOUBTS, HOP_S, SLOW
 from operators.chatter_lines import next_stable_speeds
 from operators.spectral import MAD_TO_STD
 from operators.spindle import SAME
@@ -95,18 +97,25 @@ class ChatterDetector(Stateful):
         teeth: of the tool.
         highest_rpm: of the machine, for the advice.
         every: hops between scores while nothing changes.
+        on_delay_s: how long the indicators must say chatter before the score does; a hop that does not, takes back one
+            that does.
     """
 
     schema: ClassVar[int] = 1
 
-    def __init__(self, teeth: int, highest_rpm: float, *, every: int = 1) -> None:
+    def __init__(self, teeth: int, highest_rpm: float, *, every: int = 1, on_delay_s: float = 0.0) -> None:
         if teeth < 1 or every < 1 or not highest_rpm > 0.0:
             raise ValueError("teeth, highest speed and hops between scores must be positive")
+        if not 0.0 <= on_delay_s < float("inf"):
+            raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
-        self.settings = sha256(f"{DETECTOR}|4|{teeth}|{highest_rpm}".encode()).hexdigest()[:12]
+        self._on_delay = round(on_delay_s / HOP_S)
+        said = f"{DETECTOR}|4|{teeth}|{highest_rpm}" + (f"|{self._on_delay}" if self._on_delay else "")
+        self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
         self._abnormal = False
+        self._over = 0
         self._rpm = 0.0
         self._short: list[float] = []
         self._long: list[float] = []
@@ -151,7 +160,7 @@ class ChatterDetector(Stateful):
         value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
         if cutting and value <= limit:
             self._learn(v)
-        said = self._report(message, value, self._reasons(v, limit, cutting), limit=limit)
+        said = self._report(message, self._delayed(value, limit), self._reasons(v, limit, cutting), limit=limit)
         if "turn_db" in v:
             said += self._tool.take(message, self._place(), cutting=cutting and value <= limit)
         return said
@@ -200,6 +209,11 @@ class ChatterDetector(Stateful):
         weak = min(self._weak) / self._weak_limit() if len(self._weak) == _WEAK else 0.0
         return limit * max(fast, long, lasting, weak)
 
+    def _delayed(self, value: float, limit: float) -> float:
+        """The value, held at its limit until it has been above for the on-delay."""
+        self._over = min(self._over + 1, self._on_delay) if value > limit else max(self._over - 1, 0)
+        return value if self._over == self._on_delay else min(value, limit)
+
     def _weak_limit(self) -> float:
         """Threshold of the coherent share for weak chatter: from the stable cutting of this speed, if known."""
         point = self._points.get(self._place())
@@ -234,7 +248,7 @@ class ChatterDetector(Stateful):
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
         self._short, self._long, self._lasting, self._weak, self._lone, self._slow_view = [], [], [], [], 0, {}
-        self._seen, self._rings, self._plain = False, False, 0
+        self._seen, self._rings, self._plain, self._over = False, False, 0, 0
         self._tool.leave()
 
     # what is said ----------------------------------------------------------------------------------------------------
@@ -292,6 +306,8 @@ class ChatterDetector(Stateful):
             parts.append(f"{self._teeth} teeth: {blind}")
         elif abs(line / passing % 1.0 - 0.5) < 0.02:
             parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
+        if 0 < self._over < self._on_delay:
+            parts.append(f"lasts for {self._over * HOP_S:.2f} of {self._on_delay * HOP_S:.2f} s on-delay")
         if v["clipped"] > 0.001:
             parts.append("the sensor clips")
         return "; ".join(parts)
@@ -313,6 +329,7 @@ class ChatterDetector(Stateful):
             "schema": self.schema,
             "hops": self._hops,
             "abnormal": self._abnormal,
+            "over": self._over,
             "rpm": self._rpm,
             "short": list(self._short),
             "long": list(self._long),
@@ -337,6 +354,7 @@ class ChatterDetector(Stateful):
         self._short, self._long, self._lasting = list(state["short"]), list(state["long"]), list(state["lasting"])
         self._weak, self._seen = list(state.get("weak", [])), bool(state.get("seen", False))
         self._rings, self._plain = bool(state.get("rings", False)), int(state.get("plain", 0))
+        self._over = int(state.get("over", 0))
         self._idle_tonal = state["idle_tonal"]
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]

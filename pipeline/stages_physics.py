@@ -218,7 +218,9 @@ def chatter_detector(settings: LaneSettings, _stream: Stream | None) -> ChatterD
     spindle = settings.machine.spindle
     if spindle is None or spindle.teeth is None:
         return None
-    return ChatterDetector(spindle.teeth, spindle.fastest_rpm, every=CHATTER_HOPS)
+    return ChatterDetector(
+        spindle.teeth, spindle.fastest_rpm, every=CHATTER_HOPS, on_delay_s=spindle.chatter_on_delay_s
+    )
 
 
 def drill(settings: LaneSettings, stream: Stream | None) -> Facing | None:

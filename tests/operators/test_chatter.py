@@ -302,6 +302,29 @@ def test_two_hops_are_no_chatter() -> None:
     assert [s.abnormal for s in found] == [False] * 8 + [True]
 
 
+def test_an_on_delay_lets_chatter_last_before_it_counts() -> None:
+    """0.2 s of hops over the limit, less those below it meanwhile; also across a restart; learning does not wait."""
+    values = [0.9] * 15 + [0.0] * 10 + [0.9] * 40 + [0.0] + [0.9] * 10
+    hops = [told(t=0.01 * k, tonal=v) for k, v in enumerate(values)]
+    at_once = [s.abnormal for s in scores(ChatterDetector(3, 20_000), hops)]
+    over, wanted = 0, []
+    for abnormal in at_once:
+        over = min(over + 1, 20) if abnormal else max(over - 1, 0)
+        wanted.append(abnormal and over == 20)
+    slow = ChatterDetector(3, 20_000, on_delay_s=0.2)
+    found = scores(slow, hops[:30])
+    resumed = ChatterDetector(3, 20_000, on_delay_s=0.2)
+    resumed.restore(slow.snapshot())
+    found += scores(resumed, hops[30:])
+    assert [s.abnormal for s in found] == wanted
+    assert sum(at_once) > sum(wanted) > 20
+    assert "lasts for 0.10 of 0.20 s" in found[11].reasons["text"]
+    assert found[11].value == found[11].threshold
+    assert resumed.settings != ChatterDetector(3, 20_000).settings
+    with pytest.raises(ValueError, match="on-delay"):
+        ChatterDetector(3, 20_000, on_delay_s=-1.0)
+
+
 def test_a_lone_line_must_last() -> None:
     """A warning tone without neighbours counts from 350 ms on."""
     detector = ChatterDetector(3, 20_000)
