@@ -32,6 +32,7 @@ from pipeline.kafka import admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.crew import Crew
+from pipeline.kafka.faust_app import FETCH_WAIT_MS
 from pipeline.kafka.feed import publish
 from pipeline.messages import Anchor, Chunk, Float32, Rate, Stream
 from pipeline.state import Store
@@ -136,7 +137,9 @@ class Player(threading.Thread):
 def decisions(client: Client, player: Player) -> Iterator[tuple[str, str, float, float]]:
     """Detector, kind, time since the start and latency in s of each decision, until the player has ended."""
     topics = [client.topic(name) for name in ("score", "alarm")]
-    consumer = KafkaConsumer(**client.settings(), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = KafkaConsumer(
+        **client.settings(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=FETCH_WAIT_MS
+    )
     consumer.assign([TopicPartition(topic, n) for topic in topics for n in range(client.kafka.partitions)])
     try:
         consumer.poll(timeout_ms=100)
