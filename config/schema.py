@@ -317,6 +317,7 @@ class Evidence(Closed):
     folder: Path = Path("var/evidence")
     before_s: float = Field(5.0, ge=0, le=60)
     after_s: float = Field(3.0, ge=0, le=60)
+    most_bytes: int = Field(2_000_000_000, ge=10_000_000, description="of all files; those of the oldest alarms go")
 
 
 class Status(Closed):

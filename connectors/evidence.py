@@ -13,7 +13,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -65,12 +65,14 @@ class Sound(NamedTuple):
     facts: dict[str, Any]
 
 
-def evidence_name(record: Record) -> str:
+def evidence_name(body: Mapping[str, Any]) -> str:
     """The name that all files of an alarm begin with: raise time, machine, detector and a digest of the alarm's name.
 
     Made of ASCII letters, digits, ``-`` and ``_`` alone, so that it is safe on every file system.
+
+    Args:
+        body: of one of the alarm's transitions.
     """
-    body = record.body
     raised = datetime.fromtimestamp(int(body["raised_ns"]) // NS, UTC).strftime("%Y%m%dT%H%M%SZ")
     digest = hashlib.sha256(str(body["alarm"]).encode()).hexdigest()[:8]
     return "_".join((raised, slug(str(body["machine"])), slug(str(body["detector"])), digest))
@@ -116,7 +118,7 @@ def write_evidence(
         ValueError: a clip's samples do not have the shape (n, channels).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name, body = evidence_name(alarm_record), alarm_record.body
+    name, body = evidence_name(alarm_record.body), alarm_record.body
     parts: list[dict[str, Any]] = []
     lacking = list(missing)
     takes: Counter[str] = Counter()

@@ -20,6 +20,8 @@ from pipeline.state import Store
 POLL_S = 0.1
 RETRY_S = 1.0
 BATCH = 1000
+PASSED_OVER = 1000
+"""Places of the log without a record for this sink, behind which its cursor moves on: it would hold the whole log."""
 ATTEMPTS = 5
 """So often a single record may break a sink before it is passed over."""
 
@@ -31,13 +33,15 @@ class Delivery:
         sink: where records go.
         path: of the durable state; the thread opens its own connection.
         topics: which results the sink wants.
-        name: of the cursor; stays the same across restarts.
+        name: for metrics and messages.
+        cursor: its name in the state, the same across restarts; default: `name`.
     """
 
-    def __init__(self, sink: Sink, path: Path, topics: Sequence[str], name: str) -> None:
+    def __init__(self, sink: Sink, path: Path, topics: Sequence[str], name: str, cursor: str = "") -> None:
         self.counts: Counter[str] = Counter()
         self.error = ""
         self.name = name
+        self.cursor = cursor or name
         self._sink = sink
         self._path = path
         self._topics = tuple(topics)
@@ -80,18 +84,19 @@ class Delivery:
         Raises:
             StateError: the log cannot be read, or the cursor not moved.
         """
-        after = store.cursor(self.name)
+        after = store.cursor(self.cursor)
         while True:
+            last = store.last_seq()  # before reading: what comes meanwhile lies behind it
             records = store.read(after, self._topics, 1 if self._breaks else BATCH)
             if not records:
-                if after == 0:
-                    store.move_cursor(self.name, after)  # so that nothing is pruned before this sink has read it
+                if last - after >= PASSED_OVER:
+                    store.move_cursor(self.cursor, last)
                 return POLL_S
             wait_s = self._give(records)
             if wait_s is not None:
                 return wait_s
             after = records[-1].seq
-            store.move_cursor(self.name, after)
+            store.move_cursor(self.cursor, after)
 
     def _give(self, records: Sequence[Record]) -> float | None:
         """Hand records to the sink; None when it is done with them, else how long to wait before they come again."""

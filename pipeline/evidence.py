@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import numpy as np
 
 from config.schema import Evidence
 from connectors.base import Sink
-from connectors.evidence import write_evidence
+from connectors.evidence import evidence_name, write_evidence
 from pipeline.errors import SinkBusy
 from pipeline.messages import NS, Chunk, Float32, Record
 from pipeline.recording.clip import Clip, window_of
@@ -83,6 +83,7 @@ class EvidenceSink(Sink):
         ]
         try:
             write_evidence(self._settings.folder, record, parts, missing)
+            make_room(self._settings.folder, self._settings.most_bytes)
         except OSError as error:
             raise SinkBusy(f"{self._settings.folder}: {error.strerror}", 5.0) from None
         self._first_asked.pop(record.id, None)
@@ -114,10 +115,11 @@ def pieces(clip: Clip) -> list[tuple[str, float, int, Float32, str]]:
     return made
 
 
-def index(folder: Path) -> dict[str, dict[str, Any]]:
-    """What evidence there is, by alarm."""
+def index(folder: Path, alarms: Iterable[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """What evidence there is, by alarm: all of it, or that of the alarms with these bodies."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
+    paths = sorted(folder.glob("*.json")) if alarms is None else [folder / f"{evidence_name(a)}.json" for a in alarms]
+    for path in paths:
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -125,3 +127,35 @@ def index(folder: Path) -> dict[str, dict[str, Any]]:
         if isinstance(body, dict) and "alarm" in body:
             found[body["alarm"]] = body
     return found
+
+
+def make_room(folder: Path, most_bytes: int) -> int:
+    """Remove the evidence of the oldest alarms until the rest takes at most so much; returns how many went.
+
+    Names begin with the time at which an alarm was raised. The newest one stays, and what is not evidence.
+    """
+    told = sorted(index(folder).values(), key=lambda body: str(body["file"]))
+    files = {body["file"]: [body["file"], *_files(body)] for body in told}
+    sizes = {name: sum(_size(folder / file) for file in files[name]) for name in files}
+    total, removed = sum(sizes.values()), 0
+    for name in list(files)[:-1]:
+        if total <= most_bytes:
+            break
+        for file in files[name]:
+            (folder / file).unlink(missing_ok=True)
+        total -= sizes[name]
+        removed += 1
+    return removed
+
+
+def _files(body: Mapping[str, Any]) -> list[str]:
+    """Files beside the JSON, by plain names alone."""
+    named = [str(part[kind]) for part in body.get("parts", ()) for kind in ("sound", "picture") if part.get(kind)]
+    return [name for name in named if Path(name).name == name]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -46,6 +46,21 @@ CREATE TABLE IF NOT EXISTS command (
 CREATE TABLE IF NOT EXISTS cursor (sink TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS metric (shard TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
+_ADDED = """
+CREATE INDEX IF NOT EXISTS out_time ON out (topic, t_ns);
+CREATE TABLE IF NOT EXISTS stored (at_ns INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+"""
+"""What files of earlier versions lack; older programs pass it over."""
+_STANDING = """
+WITH told AS (
+    SELECT seq, json_extract(CAST(body AS TEXT), '$.alarm') AS alarm,
+    json_extract(CAST(body AS TEXT), '$.transition') AS transition FROM out WHERE topic = 'alarm')
+SELECT seq FROM told WHERE alarm NOT IN (SELECT alarm FROM told WHERE transition = 'cleared')
+UNION SELECT seq FROM (
+    SELECT seq, max(t_ns) FROM out WHERE topic = 'health'
+    GROUP BY machine, json_extract(CAST(body AS TEXT), '$.sensor'))
+"""
+"""Places of the alarms that were raised and not cleared, and of the newest health of every sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,8 @@ class Store:
                     for statement in _TABLES.split(";"):
                         self._db.execute(statement)
                     self.put_meta("schema_version", str(SCHEMA_VERSION))
+                for statement in _ADDED.split(";") if (version or 0) <= SCHEMA_VERSION else ():
+                    self._db.execute(statement)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path}: cannot be used as state: {error}") from None
         if version is not None and version > SCHEMA_VERSION:
@@ -208,8 +225,8 @@ class Store:
     def read(self, after: int, topics: Sequence[str], limit: int = 1000) -> list[Record]:
         """Records behind log place `after`, oldest first."""
         marks = ",".join("?" * len(topics))
-        rows = self._db.execute(
-            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq > ? AND topic IN ({marks})"  # noqa: S608
+        rows = self._db.execute(  # the plus sign keeps SQLite from looking topics up and sorting all of theirs
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq > ? AND +topic IN ({marks})"  # noqa: S608
             " ORDER BY seq LIMIT ?",
             (after, *topics, limit),
         )
@@ -263,15 +280,41 @@ class Store:
         """Say that a sink has delivered everything up to a log place."""
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (sink, seq))
 
-    def prune(self, before_ns: int, topics: Sequence[str]) -> int:
-        """Drop results older than `before_ns` that every sink has read; returns how many went."""
-        row = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
-        upto = int(row[0]) if row[0] is not None else self.last_seq()
+    def keep_cursors(self, sinks: Sequence[str]) -> None:
+        """Give each of these sinks a cursor, and forget the others': a sink that is gone must not hold the log."""
+        marks = ",".join("?" * len(sinks))
+        with self._transaction():
+            self._db.execute(f"DELETE FROM cursor WHERE sink NOT IN ({marks})", tuple(sinks))  # noqa: S608
+            self._db.executemany("INSERT OR IGNORE INTO cursor VALUES (?, 0)", [(sink,) for sink in sinks])
+
+    def standing(self) -> list[Record]:
+        """What holds until something else is said, oldest first: alarms not cleared, the newest health of sensors."""
+        rows = self._db.execute(
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({_STANDING}) ORDER BY t_ns"  # noqa: S608
+        )
+        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def prune(self, now_ns: int, keep_ns: int, topics: Sequence[str]) -> int:
+        """Drop results that were stored `keep_ns` ago or earlier and that every sink has read; returns how many went.
+
+        By when they were stored, to within the time between two calls, and not by event time: recordings that are
+        played back, and dead letters, are old when they come. What is `standing` stays.
+        """
+        last = self.last_seq()
         marks = ",".join("?" * len(topics))
         with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO stored VALUES (?, ?)", (now_ns, last))
+            at_ns, old = self._db.execute(
+                "SELECT max(at_ns), max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)
+            ).fetchone()
+            if at_ns is None:
+                return 0
+            self._db.execute("DELETE FROM stored WHERE at_ns < ?", (at_ns,))
+            (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
+            upto = min(old, last - 1 if read is None else read, last - 1)  # the last place must not be given again
             cursor = self._db.execute(
-                f"DELETE FROM out WHERE seq <= ? AND t_ns < ? AND topic IN ({marks})",  # noqa: S608
-                (upto, before_ns, *topics),
+                f"DELETE FROM out WHERE seq <= ? AND +topic IN ({marks}) AND seq NOT IN ({_STANDING})",  # noqa: S608
+                (upto, *topics),
             )
         return cursor.rowcount
 

@@ -19,6 +19,8 @@ from pipeline.states import SHADOW
 
 SHOWN = 240
 """Scores of a detector that the page draws: two minutes."""
+SHOWN_ALARMS = 50
+"""Alarms that the page lists, active ones first."""
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _TYPES = {
     ".png": "image/png",
@@ -181,15 +183,17 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
         said = level_text(record.body)
         if said:
             levels.setdefault(where, said)
-    health = {(r.machine, r.body["sensor"]): r.body for r in reversed(store.latest("health", 1000))}
+    standing = store.standing()
+    health = {(r.machine, r.body["sensor"]): r.body for r in standing if r.topic == "health"}
     for machine, _ in health:
         scores.setdefault(machine, {})
     alarms: dict[str, dict[str, Any]] = {}
-    for record in reversed(store.latest("alarm", 500)):
+    for record in [*(r for r in standing if r.topic == "alarm"), *reversed(store.latest("alarm", 500))]:
         alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
         alarm[record.body["transition"]] = record.body
     shown = [a for a in alarms.values() if a["raised"]]
     active = [a["raised"]["machine"] for a in shown if not a["cleared"]]
+    shown = sorted(shown, key=lambda a: (a["cleared"] is not None, -int(a["raised"]["t_ns"])))[:SHOWN_ALARMS]
     states = {machine: [b["state"] for (m, _), b in health.items() if m == machine] for machine in scores}
     return {
         "machines": scores,
@@ -197,9 +201,9 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
         "states": _states(store),
         "levels": levels,
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
-        "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"]))[:50],
+        "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"])),
         "active": len(active),
-        "evidence": index(evidence) if evidence else {},
+        "evidence": index(evidence, [a["raised"] for a in shown]) if evidence else {},
     }
 
 

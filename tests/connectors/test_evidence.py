@@ -70,7 +70,7 @@ def test_flac_holds_the_same_samples(tmp_path: Path) -> None:
     clip = Clip("mic", 48_000, T0, tone(48_000, 0.2, 440.0, 0.5), "FS")
     for kind in ("wav", "flac"):
         write_evidence(tmp_path, RAISED, [clip], [], sound=kind)
-    stem = f"{evidence_name(RAISED)}_mic"
+    stem = f"{evidence_name(RAISED.body)}_mic"
     assert np.array_equal(soundfile.read(tmp_path / f"{stem}.wav")[0], soundfile.read(tmp_path / f"{stem}.flac")[0])
 
 
@@ -159,7 +159,7 @@ def test_names_on_awkward_machines() -> None:
     assert slug("../../etc/passwd").startswith("etc-passwd-")
     assert slug("Fräse 3") != slug("frase 3")
     assert slug(slug("Fräse 3")) != slug("Fräse 3")
-    assert evidence_name(RAISED).startswith("20251121T080001Z_mill-3_chatter_")
+    assert evidence_name(RAISED.body).startswith("20251121T080001Z_mill-3_chatter_")
 
 
 def test_level_of_a_sine_by_closed_form() -> None:

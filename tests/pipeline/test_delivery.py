@@ -10,7 +10,7 @@ import pytest
 
 from connectors.memory import ListSink
 from connectors.results import RecordsRejected
-from pipeline.delivery import ATTEMPTS, POLL_S, RETRY_S, Delivery
+from pipeline.delivery import ATTEMPTS, PASSED_OVER, POLL_S, RETRY_S, Delivery
 from pipeline.errors import SinkBusy, SinkRejected, SourceError, StateError
 from pipeline.messages import Record
 from pipeline.state import Store
@@ -138,14 +138,26 @@ def test_the_thread_survives_a_state_that_cannot_be_used_for_a_while(
     assert sink.closed == 1
 
 
-def test_nothing_is_pruned_before_a_sink_that_has_read_nothing_yet(store: Store) -> None:
-    """A sink's place is known from its first look on."""
+def test_a_sink_of_rare_results_does_not_hold_the_log(store: Store) -> None:
+    """Its cursor moves on over what is not for it, and not over what is."""
+    store.commit(records(30, 30 + PASSED_OVER))
+    sink = ListSink()
+    rare = deliver(sink, store, ("late",))
+    rare.drain(store)
+    assert store.cursor("list") == store.last_seq()
+    store.commit([*records(0, 1, "late"), *records(2000, 2010)])
+    rare.drain(store)
+    assert [r.topic for r in sink.records] == ["late"]
+
+
+def test_a_busy_sink_holds_what_it_has_not_read(store: Store) -> None:
+    """From its configuration on, not only from its first success."""
+    store.keep_cursors(["list", "other"])
     delivery = deliver(ListSink([SinkBusy("away", 1.0)] * 3), store)
-    empty = deliver(ListSink(), store, ("late",))
-    empty.name = "other"
-    empty.drain(store)
     delivery.drain(store)
-    assert store.prune(10**18, ("score", "alarm")) == 0
+    store.move_cursor("other", store.last_seq())
+    store.prune(0, 1, ("score", "alarm"))
+    assert store.prune(10, 1, ("score", "alarm")) == 0
 
 
 def test_stopping_delivers_what_is_there(store: Store) -> None:

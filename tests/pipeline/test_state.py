@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import StateError
 from pipeline.messages import Anchor, Decision, Record
 from pipeline.state import Position, Store
+from pipeline.status import overview
 
 TOPICS = ("score", "alarm")
 
@@ -56,14 +57,79 @@ def test_everything_survives_reopening(tmp_path: Path) -> None:
 
 
 def test_pruning_spares_what_a_sink_has_not_read(tmp_path: Path) -> None:
-    """Old results go once every sink is past them, and not before."""
+    """Results go when they were stored long ago and every sink is past them, whatever their event time."""
     store = Store(tmp_path / "s.sqlite")
-    store.commit([record(str(i), t_ns=i) for i in range(10)])
+    store.keep_cursors(["slow"])
+    store.commit([record(str(i), t_ns=0) for i in range(8)])
+    assert store.prune(100, 50, TOPICS) == 0  # nobody knows for how long they have been here
+    store.commit([record(str(i), t_ns=0) for i in range(8, 10)])
+    assert store.prune(160, 50, TOPICS) == 0  # not read
     store.move_cursor("slow", 4)
-    assert store.prune(8, TOPICS) == 4
+    assert store.prune(161, 50, TOPICS) == 4
     store.move_cursor("slow", 10)
-    assert store.prune(8, TOPICS) == 4
+    assert store.prune(162, 50, TOPICS) == 4
     assert [r.id for r in store.read(0, TOPICS)] == ["8", "9"]
+    assert store.prune(300, 50, TOPICS) == 1  # the last place in the log must not be given again
+    assert [r.id for r in store.read(0, TOPICS)] == ["9"]
+
+
+def told(topic: str, ident: str, **body: object) -> Record:
+    """A transition."""
+    return Record(0, topic, "m", int(str(body.get("t_ns", 0))), ident, {"id": ident, "machine": "m", "t_ns": 0, **body})
+
+
+def test_pruning_spares_what_stands(tmp_path: Path) -> None:
+    """An alarm that was not cleared and a sensor's last health are facts, however old."""
+    store = Store(tmp_path / "s.sqlite")
+    store.commit(
+        [
+            told("alarm", "a|0", alarm="a", transition="raised"),
+            told("alarm", "b|0", alarm="b", transition="raised"),
+            told("alarm", "b|1", alarm="b", transition="cleared"),
+            told("health", "h0", sensor="s", state="normal", t_ns=1),
+            told("health", "h1", sensor="s", state="failure", t_ns=2),
+            told("health", "g0", sensor="g", state="normal", t_ns=1),
+            *(record(str(i)) for i in range(3)),
+        ]
+    )
+    assert {r.id for r in store.standing()} == {"a|0", "h1", "g0"}
+    store.prune(0, 10, (*TOPICS, "health"))
+    store.prune(11, 10, (*TOPICS, "health"))
+    assert [r.id for r in store.read(0, (*TOPICS, "health"))] == ["a|0", "h1", "g0", "2"]
+    store._db.execute("DELETE FROM out WHERE topic = 'score'")
+    seen = overview(store)
+    assert seen["active"] == 1 and seen["health"][1]["state"] == "failure"
+
+
+def test_a_sink_that_is_gone_does_not_hold_the_log(tmp_path: Path) -> None:
+    """And a new one holds it from the start."""
+    store = Store(tmp_path / "s.sqlite")
+    store.commit([record(str(i)) for i in range(10)])
+    store.move_cursor("gone", 2)
+    store.move_cursor("here", 9)
+    store.keep_cursors(["here", "new"])
+    assert [store.cursor(name) for name in ("gone", "here", "new")] == [0, 9, 0]
+    store.prune(0, 10, TOPICS)
+    assert store.prune(11, 10, TOPICS) == 0
+    store.move_cursor("new", 9)
+    assert store.prune(12, 10, TOPICS) == 9
+
+
+def test_neither_sinks_nor_the_page_look_through_the_whole_log(tmp_path: Path) -> None:
+    """SQLite goes to where a reader stopped, and to the newest of a topic, without sorting; in old files, too."""
+    path = tmp_path / "s.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as old:
+        old.execute("DROP INDEX out_time")
+        old.execute("DROP TABLE stored")
+    store, asked = Store(path), []
+    store._db.set_trace_callback(asked.append)
+    store.read(5, TOPICS)
+    store.latest("score", 10)
+    store._db.set_trace_callback(None)
+    for statement in [text for text in asked if text.startswith("SELECT")]:
+        plan = " ".join(str(row[3]) for row in store._db.execute("EXPLAIN QUERY PLAN " + statement))
+        assert "TEMP B-TREE" not in plan and "SEARCH" in plan, plan
 
 
 def test_a_newer_state_is_refused(tmp_path: Path) -> None:

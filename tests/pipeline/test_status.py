@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from connectors.evidence import evidence_name
 from pipeline.errors import ConfigError
 from pipeline.messages import NS, Record
 from pipeline.state import Store
@@ -50,23 +51,24 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-def evidence(folder: Path) -> Path:
-    """A picture and a sound of the lathe's alarm."""
+def evidence(folder: Path, raised: Record) -> Path:
+    """A picture and a sound of an alarm."""
     folder.mkdir()
     (folder / "a.png").write_bytes(PNG)
     (folder / "a.wav").write_bytes(b"RIFF")
     (folder / "secret.toml").write_text("token")
     part = {"sensor": "mic", "picture": "a.png", "sound": "a.wav"}
     told = {"alarm": "lathe|mic|chatter|1", "parts": [part], "missing": ["mic: 0.5 s from +2.0 s: silent"]}
-    (folder / "a.json").write_text(json.dumps(told))
+    (folder / f"{evidence_name(raised.body)}.json").write_text(json.dumps(told))
     return folder
 
 
 @pytest.fixture
 def server(store: Store, tmp_path: Path) -> Iterator[StatusServer]:
     """The page of that plant, with a problem."""
+    raised = next(r for r in store.latest("alarm") if r.machine == "lathe")
     made = StatusServer(
-        store.path, evidence(tmp_path / "evidence"), lambda: (b"# metrics\n", "text/plain; version=0.0.4"),
+        store.path, evidence(tmp_path / "evidence", raised), lambda: (b"# metrics\n", "text/plain; version=0.0.4"),
         lambda: True, machines=["lathe", "mill", "press", "drill"], problems=lambda: ["sink influxdb-0: is away"],
     )  # fmt: skip
     made.start()
