@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from operators.base import Stateful, Windowed
 from operators.envelope import CELL_NS, CellTrack, power
+from operators.order import Order
 from operators.spectral import hann
 from pipeline.messages import NS, Feature, Gap, Message, Segment, Span
 
@@ -258,7 +259,9 @@ class AlignTrack(Stateful):
             raise TypeError(f"AlignTrack takes the feature {ESTIMATE}, not {type(message).__name__}")
         reference, sensor = message.sensors
         pair = self._pairs.setdefault(message.sensors, _Pair((reference, sensor), -1))
-        if message.t_end_ns <= pair.t_ns:
+        order = Order()
+        order.restore(pair.t_ns, dict(pair.epochs))
+        if not order.behind(message.t_end_ns, message.lineage):
             return []
         pair.t_ns = message.t_end_ns
         values = self._follow(pair, message) if message.complete else {}

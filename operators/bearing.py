@@ -97,13 +97,18 @@ def envelope_spectrum(
 
 
 def line_db(spectrum: Spectrum, f_hz: float) -> float:
-    """Peak within ±1 % (one line at least) over the median within ±40 % of a frequency, in dB; 0 out of range."""
+    """Peak within ±1 % (one line at least) over the median within ±40 % of a frequency, in dB.
+
+    0 where it lies beyond the spectrum, or so low that no line of the spectrum is around it.
+    """
     f, p = spectrum.f, spectrum.p
     width = max(TOLERANCE * f_hz, 1.5 * float(f[1]))
     if f_hz + width > f[-1]:
         return 0.0
     near = slice(int(np.searchsorted(f, f_hz - width)), int(np.searchsorted(f, f_hz + width, "right")))
     around = slice(int(np.searchsorted(f, 0.6 * f_hz)), int(np.searchsorted(f, 1.4 * f_hz, "right")))
+    if near.start == near.stop or around.start == around.stop:
+        return 0.0
     return 10.0 * log10(max(float(p[near].max()), _TINY) / max(float(np.median(p[around])), _TINY))
 
 

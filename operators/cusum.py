@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.base import Stateful
+from operators.order import Order
 from pipeline.messages import NS, Message, Score
 
 MINUTE_NS = 60 * NS
@@ -47,7 +48,7 @@ class Cusum(Stateful):
         if std <= 0.0 or h <= 0.0:
             raise ValueError(f"std and h must be positive, not {std} and {h}")
         self._mean, self._std, self._k, self._h, self._at_least = mean, std, k, h, at_least
-        self._last_ns: int | None = None
+        self._order = Order()
         self._settings = ""
         self._s = 0.0
         self._sum = 0.0
@@ -57,21 +58,24 @@ class Cusum(Stateful):
         """Take one score in; return the minute that it closes."""
         if not isinstance(message, Score):
             raise TypeError(f"Cusum takes Score, not {type(message).__name__}")
-        if not message.complete or (self._last_ns is not None and message.t_end_ns <= self._last_ns):
+        if not message.complete or not self._order.behind(message.t_end_ns, message.lineage):
             return []
+        if self._order.restarts(message.t_end_ns):
+            self._sum, self._count = 0.0, 0
         if message.settings != self._settings:
             self._settings, self._s, self._sum, self._count = message.settings, 0.0, 0.0, 0
         closed = self._close(message)
         self._sum += message.value
         self._count += 1
-        self._last_ns = message.t_end_ns
+        self._order.take(message.t_end_ns, message.lineage)
         return closed
 
     def snapshot(self) -> dict[str, Any]:
         """State as JSON values."""
         return {
             "schema": self.schema,
-            "last_ns": self._last_ns,
+            "last_ns": self._order.t_ns,
+            "epochs": self._order.epochs,
             "settings": self._settings,
             "s": self._s,
             "sum": self._sum,
@@ -80,17 +84,18 @@ class Cusum(Stateful):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._last_ns = state["last_ns"]
+        self._order.restore(state["last_ns"], state.get("epochs", {}))
         self._settings = state["settings"]
         self._s = state["s"]
         self._sum = state["sum"]
         self._count = state["count"]
 
     def _close(self, score: Score) -> list[Message]:
-        if self._last_ns is None:
+        last_ns = self._order.t_ns
+        if last_ns is None:
             return []
         # a score that ends exactly on the border belongs to the minute before it
-        minute = -(-self._last_ns // MINUTE_NS)
+        minute = -(-last_ns // MINUTE_NS)
         if -(-score.t_end_ns // MINUTE_NS) == minute:
             return []
         mean, count = (self._sum / self._count, self._count) if self._count else (0.0, 0)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 from operators.base import Stateful
+from operators.order import Order
 from pipeline.messages import NS, Alarm, Message, Score
 
 Severity = Literal["advisory", "warning", "critical"]
@@ -21,9 +22,9 @@ class Persistence(Stateful):
     """`Score` of one condition → `Alarm` raised and cleared.
 
     What is smoothed is value/threshold, so that a change of the threshold between operating states does not read as a
-    change of the machine. Scores that are incomplete, or not after the last one taken in, do nothing. Scores under new
-    settings (another baseline) start smoothing and counting anew; an active alarm stays. Clearing needs uninterrupted
-    evidence: a pause longer than `pause_s` starts the wait again.
+    change of the machine. Scores that are incomplete, no number, or not behind the last one taken in, do nothing.
+    Scores under new settings (another baseline) start smoothing and counting anew; an active alarm stays. Clearing
+    needs uninterrupted evidence: a pause longer than `pause_s`, or a clock set back, starts the wait again.
 
     Args:
         alpha: weight of the newest score; 1 switches smoothing off.
@@ -54,7 +55,7 @@ class Persistence(Stateful):
         self._clear_ratio = clear_ratio
         self._clear_ns, self._pause_ns = round(clear_s * NS), round(pause_s * NS)
         self._severity: Severity = severity
-        self._last_ns: int | None = None
+        self._order = Order()
         self._settings = ""
         self._ratio = 0.0
         self._recent: list[bool] = []
@@ -65,18 +66,23 @@ class Persistence(Stateful):
         """Take one score in."""
         if not isinstance(message, Score):
             raise TypeError(f"Persistence takes Score, not {type(message).__name__}")
-        if not message.complete or (self._last_ns is not None and message.t_end_ns <= self._last_ns):
+        if not message.complete or not self._order.behind(message.t_end_ns, message.lineage):
             return []
+        if not message.threshold or not math.isfinite(message.value / message.threshold):
+            return []  # an error would start this operator afresh, and the active alarm would stay for ever
+        if self._order.restarts(message.t_end_ns):
+            self._calm_since_ns = None
         self._smooth(message)
         alarm = self._raise(message) if self._raised_ns is None else self._clear(message)
-        self._last_ns = message.t_end_ns
+        self._order.take(message.t_end_ns, message.lineage)
         return [] if alarm is None else [alarm]
 
     def snapshot(self) -> dict[str, Any]:
         """State as JSON values."""
         return {
             "schema": self.schema,
-            "last_ns": self._last_ns,
+            "last_ns": self._order.t_ns,
+            "epochs": self._order.epochs,
             "settings": self._settings,
             "ratio": self._ratio,
             "recent": list(self._recent),
@@ -86,7 +92,7 @@ class Persistence(Stateful):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._last_ns = state["last_ns"]
+        self._order.restore(state["last_ns"], state.get("epochs", {}))
         self._settings = state["settings"]
         self._ratio = state["ratio"]
         self._recent = list(state["recent"])
@@ -96,10 +102,7 @@ class Persistence(Stateful):
     def _smooth(self, score: Score) -> None:
         if score.settings != self._settings:
             self._settings, self._ratio, self._recent, self._calm_since_ns = score.settings, 0.0, [], None
-        ratio = score.value / score.threshold
-        if not math.isfinite(ratio):
-            raise ValueError(f"score {score.id} has value {score.value} and threshold {score.threshold}")
-        self._ratio = self._alpha * ratio + (1.0 - self._alpha) * self._ratio
+        self._ratio = self._alpha * score.value / score.threshold + (1.0 - self._alpha) * self._ratio
         self._recent = [*self._recent, self._ratio > 1.0][-self._n :]
 
     def _raise(self, score: Score) -> Alarm | None:
@@ -113,7 +116,8 @@ class Persistence(Stateful):
         if self._ratio >= self._clear_ratio:
             self._calm_since_ns = None
             return None
-        paused = self._last_ns is not None and score.t_end_ns - self._last_ns > self._pause_ns
+        last_ns = self._order.t_ns
+        paused = last_ns is not None and score.t_end_ns - last_ns > self._pause_ns
         if self._calm_since_ns is None or paused:
             self._calm_since_ns = score.t_end_ns
         if score.t_end_ns - self._calm_since_ns < self._clear_ns:

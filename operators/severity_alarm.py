@@ -44,7 +44,8 @@ class SeverityAlarm(Stateful):
             raise ValueError(f"a baseline is a level in mm/s, not {baseline_mm_s}")
         if not 1 <= learn <= 1000:
             raise ValueError(f"a baseline is learned from 1 to 1,000 windows, not {learn}")
-        self._limits, self._baseline, self._learn = limits, baseline_mm_s, learn
+        self._limits, self._given, self._learn = limits, baseline_mm_s, learn
+        self._baseline = baseline_mm_s
         self._heard: list[float] = []
         self.settings = sha256(f"{SEVERITY}|1|{limits}|{baseline_mm_s}|{learn}".encode()).hexdigest()[:12]
 
@@ -92,8 +93,10 @@ class SeverityAlarm(Stateful):
 
     def snapshot(self) -> dict[str, Any]:
         """The baseline, or what it is being learned from; at most 9 kB."""
-        return {"schema": self.schema, "baseline": self._baseline, "heard": list(self._heard)}
+        kept = {"schema": self.schema, "baseline": self._baseline, "heard": list(self._heard)}
+        return {**kept, "given": self._given}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a snapshot."""
-        self._baseline, self._heard = state["baseline"], list(state["heard"])
+        """Go on from a snapshot; a baseline that the configuration gives, or takes back, is not the snapshot's."""
+        if self._given is None and state.get("given") is None:
+            self._baseline, self._heard = state["baseline"], list(state["heard"])

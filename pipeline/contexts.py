@@ -6,7 +6,7 @@ fact that falls silent is given up by a decision, not by a clock, so that a repl
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +15,8 @@ from pipeline.messages import NS, Context, Decision
 KEEP_NS = 15 * NS
 """Facts this much older than the first sample still needed are kept for a rebuild of the lane: windows read them up to
 10 s before their end (`context_lag_s`), and a speed also 2 s before that."""
+CONTEXT_KINDS = frozenset({"abandon", "return"})
+"""Decisions that give a fact up, and take it back."""
 MOST = 4096
 """Facts kept per name; beyond, the oldest go."""
 
@@ -39,20 +41,31 @@ class Contexts:
     def decide(self, decision: Decision) -> None:
         """A decision ``abandon`` or ``return`` with the body ``{"context": name}``."""
         name = decision.body.get("context")
-        if decision.kind in {"abandon", "return"} and isinstance(name, str):
+        if decision.kind in CONTEXT_KINDS and isinstance(name, str):
             entry = (decision.t_ns, decision.kind == "abandon")
             said = self._silences.setdefault(name, [])
-            if entry not in said:
-                said.append(entry)
-                said.sort()
+            place = bisect_left(said, entry)
+            if said[place : place + 1] != [entry]:
+                said.insert(place, entry)
 
     def given_up(self, name: str, t_ns: int) -> bool:
         """Whether a window that ends at `t_ns` does without this fact."""
-        held = False
-        for after_ns, gone in self._silences.get(name, ()):
-            if t_ns > after_ns:
-                held = gone
-        return held
+        said = self._silences.get(name, ())
+        place = bisect_left(said, (t_ns, False))  # the last decision for windows that end after its time
+        return place > 0 and said[place - 1][1]
+
+    def unjudged_ns(self, name: str, lag_ns: int) -> int:
+        """What ends later than this waits for the fact: it was not told, and it was not given up before."""
+        said = self._silences.get(name)
+        return max(self.newest_ns(name) + lag_ns, said[-1][0] if said else 0)
+
+    def back(self, lag_ns: int) -> list[str]:
+        """Facts that are given up and have been heard of since; `lag_ns` is `context_lag_s`.
+
+        From the decisions alone, so that a successor knows what its predecessor gave up.
+        """
+        gone = {name: said[-1][0] for name, said in self._silences.items() if said and said[-1][1]}
+        return [name for name, after_ns in gone.items() if self.newest_ns(name) + lag_ns > after_ns]
 
     def passed(self, name: str, t_ns: int) -> bool:
         """Whether the fact is known as of `t_ns`: something at or after it has come."""
@@ -76,6 +89,10 @@ class Contexts:
             place = bisect_right(times, judged_ns - KEEP_NS) - 1
             if place > 0:
                 del times[:place], values[:place]
+        for said in self._silences.values():
+            place = bisect_left(said, (judged_ns - KEEP_NS, False)) - 1
+            if place > 0:
+                del said[:place]
 
     def snapshot(self) -> dict[str, Any]:
         """As JSON values."""

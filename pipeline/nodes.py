@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
-from pipeline.messages import Anchor, Embedding, Feature, Message, Score, Stream
+from operators.order import Order
+from pipeline.messages import Anchor, Embedding, Feature, Message, Score, Span, Stream
 from pipeline.stages import Switchable
 from pipeline.stages_models import Deferred
 from pipeline.topology import Stage
@@ -24,7 +25,7 @@ class Node:
         self.stateful = isinstance(operator, Stateful)
         self.tally = "stage." + stage.name
         self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
-        self.seen: dict[str, int] = {}
+        self.seen: dict[str, Order] = {}
         self.filters: tuple[BlockFilter, ...] = ()
         """What changes sample indices between the raw stream and this node, first one first."""
 
@@ -74,12 +75,10 @@ class StreamGraph:
         return min(shared, self.n1, *firsts)
 
 
-def identity(message: Message) -> tuple[str, int]:
-    """What a stateful operator takes in: the name of its input stream, and the event time."""
-    if isinstance(message, Score):
-        return "+".join(message.sensors) + "|" + message.detector, message.t_end_ns
-    if isinstance(message, Embedding):
-        return "+".join(message.sensors) + "|" + message.detector, message.t_end_ns
+def identity(message: Message) -> tuple[str, int, Sequence[Span]]:
+    """What a stateful operator takes in: the name of its input stream, the event time, and where it came from."""
+    if isinstance(message, Score | Embedding):
+        return "+".join(message.sensors) + "|" + message.detector, message.t_end_ns, message.lineage
     if isinstance(message, Feature):
-        return "+".join(message.sensors) + "|" + message.name, message.t_end_ns
+        return "+".join(message.sensors) + "|" + message.name, message.t_end_ns, message.lineage
     raise TypeError(f"a stateful stage cannot read {type(message).__name__}")

@@ -14,7 +14,9 @@ import orjson
 
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
+from operators.order import Order
 from pipeline import codec
+from pipeline.contexts import CONTEXT_KINDS
 from pipeline.errors import BadInput, StethosError
 from pipeline.headers import end_ns
 from pipeline.messages import (
@@ -74,6 +76,7 @@ class Lane:
         self._restored: dict[str, Any] = {}
         self._input: Input | None = None
         self._decisions: list[Decision] = []
+        self._known: set[str] = set()
         self._keyed_stages = [s for s in STAGES if s.scope != "stream" and s.make(settings, None) is not None]
 
     # intake ------------------------------------------------------------------------------------------------------
@@ -223,9 +226,11 @@ class Lane:
     # running -----------------------------------------------------------------------------------------------------
 
     def _run(self, node: Node, message: Message, out: list[Result]) -> None:
+        order = None
         if node.stateful:
-            name, t_ns = identity(message)
-            if t_ns <= node.seen.get(name, -1):
+            name, t_ns, lineage = identity(message)
+            order = node.seen.get(name) or Order()
+            if not order.behind(t_ns, lineage):
                 return  # the snapshot that this operator was restored from includes the message
         try:
             if self._clock_ns is None:
@@ -237,8 +242,9 @@ class Lane:
         except Exception as error:  # the one place where it is caught: whatever an operator raises is a dead letter
             self._fail(node, error, out)
             return
-        if node.stateful:
-            node.seen[name] = t_ns
+        if order is not None:
+            order.take(t_ns, lineage)
+            node.seen[name] = order
         self.counts[node.tally] += 1
         if produced:
             self._route(node, produced, out)
@@ -273,7 +279,9 @@ class Lane:
             saved = self._restored.pop(key, None)
             if saved is not None and isinstance(operator, Stateful):
                 operator.restore(saved["state"])
-                node.seen = {name: int(t) for name, t in saved["seen"].items()}
+                for name, t_ns in saved["seen"].items():
+                    node.seen[name] = Order()
+                    node.seen[name].restore(int(t_ns), saved.get("epochs", {}).get(name, {}))
         return node
 
     def _fail(self, node: Node, error: Exception, out: list[Result]) -> None:
@@ -316,18 +324,21 @@ class Lane:
     # decisions ---------------------------------------------------------------------------------------------------
 
     def _decide(self, decision: Decision, out: list[Result]) -> None:
-        if any(known.id == decision.id for known in self._decisions):
+        if decision.id in self._known:
             return
+        self._known.add(decision.id)
         self.counts["in.decision"] += 1
         if decision.kind == "model" and self.settings.models is not None:
             try:  # a package that is gone ends the run: nothing may be answered by another one
                 self.settings.models.decide(decision)
             except BadInput as error:  # the configuration has changed since: what it says stays in force
                 self._dead(decision, "decision_unfit", str(error), out)
-        self._decisions.append(decision)
-        self.settings.contexts.decide(decision)
-        for graph in self._streams:
-            self._apply(decision, graph, out)
+        if decision.kind in CONTEXT_KINDS:  # there may be many of them, and no stream asks
+            self.settings.contexts.decide(decision)
+        else:
+            self._decisions.append(decision)
+            for graph in self._streams:
+                self._apply(decision, graph, out)
         self._release(out)
 
     def _apply(self, decision: Decision, graph: StreamGraph, out: list[Result]) -> None:
@@ -370,7 +381,11 @@ class Lane:
         states: dict[str, Any] = dict(self._restored)
         for key, node in self._nodes.items():
             if isinstance(node.operator, Stateful):
-                states[key] = {"state": node.operator.snapshot(), "seen": dict(node.seen)}
+                states[key] = {
+                    "state": node.operator.snapshot(),
+                    "seen": {name: order.t_ns for name, order in node.seen.items()},
+                    "epochs": {name: order.epochs for name, order in node.seen.items()},
+                }
         needed, streams = self.needs_from(), self._streams
         used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in streams if g.stream.key in needed]
         self.settings.contexts.trim(min(used + self._reread.oldest_ns, default=0))  # it must be judged as it was

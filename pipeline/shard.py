@@ -99,19 +99,12 @@ class Shard:
         self._failing_ns = 0
         self._checkpoint_ns = self._asked_ns = clock.now_ns()
         self._starving: dict[tuple[str, str], int] = {}
-        self._abandoned: dict[tuple[str, str], int] = {}
         snapshots = store.snapshots()
         for machine, lane in self.lanes.items():
             if machine in snapshots:
                 lane.restore(snapshots[machine])
         for decision in store.decisions():
             self._give(decision)
-            fact = (decision.machine, str(decision.body.get("context")))
-            if decision.kind == "abandon" and decision.machine in self.lanes:
-                lag_s = self.lanes[decision.machine].settings.machine.context_lag_s
-                self._abandoned[fact] = decision.t_ns - round(lag_s * 1e9)
-            elif decision.kind == "return":
-                self._abandoned.pop(fact, None)
 
     def take(self, message: Input) -> None:
         """One input, to its lane. Commits at once what an alarm cannot wait for."""
@@ -319,19 +312,16 @@ class Shard:
 
     def _mind_contexts(self, lane: Lane, now: int) -> None:
         """Give up a context that windows have waited for too long; take it back when it is heard of again."""
-        contexts = lane.settings.contexts
+        contexts, lag_ns = lane.settings.contexts, round(lane.settings.machine.context_lag_s * 1e9)
         for fact in lane.starving():
             since = self._starving.setdefault((lane.machine, fact), now)
             if now - since >= ABANDON_S * 1_000_000_000:
-                last = self._abandoned[lane.machine, fact] = contexts.newest_ns(fact)
-                unjudged_ns = last + round(lane.settings.machine.context_lag_s * 1e9)  # what ends later still waits
+                unjudged_ns = contexts.unjudged_ns(fact, lag_ns)
                 self._decide(lane, "abandon", f"{fact}|{unjudged_ns}", {"context": fact}, unjudged_ns)
         for key in [k for k in self._starving if k[0] == lane.machine and k[1] not in lane.starving()]:
             del self._starving[key]
-        for machine, fact in [k for k in self._abandoned if k[0] == lane.machine]:
-            if contexts.newest_ns(fact) > self._abandoned[machine, fact]:
-                del self._abandoned[machine, fact]
-                self._decide(lane, "return", f"{fact}|{lane.event_ns}", {"context": fact}, lane.event_ns)
+        for fact in contexts.back(lag_ns):
+            self._decide(lane, "return", f"{fact}|{lane.event_ns}", {"context": fact}, lane.event_ns)
 
     # metrics -------------------------------------------------------------------------------------------------------
 

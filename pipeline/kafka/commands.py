@@ -41,7 +41,7 @@ class Commands:
             return []
         try:
             body = lane.settings.verify(wish.kind, wish.body)
-        except (StethosError, KeyError, TypeError) as error:
+        except (StethosError, LookupError, OSError, TypeError, ValueError) as error:  # by hand, or another version
             headers = command_headers(wish.machine, wish.ident)
             value = command_value(wish.kind, wish.body)
             return [DeadLetter(COMMAND, wish.machine, "command", str(error), tuple(headers), value)]

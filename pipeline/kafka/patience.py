@@ -15,7 +15,6 @@ class Patience:
 
     def __init__(self) -> None:
         self._starving: dict[tuple[str, str], int] = {}
-        self._abandoned: dict[tuple[str, str], int] = {}
 
     def due(self, part: Part, now_ns: int, read_to_the_end: bool) -> Iterator[tuple[Lane, Decision]]:
         """Decisions that the lanes of a partition need now.
@@ -27,20 +26,18 @@ class Patience:
         """
         for machine, lane in part.lanes.items():
             contexts, starving = lane.settings.contexts, lane.starving()
+            lag_ns = round(lane.settings.machine.context_lag_s * NS)
             for fact in starving:
                 since = self._starving.setdefault((machine, fact), now_ns)
                 if not read_to_the_end:
                     self._starving[machine, fact] = now_ns
                 elif now_ns - since >= ABANDON_S * NS:
-                    last = self._abandoned[machine, fact] = contexts.newest_ns(fact)
-                    unjudged_ns = last + round(lane.settings.machine.context_lag_s * NS)  # what ends later still waits
+                    unjudged_ns = contexts.unjudged_ns(fact, lag_ns)
                     yield lane, _decision(lane, "abandon", f"{fact}|{unjudged_ns}", fact, unjudged_ns)
             for key in [key for key in self._starving if key[0] == machine and key[1] not in starving]:
                 del self._starving[key]
-            for key in [key for key in self._abandoned if key[0] == machine]:
-                if contexts.newest_ns(key[1]) > self._abandoned[key]:
-                    del self._abandoned[key]
-                    yield lane, _decision(lane, "return", f"{key[1]}|{lane.event_ns}", key[1], lane.event_ns)
+            for fact in contexts.back(lag_ns):
+                yield lane, _decision(lane, "return", f"{fact}|{lane.event_ns}", fact, lane.event_ns)
 
 
 def _decision(lane: Lane, kind: str, name: str, fact: str, t_ns: int) -> Decision:

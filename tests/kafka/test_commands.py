@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -9,11 +10,21 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from pipeline import codec
 from pipeline.app import STATE_FILE
 from pipeline.kafka.collector import Collector
+from pipeline.kafka.commands import Commands
+from pipeline.kafka.intake import Wish
+from pipeline.messages import DeadLetter
+from pipeline.runner import Lane
+from pipeline.stages import LaneSettings
 from pipeline.state import Store
+from tests.engines.scenarios import learned_models, machine, stream
 from tests.kafka.plant import WORKER, Running, plant
 from tests.kafka.test_publisher import records
 from tests.servers.kafka import KafkaServer
@@ -149,3 +160,18 @@ source = {{ type = "playback", files = ["noise.wav"], speed = 1.0 }}
     assert done.returncode == 0, done.stderr
     health = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()[1:]]
     assert any(line["topic"] == "health" for line in health)
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "x" * 300, "a\0b", 5, None])
+def test_a_command_that_cannot_be_looked_at_is_a_dead_letter(path: object) -> None:
+    """Whatever looking raises: a worker that ended would leave it to the next one, and so to all of them."""
+    mic = stream("mic", "acoustic", 32_000)
+    models = learned_models()
+    lane = Lane(LaneSettings(machine(mic, model=models.config.model_dump(by_alias=True)), models=models))
+    body = {"action": "promote", "packages": [{"path": path}]}
+    wish = Wish("m", "0.5", "model", body)
+    nothing: Any = SimpleNamespace(topic=str)
+    part: Any = SimpleNamespace(lanes={"m": lane}, epoch=1, number=0)
+    found: Any = SimpleNamespace(decisions=[])
+    (letter,) = asyncio.run(Commands(nothing, nothing, nothing).obey(part, wish, nothing, found))
+    assert isinstance(letter, DeadLetter) and letter.reason == "command"

@@ -89,6 +89,14 @@ def test_lines_of_a_modulated_carrier() -> None:
     assert line_db(spectrum, 1e6) == 0
 
 
+def test_a_line_below_the_spectrums_resolution_is_no_number_out_of_nothing() -> None:
+    """A slow cage has its line between the first two of the spectrum: nothing is around it, and 0 dB is said."""
+    spectrum = envelope_spectrum(np.random.default_rng(0).standard_normal(4 * RATE), RATE, 1000)
+    levels = [line_db(spectrum, f) for f in np.arange(0.02, 1.0, 0.01)]
+    assert np.isfinite(levels).all()
+    assert levels[0] == 0.0
+
+
 def test_judge_wants_the_first_line() -> None:
     """Multiples alone are another fault's."""
     assert judge([1, 29, 3, 20, 4]) == 1

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.persistence import Persistence
-from pipeline.messages import NS, Score
+from pipeline.messages import NS, Score, Span
 
 
 def score(t_s, value, **more):
@@ -63,6 +63,23 @@ def test_incomplete_and_old_scores_do_nothing():
     feed(p, [5.0], start=1.0, complete=False)
     assert p.snapshot() == before
     assert [a.transition for a in feed(p, [5.0], start=9.0)] == ["raised"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_no_number_leaves_the_alarm_to_be_cleared(value):
+    p = Persistence(alpha=1.0, k=1, n=1, clear_s=1.0)
+    assert [a.transition for a in feed(p, [5.0])] == ["raised"]
+    before = p.snapshot()
+    assert feed(p, [value] * 3, start=1.5) == []
+    assert p.snapshot() == before
+    assert [a.transition for a in feed(p, [0.1] * 5, start=3.0)] == ["cleared"]
+
+
+def test_a_clock_that_was_set_back_clears_after_the_whole_wait():
+    p = Persistence(alpha=1.0, k=1, n=1, clear_s=2.0)
+    assert [a.transition for a in feed(p, [5.0, 0.1], start=100.0, lineage=(Span("mic", 0, 0, 1),))] == ["raised"]
+    calm = feed(p, [0.1] * 9, start=1.0, lineage=(Span("mic", 1, 0, 1),))
+    assert [(a.transition, a.t_ns / NS) for a in calm] == [("cleared", pytest.approx(3.5, abs=0.6))]
 
 
 def test_new_settings_start_anew_but_an_active_alarm_stays():

@@ -80,6 +80,25 @@ def test_a_restored_one_goes_on_alike() -> None:
     assert len(orjson.dumps(full.snapshot())) < 20_000
 
 
+def test_the_configurations_baseline_wins_over_the_snapshots() -> None:
+    """One that was corrected, given after one was learned, or taken back; what was learned goes on being used."""
+    limits = LIMITS[1, "rigid"]
+
+    def baseline(before: SeverityAlarm, after: SeverityAlarm) -> float | None:
+        for level in (0.12, 0.12):
+            list(before.process(window(level)))
+        after.restore(orjson.loads(orjson.dumps(before.snapshot())))
+        return after._baseline
+
+    assert baseline(SeverityAlarm(limits, 0.12), SeverityAlarm(limits, 1.2)) == 1.2
+    assert baseline(SeverityAlarm(limits, learn=2), SeverityAlarm(limits, 1.2)) == 1.2
+    assert baseline(SeverityAlarm(limits, 1.2), SeverityAlarm(limits, learn=2)) is None
+    assert baseline(SeverityAlarm(limits, learn=2), SeverityAlarm(limits, learn=2)) == 0.12
+    old = SeverityAlarm(limits, 1.2)
+    old.restore({"schema": 1, "baseline": 0.12, "heard": []})
+    assert old._baseline == 1.2
+
+
 def test_wrong_settings_are_refused() -> None:
     """And wrong messages."""
     with pytest.raises(ValueError, match="mm/s"):

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pipeline.clock import ManualClock
-from pipeline.messages import NS, Chunk, Context
+from pipeline.contexts import Contexts
+from pipeline.kafka.part import Part
+from pipeline.kafka.patience import Patience
+from pipeline.messages import NS, Chunk, Context, Decision, Score
+from pipeline.runner import Lane
 from pipeline.shard import Shard
 from pipeline.state import Store
 from tests.engines.scenarios import T0, chunks, normal_noise, operating_states, stream
@@ -39,3 +46,74 @@ def test_given_up_after_ten_seconds_and_taken_back_after_a_restart(tmp_path: Pat
     assert [d.kind for d in Store(path).decisions()] == ["abandon", "return"]
     newest = Store(path).latest("score", 1)[0]
     assert newest.body["reasons"]["state"] == "cut"
+
+
+def test_a_worker_that_takes_over_takes_back_what_its_predecessor_gave_up() -> None:
+    """On Kafka: the decisions alone say what is given up."""
+    settings = operating_states().settings
+    acc = stream("acc", "vibration", 2000)
+    data = [m for m in chunks(acc, normal_noise(acc, 60.0, 3)) if isinstance(m, Chunk)]
+    decisions: list[Decision] = []
+
+    def play(lane: Lane, patience: Patience, first_s: int, last_s: int, told: bool) -> list[Score]:
+        part, results = Part(0, 1, 1, {"m": lane}), []
+        for second in range(first_s, last_s):
+            if told:
+                results += lane.process(Context("m", "state", T0 + second * NS, "cut"))
+            for chunk in data[second * 10 : second * 10 + 10]:
+                results += lane.process(chunk)
+            for _, decision in list(patience.due(part, T0 + second * NS, True)):
+                decisions.append(decision)
+                results += lane.process(decision)
+        return [r for r in results if isinstance(r, Score)]
+
+    lane, patience = Lane(settings), Patience()
+    play(lane, patience, 0, 5, told=True)
+    play(lane, patience, 5, 30, told=False)
+    snapshot, lane = lane.snapshot(), Lane(settings)
+    lane.restore(snapshot)
+    for decision in decisions:
+        lane.process(decision)
+    scores = play(lane, Patience(), 30, 60, told=True)
+    assert [d.kind for d in decisions] == ["abandon", "return"]
+    assert all(s.complete and s.reasons["state"] == "cut" for s in scores[-20:])
+
+
+def test_a_fact_that_falls_silent_right_after_it_came_back_is_given_up_again() -> None:
+    """It was taken back at the samples' time, which may lie behind the fact's own; windows must not wait for ever."""
+    contexts = Contexts()
+    contexts.add(Context("m", "state", 95, "cut"))
+    contexts.decide(Decision("m", "1", contexts.unjudged_ns("state", 5), "abandon", {"context": "state"}))
+    assert contexts.given_up("state", 101) and not contexts.given_up("state", 100)
+    contexts.add(Context("m", "state", 120, "cut"))
+    assert contexts.back(5) == ["state"]
+    contexts.decide(Decision("m", "2", 130, "return", {"context": "state"}))
+    assert contexts.back(5) == [] and not contexts.given_up("state", 131)
+    assert contexts.unjudged_ns("state", 5) == 130
+    contexts.decide(Decision("m", "3", 130, "abandon", {"context": "state"}))
+    assert contexts.given_up("state", 131)
+    contexts.add(Context("m", "state", 126, "cut"))
+    assert contexts.back(5) == ["state"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=30), st.integers(0, 60))
+def test_who_is_given_up_is_what_the_last_decision_before_says(said: list[tuple[int, bool]], t_ns: int) -> None:
+    """In whatever order decisions are read."""
+    contexts = Contexts()
+    for n, (at, gone) in enumerate(said):
+        kind = "abandon" if gone else "return"
+        contexts.decide(Decision("m", str(n), at, kind, {"context": "x"}))
+    before = sorted((at, gone) for at, gone in said if at < t_ns)
+    assert contexts.given_up("x", t_ns) == (bool(before) and before[-1][1])
+
+
+def test_many_decisions_about_contexts_are_not_kept() -> None:
+    """A publisher whose heartbeat is too slow is given up and taken back all day."""
+    lane = Lane(operating_states().settings)
+    for n in range(20_000):
+        kind = "abandon" if n % 2 == 0 else "return"
+        lane.process(Decision("m", f"m|{kind}|{n}", T0 + n * NS, kind, {"context": "state"}))
+    lane.settings.contexts.trim(T0 + 19_990 * NS)
+    assert sum(map(len, lane.settings.contexts._silences.values())) < 50
+    assert lane._decisions == []
+    assert lane.settings.contexts.given_up("state", T0 + 19_999 * NS)
