@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
@@ -34,6 +35,21 @@ class Node:
         for block_filter in reversed(self.filters):
             n = block_filter.needed_for(n)
         return n
+
+    def snapshot(self, operator: Stateful) -> dict[str, Any]:
+        """The operator's state, and by input stream the newest message that it includes."""
+        return {
+            "state": operator.snapshot(),
+            "seen": {name: order.t_ns for name, order in self.seen.items()},
+            "epochs": {name: order.epochs for name, order in self.seen.items()},
+        }
+
+    def restore(self, operator: Stateful, saved: Mapping[str, Any]) -> None:
+        """Go on from a snapshot; earlier versions kept no epochs."""
+        operator.restore(saved["state"])
+        for name, t_ns in saved["seen"].items():
+            self.seen[name] = Order()
+            self.seen[name].restore(int(t_ns), saved.get("epochs", {}).get(name, {}))
 
 
 class StreamGraph:

@@ -229,8 +229,7 @@ class Lane:
         order = None
         if node.stateful:
             name, t_ns, lineage = identity(message)
-            order = node.seen.get(name) or Order()
-            if not order.behind(t_ns, lineage):
+            if not (order := node.seen.get(name) or Order()).behind(t_ns, lineage):
                 return  # the snapshot that this operator was restored from includes the message
         try:
             if self._clock_ns is None:
@@ -278,10 +277,7 @@ class Lane:
             self._nodes[key] = node
             saved = self._restored.pop(key, None)
             if saved is not None and isinstance(operator, Stateful):
-                operator.restore(saved["state"])
-                for name, t_ns in saved["seen"].items():
-                    node.seen[name] = Order()
-                    node.seen[name].restore(int(t_ns), saved.get("epochs", {}).get(name, {}))
+                node.restore(operator, saved)
         return node
 
     def _fail(self, node: Node, error: Exception, out: list[Result]) -> None:
@@ -381,11 +377,7 @@ class Lane:
         states: dict[str, Any] = dict(self._restored)
         for key, node in self._nodes.items():
             if isinstance(node.operator, Stateful):
-                states[key] = {
-                    "state": node.operator.snapshot(),
-                    "seen": {name: order.t_ns for name, order in node.seen.items()},
-                    "epochs": {name: order.epochs for name, order in node.seen.items()},
-                }
+                states[key] = node.snapshot(node.operator)
         needed, streams = self.needs_from(), self._streams
         used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in streams if g.stream.key in needed]
         self.settings.contexts.trim(min(used + self._reread.oldest_ns, default=0))  # it must be judged as it was
