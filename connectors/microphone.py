@@ -2,8 +2,9 @@
 
 The device fills a bounded queue from its own thread; `poll` only takes from it. What did not fit, and what the driver
 says it lost, is missing in the sample index, so it reads as a gap. When the device goes (unplugged, or silent for
-`stall_s`) it is closed and tried again in the background, at most 5 s apart; when it comes back, and when a clock
-steps, the old stream gets its end mark and a new one starts.
+`stall_s`) it is closed and tried again in the background, at most 5 s apart; when it comes back, and when its samples
+and `clock` part for good, the old stream gets its end mark and a new one starts. The engine's clock takes no part in a
+step of the host's, so neither does a stream under it.
 
 PortAudio lists devices anew only when nothing of this process is open. While another microphone streams, a device
 that went is therefore tried under its old entry; that works where the entry names the port, as ALSA's ``hw`` does.
@@ -65,7 +66,7 @@ class Microphone(Source):
         ring_s: how much sound may wait to be polled.
         stall_s: after this long without sound the device counts as gone.
         wait_for_device: whether a device that is not there at the start is waited for instead of refused.
-        clock: the host's clock, nanoseconds since 1970.
+        clock: nanoseconds since 1970; the same clock that `open` and `poll` are told the time of.
         pyaudio: a module to use in place of PyAudio.
 
     Raises:

@@ -19,6 +19,7 @@ from models.anomaly.packing import pack, unpack
 from models.packages.shipped import WEIGHTS
 from pipeline import drill_model, machine_models
 from pipeline.clock import Clock
+from pipeline.embedded import shard_count
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
 from pipeline.machine_models import MachineModels
@@ -212,6 +213,8 @@ class ShardBuilder:
         self._plan = plan
         self._clock = clock
         self._record = record
+        count = shard_count(plan.settings.engine.shards, plan.sensors)
+        self._shards = [f"shard-{number}" for number in range(count)]  # as the engine names them
         self.tap: Tap | None = None
         """A recording to use in place of the ring; only where the shard runs in this process."""
 
@@ -227,7 +230,7 @@ class ShardBuilder:
             rec = self._plan.settings.recording
             ring = Ring(
                 rec.folder, recording_start(self._plan, store), self._clock.now_ns(), ring_bytes=rec.ring_bytes,
-                rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name,
+                rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name, shards=self._shards,
             )  # fmt: skip
         return Shard(name, lanes, store, self._clock, ring)
 

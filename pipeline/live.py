@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,12 @@ from pipeline.evidence import EvidenceSink
 from pipeline.messages import Input, Record
 from pipeline.metrics import families
 from pipeline.recording.recorder import Recorder
+from pipeline.retention import Retention
 from pipeline.sources import build_sources
-from pipeline.state import JOURNAL_TOPICS, Store
+from pipeline.state import Store
 from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
-PRUNE_EVERY_S = 60
 ALIVE_NS = 10_000_000_000
 """An engine that has not come round for so long does not work."""
 
@@ -52,15 +54,14 @@ class Live:
         self._told: list[str] = []
         self._counters: dict[str, dict[str, Any]] = {}
         self._beat_ns = 0
-        self._pruned_ns = clock.now_ns()
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
         self._prometheus = PrometheusSink()
-        self._prometheus.restore(
-            [r for t in ("health", "alarm", "machine_state") for r in reversed(self.store.latest(t, 1000))]
-        )
+        self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()
+        cursors = [delivery.cursor for delivery in self._deliveries]
+        self._retention = Retention(self.store, settings.engine.out_retention_h, clock, cursors)
         self._status: StatusServer | None = None
         if settings.status.enabled and not record_to:
             machines = [lane.machine.name for lane in plan.lanes]
@@ -76,7 +77,13 @@ class Live:
         # last, as it may fork: no thread runs yet, and nothing after it can fail and leave its processes behind
         try:
             self.engine = Embedded(
-                plan.lanes, build_sources(settings), self.store, clock, build, settings.engine.queue_bytes, shards
+                plan.lanes,
+                build_sources(settings, clock),
+                self.store,
+                clock,
+                build,
+                settings.engine.queue_bytes,
+                shards,
             )
         except BaseException:
             self.close()
@@ -112,9 +119,7 @@ class Live:
         if settings.evidence.enabled and settings.recording.enabled:
             evidence = EvidenceSink(settings.recording.folder, settings.evidence, self.plan.lanes)
             made.append(Delivery(evidence, state, ("alarm",), "evidence"))
-        for number, sink in enumerate(settings.sinks):
-            made.append(Delivery(make_sink(sink), state, sink.topics, f"{sink.type}-{number}"))
-        return made
+        return [*made, *configured(settings.sinks, state)]
 
     def start(self) -> None:
         """Start what runs beside the engine."""
@@ -149,19 +154,12 @@ class Live:
         """Counters to the exporter; old results out of the log."""
         try:
             self._counters = self.store.metrics()
-            self._prune()
+            self._retention.mind()
             self._trouble = ""
         except StateError as error:  # the shards keep their results until it can be written again, or give up
             self._trouble = str(error)
         sinks = {d.name: dict(d.counts) for d in self._deliveries}
         self._prometheus.update(families({**self._counters, **self.engine.metrics()}, sinks))
-
-    def _prune(self) -> None:
-        now = self._clock.now_ns()
-        if now - self._pruned_ns > PRUNE_EVERY_S * 1_000_000_000:
-            self._pruned_ns = now
-            before = now - int(self.plan.settings.engine.out_retention_h * 3.6e12)
-            self.store.prune(before, (*JOURNAL_TOPICS, "feature", "late", "dlq"))
 
     def close(self) -> list[str]:
         """Let sinks deliver what they can, end the server; returns what the sinks complain about."""
@@ -203,6 +201,24 @@ class SingleFile:
     def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
         """Nothing: no command reaches a recording with a state of its own."""
         del attachments, now_ns, snapshots
+
+
+def known(store: Store) -> list[Record]:
+    """What an exporter that starts anew should show: what stands, and the newest of each kind, oldest first."""
+    topics = ("health", "alarm", "machine_state")
+    return [*store.standing(), *(r for topic in topics for r in reversed(store.latest(topic, 1000)))]
+
+
+def configured(sinks: Sequence[SinkConfig], state: Path) -> list[Delivery]:
+    """A delivery for each sink; its cursor is named by where it writes, so that the order may change."""
+    made, seen = [], Counter[str]()
+    for number, sink in enumerate(sinks):
+        where = str(sink.path) if isinstance(sink, JournalSinkConfig) else f"{sink.url}|{sink.org}|{sink.bucket}"
+        place = f"{sink.type}-{sha256(where.encode()).hexdigest()[:12]}"
+        seen[place] += 1
+        cursor = place if seen[place] == 1 else f"{place}-{seen[place]}"
+        made.append(Delivery(make_sink(sink), state, sink.topics, f"{sink.type}-{number}", cursor))
+    return made
 
 
 def make_sink(sink: SinkConfig) -> Sink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from config.fast_lane import Mqtt
 from config.schema import Excerpt, Machine, MicrophoneSource, PlaybackSource, Sensor, Settings
@@ -11,6 +12,7 @@ from connectors.fastlane import FastLane, Outlet, RereadFastLane
 from connectors.playback import Playback
 from pipeline import drill_model
 from pipeline.app import shelf_of
+from pipeline.clock import Clock
 from pipeline.fast import FastDetectors
 from pipeline.stages import LaneSettings
 
@@ -18,8 +20,12 @@ FAST_CHUNK_S = 0.01
 """Length of chunks of a machine with a fast lane where the configuration names none."""
 
 
-def build_sources(settings: Settings) -> list[Source]:
+def build_sources(settings: Settings, clock: Clock) -> list[Source]:
     """A source for each sensor that has one here; sensors without are fed by another process.
+
+    Args:
+        settings: the configuration.
+        clock: of the engine that polls them: a device dated by another would seem silent, or ahead, after a step.
 
     Raises:
         ConfigError: a source's settings make no sense together.
@@ -27,9 +33,9 @@ def build_sources(settings: Settings) -> list[Source]:
     """
     makers: dict[type, Callable[[Machine, Sensor, object], Source]] = {
         PlaybackSource: _playback,
-        MicrophoneSource: _microphone,
+        MicrophoneSource: partial(_microphone, clock),
     }
-    beside = _fast_lanes(settings)
+    beside = _fast_lanes(settings, clock)
     sources = [
         beside(makers[type(sensor.source)](machine, sensor, sensor.source), machine.fast_lane)
         for machine in settings.machines
@@ -45,7 +51,7 @@ def build_sources(settings: Settings) -> list[Source]:
     return sources
 
 
-def _fast_lanes(settings: Settings) -> Callable[[Source, bool], Source]:
+def _fast_lanes(settings: Settings, clock: Clock) -> Callable[[Source, bool], Source]:
     """What puts a fast lane beside a source; all share the detectors of their machine and one connection."""
     fast = [machine for machine in settings.machines if machine.fast_lane]
     if not fast or settings.fast_lane.mqtt is None:
@@ -55,7 +61,7 @@ def _fast_lanes(settings: Settings) -> Callable[[Source, bool], Source]:
         machine.name: FastDetectors(LaneSettings(machine, classifier=drill_model.configured(machine, shelf)))
         for machine in fast
     }
-    hook = command_hook(settings.fast_lane.mqtt, settings.site, list(listeners))
+    hook = command_hook(settings.fast_lane.mqtt, settings.site, list(listeners), clock)
 
     def beside(source: Source, wanted: bool) -> Source:
         if not wanted:
@@ -65,8 +71,10 @@ def _fast_lanes(settings: Settings) -> Callable[[Source, bool], Source]:
     return beside
 
 
-def command_hook(mqtt: Mqtt, site: str, machines: list[str]) -> Outlet:
+def command_hook(mqtt: Mqtt, site: str, machines: list[str], clock: Clock) -> Outlet:
     """The hook that sends alarms to a broker; it connects when the first lane is opened.
+
+    Alarms expire by the clock that their events are dated by.
 
     Raises:
         ConfigError: a topic or a TLS file cannot be used.
@@ -82,7 +90,7 @@ def command_hook(mqtt: Mqtt, site: str, machines: list[str]) -> Outlet:
     )  # fmt: skip
     return MqttCommand(
         broker, topic=mqtt.topic, status_topic=mqtt.status_topic, site=site, machines=machines,
-        expires_s=mqtt.expires_s, queue=mqtt.queue,
+        expires_s=mqtt.expires_s, queue=mqtt.queue, clock_ns=clock.now_ns,
     )  # fmt: skip
 
 
@@ -105,12 +113,12 @@ def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:
     )  # fmt: skip
 
 
-def _microphone(machine: Machine, sensor: Sensor, source: object) -> Source:
+def _microphone(clock: Clock, machine: Machine, sensor: Sensor, source: object) -> Source:
     assert isinstance(source, MicrophoneSource)
     from connectors.microphone import Microphone  # PyAudio is an extra
 
     return Microphone(
         machine.name, sensor.name, source.device, host_api=source.host_api, port=source.port,
         rate_hz=round(sensor.rate_hz), channels=sensor.channels, modality=sensor.modality, unit=sensor.unit,
-        chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True,
+        chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True, clock=clock.now_ns,
     )  # fmt: skip

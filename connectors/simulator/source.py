@@ -47,7 +47,11 @@ class ShopSource(Source):
         self._finished = False
 
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
-        """Build the shop (a second or two when the simulator is compiled first) and start its clock."""
+        """Build the shop (a second or two when the simulator is compiled first) and start its clock; also once more."""
+        self.close()
+        self._stop.clear()
+        self._ready.clear()  # rendered ahead before, but never read: it comes again
+        self._failure, self._finished = None, False
         shop = Shop(self._seed, self._normal_s)
         self._feed = Feed(shop, now_ns, resume, self._duration_s)
         self._wall_ns, self._event_ns = now_ns, self._feed.resumed_ns

@@ -6,9 +6,10 @@ newest context, and the last seconds of every stream, so that its first windows 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +37,14 @@ class Ring:
         folder: where the files lie; created if missing.
         start: what the first file begins with; `preroll` holds the decisions that stand.
         now_ns: the caller's clock.
-        ring_bytes: bound of all files together, the growing one included.
-        rotate_bytes: size of one file, at most a quarter of the ring.
+        ring_bytes: bound of all files together, the growing ones included. Each of `shards` gets an equal share.
+        rotate_bytes: size of one file, at most a quarter of the share.
         rotate_s: age of one file.
         preroll_s: how much of every stream a new file repeats from the one before. It is kept in memory.
         prefix: of the file names; shards that share a folder need different ones.
+        shards: all prefixes of this run. The ring of the first one also repairs, counts and deletes what shards of
+            earlier runs have left; it alone, so that no two processes repair one file. Empty: this ring is alone, and
+            touches no file but its own.
 
     Raises:
         RecordingError: the folder cannot be used.
@@ -57,13 +61,18 @@ class Ring:
         rotate_s: float = ROTATE_S,
         preroll_s: float = PREROLL_S,
         prefix: str = "rec",
+        shards: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.failures = 0
         self._start = start
         self._prefix = prefix
-        self._ring_bytes = ring_bytes
-        self._limits = (min(rotate_bytes, max(1, ring_bytes // 4)), rotate_s)
+        self._shards = frozenset(shards)
+        family = re.escape(prefix.rstrip("0123456789"))
+        self._numbered = re.compile(rf"({family}\d+)-\d{{8}}T\d{{6}}\.\d{{9}}Z\.mcap(?:\.part)?")
+        self._first = bool(shards) and shards[0] == prefix
+        self._ring_bytes = ring_bytes // max(1, len(shards))
+        self._limits = (min(rotate_bytes, max(1, self._ring_bytes // 4)), rotate_s)
         self._preroll_ns = int(preroll_s * NS)
         self._recent: dict[StreamKey, deque[Sampled]] = {}
         self._context: dict[tuple[str, str], Context] = {}
@@ -73,6 +82,7 @@ class Ring:
         except OSError as error:
             raise RecordingError(f"{folder}: cannot hold recordings: {error.strerror}") from None
         self.adopted: dict[Path, Recovered] = adopt(folder, prefix + "-")
+        self._adopt_orphans()
         for message in start.preroll:
             self._remember(message)
         self._recorder = self._open(start, now_ns)
@@ -82,6 +92,21 @@ class Ring:
     def path(self) -> Path:
         """The growing file, under the name that it will have."""
         return self._recorder.path
+
+    def _orphans(self) -> list[Path]:
+        """What shards have left that this run does not have. A name that no shard gives is somebody else's file."""
+        if not self._first:
+            return []
+        named = ((path, self._numbered.fullmatch(path.name)) for path in self.folder.glob("*.mcap*"))
+        return [path for path, found in named if found and found[1] not in self._shards]
+
+    def _adopt_orphans(self) -> None:
+        for path in sorted(self._orphans()):
+            if path.suffix == ".part":
+                try:
+                    self.adopted |= adopt(self.folder, path.name.removesuffix(".mcap.part"))
+                except (RecordingError, OSError):  # a file of another run must not keep this one from starting
+                    self.failures += 1
 
     def _open(self, start: Start, now_ns: int) -> Recorder:
         size, age = self._limits
@@ -176,16 +201,21 @@ class Ring:
         return (*self._decisions.values(), *self._context.values(), *samples)
 
     def _make_room(self) -> None:
-        """Delete the oldest files until the folder is within its bound; never the growing one."""
+        """Delete the oldest files until they are within their bound; never a growing one."""
         names = (f"{self._prefix}-*.mcap", f"{self._prefix}-*.mcap.part")
-        files = sorted((path for name in names for path in self.folder.glob(name)), key=lambda path: path.name)
-        sizes = {path: path.stat().st_size for path in files}
+        orphans = self._orphans()
+        growing = {path for path in orphans if path.suffix == ".part"}  # not adopted: another process has it
+        if not self._recorder.failed:
+            growing.add(self._recorder.part)
+        sizes: dict[Path, int] = {}
+        for path in [*(path for name in names for path in self.folder.glob(name)), *orphans]:
+            with suppress(FileNotFoundError):  # another process has finished it meanwhile
+                sizes[path] = path.stat().st_size
         total = sum(sizes.values())
-        growing = None if self._recorder.failed else self._recorder.part
-        for path in files:
+        for path in sorted(sizes, key=lambda path: path.name.rpartition("-")[2]):
             if total <= self._ring_bytes:
                 return
-            if path != growing:
+            if path not in growing:
                 with suppress(OSError):
                     path.unlink()
                     total -= sizes[path]

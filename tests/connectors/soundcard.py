@@ -14,6 +14,7 @@ USB = "USB Mic: Audio (hw:1,0)"
 class SoundCard:
     """Stands in for the module `pyaudio`. Time moves only by `run`.
 
+    The card's clock is one of its own, or the host's where `own_clock` is false, as PortAudio has it on Linux.
     `pcm` holds the number that the next frame carries (modulo 2**15), so that lost and repeated frames show.
     """
 
@@ -27,6 +28,7 @@ class SoundCard:
         self.start_ns = start_ns
         self.ppm = ppm
         self.tells_adc = True
+        self.own_clock = True
         self.quiet = False
         self.jitter: Callable[[], int] = lambda: 0
         self.delay: Callable[[], int] = lambda: 0
@@ -108,8 +110,10 @@ class CardStream:
         card.monotonic_ns = max(card.monotonic_ns, self._at(self.taken))
         data = b"\0\0" * frames if card.quiet else self._numbered(frames)
         self.pcm += frames
-        adc_s = (first_ns + card.jitter()) / NS if card.tells_adc else 0.0
-        times = {"input_buffer_adc_time": adc_s, "current_time": card.monotonic_ns / NS, "output_buffer_dac_time": 0.0}
+        shift_ns = 0 if card.own_clock else card.clock() - card.monotonic_ns
+        adc_s = (first_ns + shift_ns + card.jitter()) / NS if card.tells_adc else 0.0
+        now_s = (card.monotonic_ns + shift_ns) / NS
+        times = {"input_buffer_adc_time": adc_s, "current_time": now_s, "output_buffer_dac_time": 0.0}
         card.monotonic_ns += card.delay()  # the callback's way through a busy process
         flag, self._lost, self._flag = self._flag, 0, 0
         self.settings["stream_callback"](data, frames, times, flag)

@@ -170,7 +170,7 @@ def test_only_machines_that_ask_have_one(tmp_path: Path) -> None:
     second = GOOD[GOOD.index("[[machine]]") :].replace("drill-1", "drill-2").replace("fast_lane = true", "")
     (tmp_path / "c.toml").write_text(GOOD + second)
     drilled(tmp_path)
-    fast, plain = build_sources(config.load(tmp_path / "c.toml"))
+    fast, plain = build_sources(config.load(tmp_path / "c.toml"), HostClock())
     assert isinstance(fast, RereadFastLane) and not isinstance(plain, FastLane)
     lengths = []
     for source in (fast._source, plain):
@@ -203,4 +203,4 @@ def test_a_topic_that_is_none_stops_the_start(tmp_path: Path) -> None:
     """Before anything runs."""
     (tmp_path / "c.toml").write_text(GOOD.replace("{machine}/{detector}", "#"))
     with pytest.raises(ConfigError, match="no \\+ and #"):
-        build_sources(config.load(tmp_path / "c.toml"))
+        build_sources(config.load(tmp_path / "c.toml"), HostClock())

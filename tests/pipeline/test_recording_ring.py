@@ -1,10 +1,14 @@
 """The ring of recordings: bounded, every file good by itself, going on after errors."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from config.schema import Settings
+from pipeline.app import Plan, ShardBuilder
+from pipeline.clock import ManualClock
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Rate, Stream
 from pipeline.recording.reader import read
@@ -120,3 +124,141 @@ def test_a_folder_that_cannot_hold_recordings_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match="cannot hold recordings"):
         Ring(tmp_path / "file", Start(), T, ring_bytes=10**6)
+
+
+SHARED = {"ring_bytes": 4_000_000, "rotate_bytes": 200_000, "preroll_s": 0.1}
+NAMES = [f"shard-{i}" for i in range(4)]
+
+
+def shared(folder: Path, count: int, now_ns: int = T) -> list[Ring]:
+    """The rings of a run with so many shards, on one folder."""
+    names = NAMES[:count]
+    return [Ring(folder, Start(), now_ns, prefix=name, shards=names, **SHARED) for name in names]
+
+
+def fill(rings: list[Ring], folder: Path, first: int, last: int) -> int:
+    """Let every shard record; returns how large the folder has become at most."""
+    most = 0
+    for k in range(first, last):
+        now = T + (k + 1) * NS // 10
+        for ring in rings:
+            ring.write(chunk(MIC, k), now)
+            if k % 10 == 9:
+                ring.sync()
+                ring.rotate_if_due(now, {})
+        most = max(most, held(folder))
+    return most
+
+
+def held(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def crash(ring: Ring) -> Path:
+    """As if its process had died: the growing file is left, and nobody holds its lock."""
+    ring.sync()
+    ring._recorder._disk.close()
+    return ring.path
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (3, 2)])
+def test_shards_share_one_bound_also_with_those_of_earlier_runs(tmp_path, before, after):
+    bound, a_second = SHARED["ring_bytes"], 250_000  # of one shard, until it next makes room; and a preroll
+    rings = shared(tmp_path, before)
+    most = fill(rings, tmp_path, 0, 250)
+    assert bound * 0.8 < most <= bound + before * a_second
+    for ring in rings:
+        ring.close()
+    rings = shared(tmp_path, after, T + 100 * NS)
+    assert held(tmp_path) <= bound + after * a_second
+    most = fill(rings, tmp_path, 1000, 1250)
+    assert bound * 0.8 < most <= bound + after * a_second
+    for ring in rings:
+        ring.close()
+    kept = {path.name.rpartition("-")[0] for path in tmp_path.iterdir()}
+    assert kept == set(NAMES[:after])  # the oldest went first, so those of the earlier run are gone
+    assert all(not read(path).damage for path in tmp_path.iterdir())
+
+
+def test_the_oldest_goes_first_whoever_wrote_it(tmp_path):
+    rings = shared(tmp_path, 4)
+    fill(rings, tmp_path, 0, 100)
+    for ring in rings:
+        ring.close()
+    stamps = sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir())
+    ring = Ring(tmp_path, Start(), T + 100 * NS, ring_bytes=1_500_000, prefix="shard-0", shards=["shard-0"])
+    left = sorted(path.name.rpartition("-")[2] for path in tmp_path.glob("*.mcap"))
+    assert 2 < len(left) < len(stamps)
+    assert left == stamps[-len(left) :]
+    ring.close()
+
+
+def test_what_a_shard_of_an_earlier_run_left_unfinished_is_repaired_by_the_first_alone(tmp_path):
+    rings = shared(tmp_path, 3)
+    fill(rings, tmp_path, 0, 5)
+    dead = crash(rings[1])
+    growing = rings[2].path.with_name(rings[2].path.name + ".part")  # of a process that outlives its engine
+    rings[0].close()
+    names = ["shard-0", "shard-3", "shard-20"]  # no shard-1, no shard-2
+    others = [Ring(tmp_path, Start(), T + NS, prefix=name, shards=names, **SHARED) for name in names[1:]]
+    assert not dead.exists() and all(ring.adopted == {} for ring in others)
+    again = Ring(tmp_path, Start(), T + NS, prefix=names[0], shards=names, **SHARED)
+    assert {path: found.kept for path, found in again.adopted.items()} == {dead: 5}
+    assert len(list(read(dead).messages())) == 5 and not read(dead).damage
+    fill([again, *others], tmp_path, 20, 150)
+    assert growing.exists() and not dead.exists()
+    rings[2].close()
+    for ring in [again, *others]:
+        ring.close()
+    assert growing.with_suffix("").exists()
+
+
+def test_files_that_no_shard_has_named_are_left_alone(tmp_path):
+    (kept,) = fill_one(tmp_path)
+    mine = [tmp_path / name for name in ("kept-" + kept.name, kept.name.replace("shard-3", "rec-3"), "shard-9.mcap")]
+    for path in mine:
+        path.write_bytes(kept.read_bytes())
+    ring = Ring(tmp_path, Start(), T + 10 * NS, ring_bytes=4, prefix="shard-0", shards=["shard-0"])
+    ring.close()
+    assert sorted(tmp_path.iterdir()) == sorted([*mine, ring.path])
+
+
+def fill_one(folder: Path) -> list[Path]:
+    ring = Ring(folder, Start(), T, ring_bytes=10**6, prefix="shard-3", shards=NAMES)
+    feed(ring, MIC, 0, 3)
+    ring.close()
+    return list(folder.iterdir())
+
+
+def test_an_orphan_that_cannot_be_repaired_does_not_stop_the_start(tmp_path, monkeypatch):
+    rings = shared(tmp_path, 2)
+    fill(rings, tmp_path, 0, 5)
+    dead = crash(rings[1])
+    rings[0].close()
+
+    def full(damaged, repaired):
+        raise RecordingError(f"{repaired}: cannot be written: No space left on device")
+
+    monkeypatch.setattr("pipeline.recording.recover.recover", full)
+    (ring,) = shared(tmp_path, 1, T + NS)
+    assert (ring.failures, ring.adopted) == (1, {})
+    assert dead.with_name(dead.name + ".part").exists()
+    ring.close()
+
+
+def test_a_configuration_gives_every_shard_its_share(tmp_path):
+    recording = {"folder": tmp_path / "rec", "ring_bytes": 10_000_000}
+    machine = {"name": "mill", "sensor": [{"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"}]}
+    said = {"schema_version": 1, "engine": {"shards": 4}, "recording": recording, "machine": [machine]}
+    settings = Settings.model_validate(said)
+    build = ShardBuilder(Plan(settings, (), tmp_path / "state.sqlite"), ManualClock(T), record=True)
+    orphan = tmp_path / "rec" / "shard-7-20200101T000000.000000000Z.mcap"
+    orphan.parent.mkdir()
+    orphan.write_bytes(bytes(3_000_000))
+    shards = []
+    for name in reversed(NAMES):
+        assert orphan.exists()
+        shards.append(build(name, []))
+    assert not orphan.exists()  # 3 MB are more than the 2.5 MB of the first shard
+    for shard in shards:
+        shard.close()

@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,92 @@ def test_sample_times_do_not_depend_on_the_pace() -> None:
     assert [m for m in got if isinstance(m, Mark)] == [
         replace(m, n0=m.stream.rate.num, n1=m.stream.rate.num) for m in MESSAGES if isinstance(m, Mark)
     ]
+
+
+def places(messages: list) -> dict:
+    """Where each stream goes on behind these messages."""
+    last = {(m.stream.machine, m.stream.sensor): m for m in messages if isinstance(m, Chunk)}
+    return {key: Resume(m.stream.epoch, m.anchor, m.n1) for key, m in last.items()}
+
+
+def opened(source: ShopSource, before: list, seconds: float) -> list:
+    """All messages so far, when the source was opened behind them and every sensor was heard for so long."""
+    got, now = list(before), T0 + 99 * NS
+    source.open(places(got), now)
+    assert source._worker is not None and source._worker.is_alive() and not source.exhausted
+    until = time.monotonic() + 30.0
+    while len(found := places(got)) < len(SHOP.sensors) or any(
+        found[s.machine, s.name].n < seconds * s.rate_hz for s in SHOP.sensors
+    ):
+        assert time.monotonic() < until, "the shop has stopped"
+        got += source.poll(now)
+        now = max(now + 1, source.wake_ns(now))
+        time.sleep(0.001)
+    return got
+
+
+def same_as_undisturbed(messages: list) -> None:
+    for sensor in SHOP.sensors:
+        own = heard(messages, sensor.machine, sensor.name)
+        np.testing.assert_array_equal(own, heard(MESSAGES, sensor.machine, sensor.name)[: len(own)])
+
+
+def test_opened_again_it_goes_on_with_the_very_next_sample() -> None:
+    """As after the death of a shard's process, twice. What was rendered ahead but not read comes once."""
+    source = ShopSource(3, normal_s=8.0)
+    got: list = []
+    try:
+        for seconds in (1.0, 2.0, 3.0):
+            got = opened(source, got, seconds)
+            source.close()
+    finally:
+        source.close()
+    same_as_undisturbed([replace(m, anchor=Anchor(0, T0)) if isinstance(m, Chunk) else m for m in got])
+    assert len({m.anchor for m in got if isinstance(m, Chunk)}) == 1
+
+
+def test_opened_again_after_its_end_it_ends_again() -> None:
+    source = ShopSource(3, normal_s=8.0, duration_s=1.0, speed=None)
+    ended = []
+    for _ in range(2):
+        source.open({}, T0)
+        assert not source.exhausted
+        got: list = []
+        while not source.exhausted:
+            got += source.poll(T0)
+        source.close()
+        same_as_undisturbed(got)
+        ended.append(sum(isinstance(m, Mark) for m in got))
+    assert ended == [len(SHOP.sensors)] * 2
+
+
+def test_opened_again_after_an_error_of_the_simulation_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    pop, calls = Feed.pop, []
+
+    def fails_once(feed: Feed) -> list:
+        calls.append(feed)
+        if len(calls) == 60:
+            raise ArithmeticError("the mill has exploded")
+        return pop(feed)
+
+    monkeypatch.setattr(Feed, "pop", fails_once)
+    source = ShopSource(3, normal_s=8.0)
+    source.open({}, T0)
+    got: list = []
+
+    def until_it_fails() -> None:
+        until = time.monotonic() + 30.0
+        while time.monotonic() < until:
+            got.extend(source.poll(T0 + NS // 2))
+            time.sleep(0.001)
+
+    try:
+        with pytest.raises(SourceError, match="the mill has exploded"):
+            until_it_fails()
+        source.close()
+        same_as_undisturbed(opened(source, got, 2.0))
+    finally:
+        source.close()
 
 
 def test_the_source_says_what_is_wrong() -> None:
