@@ -35,6 +35,8 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 _READ_AHEAD_FRAMES = 16_384  # a call into libsndfile costs as much as decoding a thousand frames
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _TIME_COLUMNS = ("t", "time", "time_s", "timestamp", "seconds")
+_RATED, _AGREES = 10, 0.01
+"""Frames from which a column of times tells a rate, and how far it may be from the declared one."""
 _LARGEST_DENOMINATOR = 1_000_000
 
 
@@ -192,7 +194,8 @@ class NpzRecording(Recording):
 class CsvRecording(Recording):
     """A CSV file of numbers, a row a frame, with or without a heading; comma, semicolon or tab between columns.
 
-    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds is no channel.
+    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds is no channel; its times, in
+    seconds, milliseconds, microseconds or nanoseconds, must be those of that rate within a percent.
     """
 
     kind = "numbers"
@@ -227,7 +230,22 @@ class CsvRecording(Recording):
             ) from error
         if timed and table.shape[1] == 1:
             raise BadInput("channels", f"{self.path} has a column of times and nothing else")
+        if timed:
+            self._agree(table[:, 0])
         return table[:, 1:] if timed else table
+
+    def _agree(self, times: NDArray[np.float64]) -> None:
+        """Played at another rate than it was sampled with, all its frequencies would be wrong."""
+        if len(times) < _RATED:
+            return
+        step = float(times[-1] - times[0]) / (len(times) - 1)
+        if not any(abs(step * self.rate.hz / unit - 1.0) <= _AGREES for unit in (1.0, 1e3, 1e6, 1e9)):
+            told = f"{1.0 / step:,.6g} a second" if step > 0.0 else "no rate at all"
+            raise BadInput(
+                "rate",
+                f"{self.path}: rate_hz says {self.rate.hz:,.6g} frames a second, the column of times {told} "
+                "(if it is in seconds): correct the one that is wrong",
+            )
 
     def read(self, first: int, count: int) -> Samples:
         """Frames [first, first + count)."""

@@ -179,6 +179,20 @@ def test_csv_with_and_without_heading(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(samples(messages), np.array([[1, 2.5], [3, 4]], np.float32))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6, 1e9])
+def test_a_csvs_times_must_be_those_of_the_declared_rate(tmp_path: Path, unit: float) -> None:
+    """Rounded ones too; played at another rate, all its frequencies would be wrong."""
+    for hz, fits in ((4000.0, True), (4030.0, True), (5000.0, False)):
+        rows = "\n".join(f"{1e9 * unit + round(k / hz * unit, 3 if unit == 1.0 else 0)},{k}" for k in range(4000))
+        path = text(tmp_path / "a.csv", f"time,x\n{rows}\n")
+        if fits:
+            assert open_recording(path, Rate(4000)).frames == 4000
+        else:
+            with pytest.raises(BadInput, match=r"rate_hz says 4,000 frames a second, the column of times") as caught:
+                open_recording(path, Rate(4000))
+            assert caught.value.reason == "rate"
+
+
 def test_chosen_channels_in_their_order(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(12).reshape(4, 3), fs=10.0)
     messages = drain(fast([tmp_path / "a.npz"], modality="vibration", unit="g", channels=[2, 0]))
