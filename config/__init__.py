@@ -6,11 +6,12 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from config.schema import SCHEMA_VERSION, Settings
 from pipeline.errors import ConfigError
@@ -25,6 +26,7 @@ __all__ = [
     "migrate",
     "migrate_text",
     "notify_socket",
+    "read_text",
 ]
 
 
@@ -97,18 +99,30 @@ def notify_socket() -> str:
     return os.environ.get("NOTIFY_SOCKET", "")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_text(path: Path) -> str:
+    """A configuration file's text, its line ends as they are.
+
+    Raises:
+        ConfigError: it cannot be read; names the file.
+    """
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `stethos config example` prints one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
+_SECRETS = {"token", "password"}
 _PATH_KEYS = {
     "files", "state_dir", "folder", "baseline", "path", "ca_file", "cert_file", "key_file", "spool_folder",
     "encoder", "package", "shadow", "search", "classifier",
@@ -122,7 +136,7 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
         return [_resolve(item, base, key) for item in value]
     if key in _PATH_KEYS and isinstance(value, str) and (key, value) != ("encoder", "logmel"):
         return str(base / value)
-    if key in {"token", "password"} and isinstance(value, str) and value.startswith("env:"):
+    if key in _SECRETS and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:
             raise ConfigError(f"{key} = {value!r}: the environment has no variable {name}")
@@ -131,25 +145,79 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
 
 
 def _explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: {key}: unknown key{_nearest(str(item['loc'][-1]), _known_keys())}")
-        else:
-            lines.append(f"{path}: {key}: {item['msg']} (got {item.get('input')!r})"[:400])
-    return "\n".join(lines)
+    """One line per mistake; never a secret, and never a part that may hold one."""
+    known = dict(_keys(json_schema()))
+    return "\n".join(_line(path, item, known) for item in error.errors() if not _follows(item))
 
 
-def _known_keys() -> set[str]:
-    """Every key of the schema: close enough for a hint, whatever union the location went through."""
-    schema = json_schema()
-    keys = set(schema.get("properties", {}))
-    for part in schema.get("$defs", {}).values():
-        keys |= set(part.get("properties", {}))
-    return keys
+def _line(path: Path, item: ErrorDetails, known: Mapping[tuple[str, ...], _Key]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    where = f"{path}: {key}" if key else str(path)
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(item['loc'], known)}"
+    if item["type"] == "tuple_type":
+        place = _place(item["loc"], known)
+        mend = f"[[{'.'.join(place)}]]" if known[place].tables else f"{place[-1]} = [...]"
+        return f"{where}: must be a list; write {mend}"
+    got, secret = item["input"], any(known[p].secret for p in known if p[-1] in item["loc"])
+    shown = f" (got {got!r})" if isinstance(got, str | int | float) and not secret else ""
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{shown}"[:400]
 
 
-def _nearest(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, sorted(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else "; `stethos config schema` lists the known ones"
+def _follows(item: ErrorDetails) -> bool:
+    """A list that is too short only because its items are wrong: these have lines of their own."""
+    return item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]
+
+
+class _Key(NamedTuple):
+    """What the schema says of a key: a secret, or a list of tables."""
+
+    secret: bool
+    tables: bool
+
+
+def _keys(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], _Key]]:
+    """Every key of the schema by its path, without the places in lists and whatever union it goes through."""
+
+    def forms(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        parts = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+        for part in parts:
+            yield from forms(part)
+        if not parts:
+            yield node
+
+    def walk(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Key]]:
+        for form in forms(node):
+            for name, child in form.get("properties", {}).items():
+                secret = name in _SECRETS or any(f.get("format") == "password" for f in forms(child))
+                items = [i for f in forms(child) if "items" in f for i in forms(f["items"])]
+                yield (*path, name), _Key(secret, bool(items) and all("properties" in i for i in items))
+                yield from walk(child, (*path, name))
+            if "items" in form:
+                yield from walk(form["items"], path)
+
+    return walk(schema, ())
+
+
+def _place(loc: tuple[int | str, ...], known: Mapping[tuple[str, ...], _Key]) -> tuple[str, ...]:
+    """The deepest known key on the way to an error."""
+    place: tuple[str, ...] = ()
+    for part in loc:
+        if isinstance(part, str) and (*place, part) in known:
+            place = (*place, part)
+    return place
+
+
+def _nearest(loc: tuple[int | str, ...], known: Mapping[tuple[str, ...], _Key]) -> str:
+    section, key = _place(loc[:-1], known), str(loc[-1])
+    here = {path[-1] for path in known if path[:-1] == section}
+    names = {path[-1] for path in known}
+    if key not in names and (close := difflib.get_close_matches(key, sorted(here), n=1)):
+        return f"; did you mean '{close[0]}'?"
+    close = [key] if key in names else difflib.get_close_matches(key, sorted(names), n=1)
+    if not close:
+        return "; `stethos config schema` lists the known ones"
+    homes = [".".join(path) for path in known if path[-1] == close[0]]
+    return f" here; it belongs in another section: {' or '.join(homes[:3])}"

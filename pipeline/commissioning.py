@@ -20,15 +20,17 @@ def normal_rows(rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, ma
     Raises:
         BadInput: there are none; says what the manifest has instead.
     """
+    machines = sorted({r.machine for r in rows})
+    if machine is not None and machine not in machines:
+        raise BadInput("manifest", f"no machine '{machine}'; the manifest has {', '.join(machines)}")
     learning = [r for r in learning_rows(rows) if r.modality != "frames" and machine in {None, r.machine}]
     chosen = [r for r in learning if r.label in normal]
     if not chosen:
         labels = ", ".join(sorted({r.label for r in learning})) or "none"
-        machines = ", ".join(sorted({r.machine for r in rows}))
         raise BadInput(
             "manifest",
             f"no row to learn from is labelled {', '.join(sorted(normal))}; the labels are {labels}, the machines "
-            f"{machines}; name the normal ones with --normal",
+            f"{', '.join(machines)}; name the normal ones with --normal",
         )
     return chosen
 

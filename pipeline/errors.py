@@ -53,7 +53,8 @@ class StateError(StethosError):
 class MissingExtra(StethosError):
     """An optional dependency is not installed."""
 
-    def __init__(self, extra: str, what: str) -> None:
-        """Name the extra that brings it."""
-        super().__init__(f"{what} needs the extra '{extra}': pip install 'stethos[{extra}]'")
+    def __init__(self, extra: str, what: str, how: str = "") -> None:
+        """Name the extra that brings it, or how else to get it."""
+        how = how or f"in the folder of stethos: .venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'"
+        super().__init__(f"{what} needs the extra '{extra}'; {how}")
         self.extra = extra

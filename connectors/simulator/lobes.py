@@ -46,7 +46,7 @@ def draw_lobes(path: Path, tool: Tool = BENCHMARK, points: int = 160) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtra("drawing lobes", "train") from error
+        raise MissingExtra("train", "drawing lobes") from error
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
     speeds: Float64 = np.geomspace(*_SPEEDS, points)

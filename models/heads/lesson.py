@@ -115,14 +115,18 @@ class Lesson:
         """Labels of test rows that were never taught."""
         return sorted(set(self.clips.label[self.test].tolist()) - set(self.labels))
 
-    def check(self) -> None:
+    def check(self, left_out: Sequence[str] = ()) -> None:
         """Refuse to begin.
+
+        Args:
+            left_out: why recordings could not be used; told where nothing is left.
 
         Raises:
             BadInput: one class only, or a group on both sides.
         """
         if len(self.learn) == 0:
-            raise BadInput("one_class", "no clip to learn from is usable; check paths, labels and the column split")
+            why = "; ".join([*dict.fromkeys(left_out)][:3]) or "check paths, labels and the column split"
+            raise BadInput("one_class", f"no clip to learn from is usable; {why}")
         check_rows(self.rows)
         both = np.intersect1d(self.clips.group[self.learn], self.clips.group[self.test])
         if both.size:

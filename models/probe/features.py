@@ -95,7 +95,8 @@ class OpenSmile:
 
     def __init__(self) -> None:
         if not has_opensmile():
-            raise MissingExtra("opensmile (not part of stethos: pip install opensmile)", "this baseline")
+            how = "no part of stethos: .venv/bin/uv pip install --python .venv/bin/python opensmile"
+            raise MissingExtra("opensmile", "this baseline", how)
         opensmile: Any = importlib.import_module("opensmile")
         self._smile = opensmile.Smile(opensmile.FeatureSet.ComParE_2016, opensmile.FeatureLevel.Functionals)
         self.digest = f"opensmile {opensmile.__version__} ComParE_2016"

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 import config as configuration
+from config.schema import Excerpt
 from pipeline import app
 from pipeline.errors import ConfigError
 
@@ -32,7 +33,7 @@ def check(file: Path) -> None:
         for m in settings.machines
         for s in m.sensors
         for kind, path in [
-            *(("file", p) for p in getattr(s.source, "files", ())),
+            *(("file", p.path if isinstance(p, Excerpt) else p) for p in getattr(s.source, "files", ())),
             *((("baseline", s.baseline),) if s.baseline else ()),
         ]
         if not Path(path).exists()
@@ -55,7 +56,7 @@ def show(file: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
 def migrate(file: Path, dry_run: bool) -> None:
     """Bring an older configuration to the present schema; the old file is kept beside it as FILE.bak."""
-    text = file.read_text(encoding="utf-8")
+    text = configuration.read_text(file)
     new = configuration.migrate_text(text, str(file))
     configuration.build(tomllib.loads(new), file)
     if new == text:
@@ -63,8 +64,8 @@ def migrate(file: Path, dry_run: bool) -> None:
         return
     click.echo("".join(difflib.unified_diff(text.splitlines(True), new.splitlines(True), str(file), "migrated")))
     if not dry_run:
-        file.with_suffix(file.suffix + ".bak").write_text(text, encoding="utf-8")
-        file.write_text(new, encoding="utf-8")
+        file.with_suffix(file.suffix + ".bak").write_bytes(text.encode())
+        file.write_bytes(new.encode())
 
 
 @config.command()

@@ -47,11 +47,15 @@ def stethos() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; errors of ours are one readable line, not a traceback."""
+    """Run the command line; errors of ours and of files are one readable line, not a traceback."""
     try:
         result: Any = stethos.main(args=args, standalone_mode=False)
     except StethosError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:  # but no broken pipe: that is click's, quietly
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"error: {where}{error.strerror or error or type(error).__name__}", err=True)
         sys.exit(2)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)

@@ -68,20 +68,22 @@ def _recorded(row: Row) -> Sequence[Piece]:
 @lru_cache(maxsize=1)
 def _runs(path: Path, sensor: str) -> tuple[Stream, int, list[tuple[int, Float32]]]:
     """Stream, time of its first sample, and its uninterrupted runs: time and samples (n, channels)."""
-    chunks = [
-        m.message
-        for m in read(path).messages()
-        if isinstance(m.message, Chunk)
-        and m.message.stream.modality in _SOUND
-        and sensor in {"", f"{m.message.stream.machine}/{m.message.stream.sensor}"}
-    ]
-    names = sorted({f"{c.stream.machine}/{c.stream.sensor}" for c in chunks})
-    if len(names) != 1:
-        has = f"holds {', '.join(names)}; name one with --sensor" if names else "holds no such sensor of sound"
-        raise BadInput("sensor", f"{path}: {has}")
+    chunks: list[Chunk] = []
+    names: set[str] = set()
+    for m in read(path).messages():
+        if isinstance(m.message, Chunk) and m.message.stream.modality in _SOUND:
+            names.add(name := f"{m.message.stream.machine}/{m.message.stream.sensor}")
+            if sensor in {"", name}:
+                chunks.append(m.message)
+    if not names:
+        raise BadInput("sensor", f"{path}: holds no sensor of sound")
+    if sensor not in names and (sensor or len(names) > 1):
+        raise BadInput("sensor", f"{path}: holds {', '.join(sorted(names))}; name one with --sensor")
     rates: set[Rate] = {c.stream.rate for c in chunks}
     if len(rates) > 1:
-        raise BadInput("rate", f"{path}: {names[0]} changed its rate within the recording; label one rate at a time")
+        raise BadInput(
+            "rate", f"{path}: {sensor or min(names)} changed its rate within the recording; label one rate at a time"
+        )
     chunks.sort(key=lambda c: c.t0_ns)
     runs: list[tuple[int, list[Float32]]] = []
     follows: tuple[int, int] | None = None

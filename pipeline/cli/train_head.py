@@ -75,7 +75,7 @@ def head(
             out.name, sources, extractors, None, lambda t: bar.update(task, description=t[-60:])
         )
         lesson = _lesson(facts, splits)
-        lesson.check()
+        lesson.check(left_out)
         kinds: Sequence[Kind] = KINDS if kind == AUTO else (kind,)  # type: ignore[assignment]
         candidates = [_candidate(lesson, e, unit, features, pooling, kinds, seed) for e in extractors]
     chosen = _chosen(candidates, encoders)

@@ -98,3 +98,60 @@ def test_migration_keeps_comments_and_order() -> None:
 def test_the_example_is_valid() -> None:
     """What `stethos config example` prints can be used."""
     config.load(ROOT / "config" / "example.toml")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ('[kafka]\npassword = "env:STETHOS_T"\n', "kafka: username and password belong together"),
+        ('[fast_lane.mqtt]\npassword = "env:STETHOS_T"\n', "fast_lane.mqtt: username and password belong together"),
+        ('[kafka]\nusername = "u"\npassword = ["env:STETHOS_T"]\n', "kafka.password: Input should be a valid string"),
+        ('[kafka]\nusername = "u"\npassword = 5353\n', "kafka.password: Input should be a valid string"),
+        ('[[sink]]\ntype = "influxdb"\nurl = "u"\nbucket = "b"\ntoken = "env:STETHOS_T"\n', "org: Field required"),
+        ('[[sink]]\ntype = "x"\ntoken = "env:STETHOS_T"\n', "sink.0: Input tag 'x'"),
+        ('[kafka]\ntoken = "env:STETHOS_T"\n', "kafka.token: unknown key"),
+    ],
+)
+def test_errors_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, words: str) -> None:
+    """Neither a secret with an error of its own, nor one beside what is wrong."""
+    monkeypatch.setenv("STETHOS_T", "sesame")
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(tmp_path, GOOD + part)
+    assert "sesame" not in str(caught.value) and "5353" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            GOOD.replace("rate_hz", "rate"),
+            [
+                "machine.0.sensor.0.rate_hz: Field required",
+                "machine.0.sensor.0.rate: unknown key; did you mean 'rate_hz'?",
+            ],
+        ),
+        (GOOD.replace("48000", "-1"), ["machine.0.sensor.0.rate_hz: Input should be greater than 0 (got -1)"]),
+        (GOOD + "[spindle]\nrpm = 9\n", ["spindle: unknown key here; it belongs in another section: machine.spindle"]),
+        (GOOD + "[spindel]\nrpm = 9\n", ["spindel: unknown key here; it belongs in another section: machine.spindle"]),
+        (GOOD + "[zzz]\n", ["zzz: unknown key; `stethos config schema` lists the known ones"]),
+        (GOOD.replace("[[machine]]", "[machine]"), ["machine: must be a list; write [[machine]]"]),
+        (
+            GOOD.replace("[[machine.sensor]]", "[machine.sensor]"),
+            ["machine.0.sensor: must be a list; write [[machine.sensor]]"],
+        ),
+        (
+            GOOD + '[machine.sensor.source]\ntype = "playback"\nfiles = "a.wav"\n',
+            ["machine.0.sensor.0.source.playback.files: must be a list; write files = [...]"],
+        ),
+        (
+            GOOD + '[machine.sensor.source]\ntype = "playback"\nfiles = []\n',
+            ["machine.0.sensor.0.source.playback.files: Tuple should have at least 1 item after validation, not 0"],
+        ),
+        (GOOD + GOOD.split("schema_version = 1")[1], ["machine names are used twice: lathe"]),
+    ],
+)
+def test_one_line_for_each_mistake(tmp_path: Path, text: str, lines: list[str]) -> None:
+    """No line for what only follows from another."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value).splitlines() == [f"{tmp_path / 'c.toml'}: {line}" for line in lines]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,3 +144,53 @@ def test_a_recording_that_is_cut_off_is_replayed_as_far_as_it_goes(
     cut.write_bytes(b"nonsense" * 100)
     assert stethos("replay", cut, "--journal", config.parent / "cut.jsonl") == 2
     assert "cut.mcap" in capsys.readouterr().err
+
+
+def test_an_excerpt_is_checked_like_a_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it exists, and where it does not."""
+    for name, code, words in (("x.npz", 0, "c.toml: fine"), ("gone.npz", 2, "gone.npz: no such file")):
+        config.write_text(CONFIG.replace('["x.npz"]', f'[{{ path = "{name}", start_s = 1, end_s = 2 }}]'))
+        assert stethos("config", "check", config) == code
+        said = capsys.readouterr()
+        assert words in said.out + said.err
+
+
+def test_a_migration_of_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Missing, a folder, or not UTF-8."""
+    (tmp_path / "latin.toml").write_bytes("site = 'Köln'".encode("latin-1"))
+    for path, words in (
+        (tmp_path / "gone.toml", "no such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "latin.toml", "cannot be read as UTF-8"),
+    ):
+        assert stethos("config", "migrate", path) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {path}: ") and words in said and said.count("\n") == 1
+
+
+def test_a_migration_keeps_line_ends(config: Path) -> None:
+    """And the old file, to the byte."""
+    old = CONFIG.replace("schema_version = 1\n", "").replace("[[machine", "[[machines").replace("\n", "\r\n").encode()
+    config.write_bytes(old)
+    assert stethos("config", "migrate", config) == 0
+    assert config.with_suffix(".toml.bak").read_bytes() == old
+    assert b'[[machine]]\r\nname = "m"\r\n' in config.read_bytes()
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the system says, with the file's name, and no traceback."""
+    (tmp_path / "out").write_text("")
+    assert stethos("simulate", "bearing", "--minutes", "0.1", "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"error: {tmp_path / 'out'}") and said.endswith(": Not a directory") and "\n" not in said
+
+
+def test_a_pipe_that_is_closed_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`stethos ... | head` ends quietly."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("pipeline.cli.configuration.click.echo", closed)
+    assert stethos("config", "schema") == 1
+    assert capsys.readouterr().err == ""

@@ -172,7 +172,7 @@ def test_commissioning_takes_normal_rows_alone(shop, learned):
     assert odd[0].sha256 == learned[0].sha256  # the abnormal ones are in the other split
     with pytest.raises(BadInput, match=r"the labels are good, .*--normal"):
         commission_manifest(rows, normal={"ok"})
-    with pytest.raises(BadInput, match="machines lathe"):
+    with pytest.raises(BadInput, match="no machine 'mill'; the manifest has lathe"):
         commission_manifest(rows, machine="mill")
 
 

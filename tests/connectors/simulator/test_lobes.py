@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from connectors.simulator.cutting import BENCHMARK, Engagement
 from connectors.simulator.lobes import draw_lobes, lobe_limits
+from pipeline.errors import MissingExtra
 
 
 def test_limits_are_those_of_the_benchmark() -> None:
@@ -27,3 +29,10 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
     path = draw_lobes(tmp_path / "new" / "lobes.png", points=4)
     with Image.open(path) as picture:
         assert picture.size == (800, 450)
+
+
+def test_without_matplotlib_it_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what needs it."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"^drawing lobes needs the extra 'train'.*-e '\.\[train\]'$"):
+        draw_lobes(tmp_path / "lobes.png")

@@ -180,3 +180,5 @@ def test_what_teaches_nothing_is_refused() -> None:
         torn.check()
     with pytest.raises(BadInput, match="no clip to learn from"):
         Lesson(some.clips, np.array([], np.intp), np.array([], np.intp)).check()
+    with pytest.raises(BadInput, match=r"is usable; r\.mcap: holds mill/mic$"):
+        Lesson(some.clips, np.array([], np.intp), np.array([], np.intp)).check(["r.mcap: holds mill/mic"] * 2)

@@ -131,7 +131,7 @@ def test_label_tracks(tmp_path: Path) -> None:
     assert "No accuracy is reported" in (tmp_path / "h.html").read_text("utf-8")
 
 
-def test_label_track_on_a_recording(tmp_path: Path) -> None:
+def test_label_track_on_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Seconds count from the sensor's first sample in the MCAP file, gaps included."""
     stream = Stream("mill", "mic", 0, "acoustic", Rate(16_000), 1, "<i2", "FS", 1 / 32768)
     t0 = 1_700_000_000_000_000_000
@@ -146,6 +146,9 @@ def test_label_track_on_a_recording(tmp_path: Path) -> None:
     assert run("--labels", labels, "--audio", tmp_path / "r.mcap", "--encoder", "logmel", "--out", tmp_path / "h") == 0
     card = load(tmp_path / "h").card
     assert card.training["clips"] == {"cutting": 6, "idle": 6}
+    args = ("--labels", labels, "--audio", tmp_path / "r.mcap", "--encoder", "logmel", "--out", tmp_path / "none")
+    assert run(*args, "--sensor", "mill/mike") == 2
+    assert "r.mcap: holds mill/mic; name one with --sensor" in capsys.readouterr().err
 
 
 def test_tracks_are_read_strictly(tmp_path: Path) -> None:
