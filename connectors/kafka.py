@@ -3,6 +3,9 @@
 Records wait in memory, bounded in bytes, while a broker answers within seconds. When it does not, new records go to a
 spool on disk, and what comes later goes behind them; when the broker is back, the spool is sent in order, with the same
 ids, before anything new. A record never expires inside the producer, so that none can overtake another.
+
+Two things do lose records, each counted with its reason: a disk that does not take what should go to the spool, and
+brokers that refuse a record for what it is. Neither holds up what comes behind.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +26,14 @@ try:
     with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         from kafka import KafkaProducer
-        from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+        from kafka.errors import (
+            InvalidRecordError,
+            InvalidTimestampError,
+            KafkaError,
+            KafkaTimeoutError,
+            MessageSizeTooLargeError,
+            RecordListTooLargeError,
+        )
         from kafka.record.util import crc32c_c
 except ImportError:  # pragma: no cover
     raise MissingExtra("kafka", "publishing to Kafka") from None
@@ -33,6 +43,16 @@ STALL_S: Final = 2.0
 RETRY_S: Final = 1.0
 IDLE_S: Final = 0.005
 MAX_REQUEST_BYTES: Final = 1_000_000
+AHEAD_MS: Final = 50 * 60_000
+"""So far may a record's timestamp be ahead: from 3.6 on, brokers refuse what is an hour ahead of their own clock."""
+REFUSALS: Final = {
+    InvalidTimestampError: "timestamp",
+    MessageSizeTooLargeError: "too_large",
+    RecordListTooLargeError: "too_large",
+    InvalidRecordError: "invalid",
+}
+"""What brokers say of a record that they will never take, with the reason that is counted. They say "invalid" of all
+refused ones of a batch if there are several, whatever is wrong with them."""
 
 
 class Waiting(NamedTuple):
@@ -74,6 +94,9 @@ class KafkaPublisher:
         self._left = 0  # records of that segment that are not acknowledged
         self.spooling = bool(self._spool.segments())
         self._failed = False
+        self._accused: int | None = None  # the record that brokers refused within its batch; it is sent alone once more
+        self._blamed = False  # whether this producer has had a record refused
+        self._made = -RETRY_S
         self._synced = 0.0
         self._producer: Any = None
         self._stop = threading.Event()
@@ -83,7 +106,7 @@ class KafkaPublisher:
     def publish(
         self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]], timestamp_ms: int
     ) -> int:
-        """Take one record; returns its number (see `acknowledged`)."""
+        """Take one record; returns its number (see `acknowledged`). One that the disk does not take is counted."""
         with self._lock:
             record = Kept(self._seq, topic, key, value, headers, timestamp_ms)
             self._seq += 1
@@ -91,12 +114,25 @@ class KafkaPublisher:
                 self.spooling = True
                 self.counts["outages"] += 1
             if self.spooling:
-                self._spool.append(record)
-                self.counts["spooled"] += 1
+                self._keep(record)
             else:
                 self._queue.append(Waiting(time.monotonic(), record))
                 self._bytes += record.nbytes
             return record.seq
+
+    def _keep(self, record: Kept) -> None:
+        with self._disk():
+            self._spool.append(record)
+            self.counts["spooled"] += 1
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        """What the spool's disk does not do for now is said and counted; it ends nothing."""
+        try:
+            yield
+        except OSError as error:
+            self.error = f"spool: {error}"
+            self.counts["spool_failed"] += 1
 
     def _stalled(self) -> bool:
         """Whether the oldest record waits too long, be it for an answer or for a producer that takes it."""
@@ -107,7 +143,7 @@ class KafkaPublisher:
 
     @property
     def acknowledged(self) -> int:
-        """All records before this number are safe: on the brokers or in the spool's files."""
+        """All records before this number are safe, on the brokers or in the spool's files, or counted as lost."""
         with self._lock:
             first = next(iter(self._sent), None)
             if first is not None:
@@ -123,29 +159,41 @@ class KafkaPublisher:
     def metrics(self) -> dict[str, int]:
         """Counters, and what waits."""
         with self._lock:
+            spool_bytes = 0
+            with self._disk():
+                spool_bytes = self._spool.nbytes if self.spooling else 0
             return {
                 **self.counts,
                 "memory_bytes": self._bytes,
-                "spool_bytes": self._spool.nbytes if self.spooling else 0,
+                "spool_bytes": spool_bytes,
                 "dropped.spool_full": self._spool.dropped,
+                "dropped.spool_failed": self._spool.lost,
             }
 
     # the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if self._failed:
-                self._send_again()
-            if self._producer is None and not self._connect():
-                self._sync()
-                self._stop.wait(RETRY_S)
-                continue
-            self._refill()
-            if not self._send():
-                self._sync()
-                self._stop.wait(IDLE_S)
+            wait_s = RETRY_S
+            with self._disk():
+                wait_s = self._round()
+            self._stop.wait(wait_s)
+
+    def _round(self) -> float:
+        """Do the next thing; returns how long to wait behind it."""
+        if self._failed:
+            self._send_again()
+        if self._producer is None and not self._connect():
+            self._sync()
+            return RETRY_S
+        self._refill()
+        if self._send():
+            return 0.0
+        self._sync()
+        return IDLE_S
 
     def _connect(self) -> bool:
+        self._made = time.monotonic()
         try:
             self._producer = KafkaProducer(
                 **self._settings, acks="all", enable_idempotence=True, linger_ms=5, batch_size=524_288,
@@ -166,6 +214,8 @@ class KafkaPublisher:
         What is in memory is thus either older than all segments, or one segment; never a part of both.
         """
         with self._lock:
+            if self._left == 0:
+                self._drop_segment()
             if not self.spooling or self._queue or self._sent or self._segment is not None:
                 return
             found = self._spool.first()
@@ -174,8 +224,6 @@ class KafkaPublisher:
                 return
             self._segment, records = found
             self._left = len(records)
-            if not records:
-                self._drop_segment()
             now = time.monotonic()
             for record in records:
                 self._queue.append(Waiting(now, record))
@@ -192,13 +240,16 @@ class KafkaPublisher:
             if not self._queue or self._failed:
                 return False
             record = self._queue[0].kept
+            if self._sent and self._accused in (record.seq, next(reversed(self._sent))):
+                return False
+        timestamp_ms = min(record.timestamp_ms, int(time.time() * 1000) + AHEAD_MS)  # the exact time is in the headers
         try:
             future = self._producer.send(
-                record.topic, record.value, key=record.key, headers=list(record.headers),
-                timestamp_ms=record.timestamp_ms,
-            )  # fmt: skip
+                record.topic, record.value, key=record.key, headers=list(record.headers), timestamp_ms=timestamp_ms
+            )
         except MessageSizeTooLargeError as error:
-            self._refuse(repr(error))
+            with self._lock:
+                self._refuse(self._queue.popleft().kept, error)
             return True
         except KafkaError as error:
             self.error = repr(error)
@@ -211,48 +262,62 @@ class KafkaPublisher:
         future.add_both(lambda outcome, seq=record.seq: self._done(seq, outcome))
         return True
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, record: Kept, error: BaseException) -> None:
         """A record that no broker will ever take must not hold up those behind it."""
-        with self._lock:
-            record = self._queue.popleft().kept
-            self.error = why
-            self.counts["refused.too_large"] += 1
-            self._used(record)
+        self.error = repr(error)
+        self.counts["refused." + _refusal(error)] += 1
+        self._used(record)
 
     def _used(self, record: Kept) -> None:
         """Memory and segment of a record that needs no more sending."""
         self._bytes -= record.nbytes
         if self._segment is not None:
             self._left -= 1
-            if self._left == 0:
-                self._drop_segment()
 
     def _done(self, seq: int, outcome: object) -> None:
         """The producer's thread: a record is on the brokers, or never will be through this producer."""
         with self._lock:
+            if seq not in self._sent:
+                return
             if isinstance(outcome, BaseException):
                 self.error = repr(outcome)
                 self.counts["failed"] += 1
                 self._failed = True
-                return
-            known = self._sent.pop(seq, None)
-            if known is None:
+                if _refusal(outcome):
+                    self._judge(seq, outcome)
                 return
             self.error = ""
             self.counts["published"] += 1
-            self._used(known.kept)
+            self._used(self._sent.pop(seq).kept)
+            if seq == self._accused:
+                self._accused = None
+
+    def _judge(self, seq: int, error: BaseException) -> None:
+        """Brokers refuse a whole batch for one record, and then kafka-python gives up all it has, with the same error.
+
+        So only the first record that a producer brings back refused is accused. The next producer sends it alone; if it
+        is refused again, it is passed over. (Brokers before 2.4 name no record: the batch's first one is accused, and
+        found innocent, until it is the right one's turn.)
+        """
+        if seq == self._accused:
+            self._refuse(self._sent.pop(seq).kept, error)
+            self._accused = None
+        elif not self._blamed:
+            self._accused = seq
+        self._blamed = True
 
     def _send_again(self) -> None:
         """A producer has given records up: send all that is not acknowledged once more, in order, by another one."""
         producer, self._producer = self._producer, None
         if producer is not None:
             _end(producer, 2.0)
+        self._stop.wait(self._made + RETRY_S - time.monotonic())  # one that failed at once would make the next do so
         with self._lock:
             again = list(self._sent.values())
             self._sent.clear()
             self._queue.extendleft(reversed(again))
             self.counts["sent_again"] += len(again)
-            self._failed = False
+            self._failed = self._blamed = False
 
     def _sync(self) -> None:
         if self.spooling and time.monotonic() - self._synced > 1.0:
@@ -278,11 +343,21 @@ class KafkaPublisher:
         if self._producer is not None:
             _end(self._producer, min(timeout_s, 5.0))
         with self._lock:
-            self._spool.roll()
+            with self._disk():
+                if self._left == 0:
+                    self._drop_segment()
+            with self._disk():
+                self._spool.roll()
             if self._segment is None:  # else all that memory holds is in that file
                 for waiting in (*self._sent.values(), *self._queue):  # older than all segments: theirs sorts first
-                    self._spool.append(waiting.kept)
-            self._spool.close()
+                    self._keep(waiting.kept)
+            with self._disk():
+                self._spool.close()
+
+
+def _refusal(error: BaseException) -> str:
+    """Why brokers will never take a record; empty for what may pass."""
+    return next((reason for kind, reason in REFUSALS.items() if isinstance(error, kind)), "")
 
 
 def _end(producer: KafkaProducer, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -36,6 +37,9 @@ class Kept(NamedTuple):
 class Spool:
     """A folder of segments, the oldest first. Not for several threads at once.
 
+    Whatever raises an OSError gives the present segment up: it reads up to its damage, `lost` counts the records behind
+    that, and the next record begins a new one.
+
     Args:
         folder: where the segments lie; those of an earlier process are sent first.
         limit_bytes: size from which the oldest segment is dropped and counted.
@@ -45,6 +49,7 @@ class Spool:
     def __init__(self, folder: Path, limit_bytes: int, segment_bytes: int = 8_000_000) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.dropped = 0
+        self.lost = 0
         self._folder = folder
         self._limit = limit_bytes
         self._segment = segment_bytes
@@ -71,26 +76,53 @@ class Spool:
         return sum(path.stat().st_size for path in self.segments())
 
     def append(self, record: Kept) -> None:
-        """Write one record behind all others; `sync` brings it to disk."""
-        if self._writer is None:
-            self._begin(record.seq)
-        assert self._writer is not None
-        channel = self._channels.get(record.topic)
-        if channel is None:
-            channel = self._channels[record.topic] = self._writer.register_channel(record.topic, "stethos.kept", 0)
-        self._writer.add_message(channel, record.timestamp_ms * 1_000_000, _pack(record), record.seq)
-        self._bytes += record.nbytes
-        self._count += 1
-        if self._bytes >= self._segment:
-            self.roll()
-            self._bound()
+        """Write one record behind all others; `sync` brings it to disk.
 
-    def _begin(self, seq: int) -> None:
-        self._path = self._folder / f"{seq:020d}{_MARK}"
+        Raises:
+            OSError: the disk does not take it, or not those before it.
+        """
+        if self._writer is None:
+            self._path = self._folder / f"{record.seq:020d}{_MARK}"
+            self._channels, self._bytes, self._count = {}, 0, 0
+        self._count += 1  # whatever fails below, it is one of those that should be in the file
+        with self._failing():
+            writer = self._writer or self._begin()
+            channel = self._channels.get(record.topic)
+            if channel is None:
+                channel = self._channels[record.topic] = writer.register_channel(record.topic, "stethos.kept", 0)
+            writer.add_message(channel, record.timestamp_ms * 1_000_000, _pack(record), record.seq)
+            self._bytes += record.nbytes
+            if self._bytes >= self._segment:
+                self.roll()
+                self._bound()
+
+    def _begin(self) -> Writer:
         self._file = self._path.open("wb")
         self._writer = Writer(self._file, chunk_size=256_000, compression=CompressionType.NONE)
         self._writer.start("stethos.spool", "stethos")
-        self._channels, self._bytes, self._count = {}, 0, 0
+        return self._writer
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Nobody knows what of the last writes is in the file: nothing more goes behind them. May be called twice."""
+        file, self._file, self._writer = self._file, None, None
+        whole = 0
+        with suppress(OSError):
+            if file is not None:
+                file.close()
+        with suppress(OSError):
+            whole = sum(1 for _ in read(self._path))
+            if whole == 0:
+                self._path.unlink()
+        self.lost += self._count - whole
+        self._count = whole
 
     def _bound(self) -> None:
         segments = self.segments()
@@ -101,17 +133,19 @@ class Spool:
     def sync(self) -> None:
         """Wait until everything is on disk."""
         if self._writer is not None and self._file is not None:
-            self._writer.flush()  # type: ignore[no-untyped-call]
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with self._failing():
+                self._writer.flush()  # type: ignore[no-untyped-call]
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def roll(self) -> None:
         """Finish the present segment."""
         if self._writer is not None and self._file is not None:
-            self._writer.finish()  # type: ignore[no-untyped-call]
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with self._failing():
+                self._writer.finish()  # type: ignore[no-untyped-call]
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
         self._writer = self._file = None
 
     def first(self) -> tuple[Path, list[Kept]] | None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from connectors.base import Resume
 from connectors.kafka import KafkaPublisher
 from pipeline import codec
 from pipeline.clock import Clock
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StateError
 from pipeline.intake import Intake, Resumable
 from pipeline.kafka import trace
 from pipeline.kafka.client import Client
 from pipeline.messages import NS, Chunk, Image, Input, Mark
 from pipeline.state import Position, Store
 
+log = logging.getLogger(__name__)
+
 QUEUE_BYTES = 16_000_000
 POSITIONS_EVERY_NS = NS
+QUIET_NS = 60 * NS
+"""An error that comes again within this is not said again; losses are said so often."""
 
 
 def publish(publisher: KafkaPublisher, client: Client, message: Input) -> int:
@@ -57,13 +63,26 @@ class Feed:
         self._clock = clock
         self._store = Store(state)
         self._unsafe: OrderedDict[int, Position] = OrderedDict()
+        self._moved: dict[tuple[str, str], Position] = {}
+        self._state_error = ""
+        self._said: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+        self._lost_ns = 0
         self._stop = threading.Event()
         self.refused = 0
 
     @property
     def errors(self) -> list[str]:
-        """What the sources that are down say."""
-        return self._intake.errors()
+        """What the sources that are down say, and what keeps the publisher or the state from their work."""
+        publisher = self._publisher.error
+        return self._intake.errors() + [e for e in (publisher and f"publishing: {publisher}", self._state_error) if e]
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Counters and waiting bytes, in the form that `pipeline.metrics.families` takes shards in."""
+        counts = self._publisher.metrics()
+        waits = {"feed": counts.pop("memory_bytes"), "spool": counts.pop("spool_bytes")}
+        own = {"counts": {**counts, "refused.no_form": self.refused}}
+        return {"feed": {**own, "waiting_bytes": waits["feed"]}, "spool": {"waiting_bytes": waits["spool"]}}
 
     def stop(self) -> None:
         """End after the present message."""
@@ -82,6 +101,7 @@ class Feed:
                 if now >= second:
                     second = now + POSITIONS_EVERY_NS
                     self._keep_positions()
+                    self._say(now)
                     if every_s is not None:
                         every_s()
                 self._intake.poll(now)
@@ -117,9 +137,29 @@ class Feed:
 
     def _keep_positions(self) -> None:
         """Where to go on after a restart: behind what is on the brokers or on disk."""
-        safe, moved = self._publisher.acknowledged, {}
+        safe = self._publisher.acknowledged
         while self._unsafe and next(iter(self._unsafe)) < safe:
             _, position = self._unsafe.popitem(last=False)
-            moved[position.machine, position.sensor] = position
-        if moved:
-            self._store.commit([], None, moved.values())
+            self._moved[position.machine, position.sensor] = position
+        if not self._moved:
+            return
+        try:
+            self._store.commit([], None, self._moved.values())
+        except StateError as error:  # the disk is full for now: what is published goes on, the positions come later
+            self._state_error = str(error)
+        else:
+            self._state_error = ""
+            self._moved.clear()
+
+    def _say(self, now: int) -> None:
+        """Into the log, as a process that only feeds has no exporter: an error when it comes up, and what was lost."""
+        for error in self.errors:
+            if error not in self._said:
+                log.warning("%s", error)
+            self._said[error] = now
+        self._said = {error: seen for error, seen in self._said.items() if now - seen < QUIET_NS}
+        counts = self.metrics()["feed"]["counts"]
+        lost = {name: n for name, n in counts.items() if n and name.startswith(("dropped.", "refused."))}
+        if lost != self._lost and now - self._lost_ns >= QUIET_NS:
+            self._lost, self._lost_ns = lost, now
+            log.warning("records lost since the start: %s", lost)

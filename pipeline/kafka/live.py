@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from connectors.base import Sink
 from connectors.kafka import KafkaPublisher
 from connectors.prometheus import PrometheusSink
 from pipeline.app import Plan, config_sha256
 from pipeline.clock import HostClock
 from pipeline.delivery import Delivery
+from pipeline.errors import StateError
 from pipeline.kafka import admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.crew import Crew
 from pipeline.kafka.feed import Feed
-from pipeline.live import make_sink
+from pipeline.live import configured, known
 from pipeline.metrics import families
+from pipeline.retention import Retention
 from pipeline.sources import build_sources
 from pipeline.state import Store
 from pipeline.status import StatusServer
 from pipeline.watchdog import notify
+
+log = logging.getLogger(__name__)
 
 FEED_FILE = "feed.sqlite"
 SETTLE_S = 60.0
@@ -41,10 +46,13 @@ class Sinks:
         self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
         self._prometheus = PrometheusSink()
-        self._prometheus.restore([r for t in ("health", "alarm") for r in reversed(self.store.latest(t, 1000))])
-        made: list[tuple[Sink, tuple[str, ...], str]] = [(self._prometheus, TOPICS, "prometheus")]
-        made += [(make_sink(sink), sink.topics, f"{sink.type}-{number}") for number, sink in enumerate(settings.sinks)]
-        self._deliveries = [Delivery(sink, plan.state, topics, name) for sink, topics, name in made]
+        self._prometheus.restore(known(self.store))
+        self._deliveries = [
+            Delivery(self._prometheus, plan.state, TOPICS, "prometheus"),
+            *configured(settings.sinks, plan.state),
+        ]
+        cursors = [delivery.cursor for delivery in self._deliveries]
+        self._retention = Retention(self.store, settings.engine.out_retention_h, HostClock(), cursors)
         self._alive = True
         self._status: StatusServer | None = None
         if settings.status.enabled:
@@ -66,9 +74,15 @@ class Sinks:
         if self._status:
             self._status.start()
 
-    def publish(self) -> None:
-        """Counters to the exporter."""
-        self._prometheus.update(families(self.store.metrics(), {d.name: dict(d.counts) for d in self._deliveries}))
+    def publish(self, feed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Counters, those of the feed of this process too, to the exporter; old results out of the log."""
+        try:
+            self._retention.mind()
+            counters = self.store.metrics()
+        except StateError as error:  # for now; the collector says so too
+            log.warning("%s", error)
+            return
+        self._prometheus.update(families({**counters, **feed}, {d.name: dict(d.counts) for d in self._deliveries}))
 
     def close(self, to_the_end: bool = False) -> list[str]:
         """End, if asked behind the last result on the brokers; returns what the sinks complain about."""
@@ -103,14 +117,13 @@ class KafkaLive:
         self.crew = Crew(plan, [f"{host}-{number}" for number in range(count)]) if role == "all" else None
         self.sinks = Sinks(plan, self._client) if role in {"all", "sinks"} else None
         self.feed: Feed | None = None
-        sources = build_sources(plan.settings) if role in {"all", "feed"} else []
+        clock = HostClock()  # of the feed and of its sources
+        sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
         if sources:
             self.publisher = KafkaPublisher(
                 self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
             )
-            self.feed = Feed(
-                sources, self.publisher, self._client, HostClock(), plan.settings.engine.state_dir / FEED_FILE
-            )
+            self.feed = Feed(sources, self.publisher, self._client, clock, plan.settings.engine.state_dir / FEED_FILE)
 
     def stop(self, *_: object) -> None:
         """Ask `run` to end."""
@@ -129,7 +142,7 @@ class KafkaLive:
         def second() -> None:
             notify("WATCHDOG=1")
             if self.sinks is not None:
-                self.sinks.publish()
+                self.sinks.publish(self.feed.metrics() if self.feed is not None else {})
             if every is not None:
                 every()
 

@@ -86,10 +86,11 @@ class Ownership:
         async with self._lock:
             found = {number: Found() for number in numbers}
             await self._decisions(found)
-            claims = {}
-            for number, logged in found.items():
+            for logged in found.values():
                 logged.previous = logged.fence.claim
-                claims[number] = await self._claim(number, generation, logged, current)
+            # All at once: each may have to wait for two sessions.
+            made = await asyncio.gather(*(self._claim(n, generation, logged, current) for n, logged in found.items()))
+            claims = {claim.partition: claim for claim in made}
             if not current():
                 return {}
             offsets = await self._outbox.write([claim_out(self._decision, claim) for claim in claims.values()])

@@ -11,6 +11,7 @@ with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a funct
     warnings.simplefilter("ignore", DeprecationWarning)
     import kafka  # noqa: F401
 
+from tests.kafka.producers import FakeProducer
 from tests.servers.kafka import KafkaServer
 
 _NUMBERS = count()
@@ -30,6 +31,16 @@ def broker() -> Iterator[KafkaServer]:
 def prefix() -> str:
     """Topics of this test."""
     return f"t{next(_NUMBERS)}."
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeProducer]:
+    """The producers that a publisher makes, by a clock that runs a hundred times as fast."""
+    monkeypatch.setattr("connectors.kafka.KafkaProducer", FakeProducer)
+    monkeypatch.setattr("connectors.kafka.STALL_S", 0.05)
+    monkeypatch.setattr("connectors.kafka.RETRY_S", 0.01)
+    FakeProducer.made = []
+    return FakeProducer.made
 
 
 @pytest.fixture(autouse=True)

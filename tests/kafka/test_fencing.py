@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from pipeline.kafka.admin import Lag, taken_of
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.faust_app import committed
 from pipeline.kafka.intake import Wish
-from pipeline.kafka.ownership import Found, take_decision
+from pipeline.kafka.ownership import Found, Ownership, take_decision
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, claim_out, read_claim
 from pipeline.messages import NS, Anchor, Chunk, Decision, Rate, Stream
@@ -63,6 +64,42 @@ def test_a_group_that_was_forgotten_goes_on_with_a_higher_base() -> None:
     assert not fence.take(Claim(0, "b", 1, 0, epoch=8))
     assert fence.take(Claim(0, "b", 1, 57, epoch=9))
     assert fence.void(3) and not fence.void(9) and not fence.void(NOBODY)
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_a_forgotten_group_costs_two_sessions_in_all(forgotten: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not two for each partition; nor any where the generations go on."""
+    count, rank = 24, 40
+    old = [claim_out("decision", Claim(n, "old", rank, 0)) for n in range(count)]
+    logs: dict[str, list[list[object]]] = {"decision": [[out] for out in old], "state": [[] for _ in range(count)]}
+
+    async def read(topic: str, start: dict[int, int]) -> AsyncIterator[SimpleNamespace]:
+        for n, at in start.items():
+            for offset, out in enumerate(logs[topic][n][at:], at):
+                yield SimpleNamespace(partition=n, key=b"x", **vars(record(offset, out)))
+
+    async def write(outs: list[object]) -> list[int]:
+        for out in outs:
+            logs[out.topic][out.partition].append(out)  # type: ignore[attr-defined]
+        return [len(logs[out.topic][out.partition]) - 1 for out in outs]  # type: ignore[attr-defined]
+
+    pause, asleep, slept = asyncio.sleep, 0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal asleep
+        asleep += 1
+        await pause(0)  # until all who will are asleep
+        await pause(0)
+        slept.append((seconds, asleep))
+
+    monkeypatch.setattr("pipeline.kafka.ownership.asyncio.sleep", sleep)
+    client = SimpleNamespace(topic=lambda name: name, kafka=SimpleNamespace(session_timeout_s=10.0))
+    own = Ownership(client, SimpleNamespace(read=read), SimpleNamespace(write=write), "new")  # type: ignore[arg-type]
+    taken = asyncio.run(own.take(1 if forgotten else rank + 1, list(range(count)), lambda: True))
+    assert slept == ([(20.0, count)] * count if forgotten else [])
+    assert sorted(taken) == list(range(count))
+    assert all(claim.partition == n and claim.rank == rank + 1 and claim.epoch == 1 for n, (claim, _) in taken.items())
+    assert all(found.previous is not None and found.previous.worker == "old" for _, found in taken.values())
 
 
 def test_a_claim_keeps_its_epoch_on_other_logs() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from connectors.kafka import KafkaPublisher
+from connectors.kafka import AHEAD_MS, KafkaPublisher
 from connectors.spool import Kept, Spool, read
+from tests.kafka.producers import FakeProducer, left_on_disk, now_ms, send, wait_for
 from tests.servers.kafka import KafkaServer
+
+HOUR_MS = 3_600_000
 
 
 def kept(seq: int, size: int = 1000) -> Kept:
@@ -61,15 +63,11 @@ def records(server: KafkaServer, topic: str, partition: int = 0) -> list[Any]:
     return found
 
 
-def send(publisher: KafkaPublisher, numbers: range) -> None:
-    """Records with their numbers as ids."""
-    for n in numbers:
-        value = None if n % 10 == 0 else bytes(5000)
-        publisher.publish("records", b"m", value, [("ce_id", b"%d" % n)], 1_700_000_000_000 + n)
+def test_starts_without_a_broker_and_survives_its_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of before the first broker, of an outage, of a process that ended in it: all, in order.
 
-
-def test_starts_without_a_broker_and_survives_its_death(tmp_path: Path) -> None:
-    """Records of before the first broker, of an outage, of a process that ended in it: all, in order."""
+    Then one of two hours ahead, which a broker takes under an earlier timestamp; and one that it does refuse.
+    """
     server = KafkaServer(own=True, options={"log.retention.ms": "-1"})
     try:
         settings = {"bootstrap_servers": [server.bootstrap]}
@@ -94,77 +92,26 @@ def test_starts_without_a_broker_and_survives_its_death(tmp_path: Path) -> None:
         send(second, range(last + 50, last + 100))
         server.start()
         assert second.flush(200), (second.error, second.metrics())
+        send(second, range(9000, 9001), now_ms() + 2 * HOUR_MS)
+        assert second.flush(200), (second.error, second.metrics())
+        monkeypatch.setattr("connectors.kafka.AHEAD_MS", 3 * HOUR_MS)
+        for numbers, ahead_ms in (range(9001, 9005), 0), (range(9005, 9006), 2 * HOUR_MS), (range(9006, 9010), 0):
+            send(second, numbers, now_ms() + ahead_ms)
+        assert second.flush(200), (second.error, second.metrics())
         second.close()
-        found = [(r.value, dict(r.headers)["ce_id"], r.timestamp) for r in records(server, "records")]
+        assert second.counts["refused.timestamp"] == 1
+        everything = [(r.value, dict(r.headers)["ce_id"], r.timestamp) for r in records(server, "records")]
+        *found, ahead = [row for row in everything if int(row[1]) <= 9000]
+        behind = list(dict.fromkeys(int(ident) for _, ident, _ in everything if int(ident) > 9000))
+        assert behind == [n for n in range(9001, 9010) if n != 9005]
         order = list(dict.fromkeys(int(ident) for _, ident, _ in found))
         assert order == list(range(last + 100))
+        assert int(ahead[1]) == 9000 and ahead[2] <= now_ms() + AHEAD_MS
         assert all((value is None) == (int(i) % 10 == 0) and t == 1_700_000_000_000 + int(i) for value, i, t in found)
         assert second.metrics()["dropped.spool_full"] == 0
         assert not list(tmp_path.glob("*.mcap"))
     finally:
         server.close()
-
-
-class FakeFuture:
-    """Of a record: done when the test says so."""
-
-    def __init__(self) -> None:
-        self.tell: Callable[[object], None] = lambda _outcome: None
-
-    def add_both(self, tell: Callable[[object], None]) -> None:
-        """As kafka-python's."""
-        self.tell = tell
-
-
-class FakeProducer:
-    """Takes records, or not; answers when the test says so."""
-
-    made: ClassVar[list[FakeProducer]] = []
-
-    def __init__(self, **_: object) -> None:
-        self.refuses: Exception | None = None
-        self.taken: list[tuple[int, FakeFuture]] = []
-        FakeProducer.made.append(self)
-
-    def send(self, *_: object, headers: list[tuple[str, bytes]], **__: object) -> FakeFuture:
-        """As kafka-python's."""
-        if self.refuses is not None:
-            raise self.refuses
-        self.taken.append((int(dict(headers)["ce_id"]), FakeFuture()))
-        return self.taken[-1][1]
-
-    def close(self, **_: object) -> None:
-        """As kafka-python's."""
-
-    def acknowledge(self) -> list[int]:
-        """All that it has taken is on the brokers."""
-        taken, self.taken = self.taken, []
-        for _, future in taken:
-            future.tell(None)
-        return [number for number, _ in taken]
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeProducer]:
-    """The producers that a publisher makes."""
-    monkeypatch.setattr("connectors.kafka.KafkaProducer", FakeProducer)
-    monkeypatch.setattr("connectors.kafka.STALL_S", 0.05)
-    monkeypatch.setattr("connectors.kafka.RETRY_S", 0.01)
-    FakeProducer.made = []
-    return FakeProducer.made
-
-
-def wait_for(true: Callable[[], object]) -> None:
-    """Until something holds; a minute is for machines that are busy with other things."""
-    until = time.monotonic() + 200
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.002)
-
-
-def left_on_disk(folder: Path) -> list[int]:
-    """The numbers that the next start will send."""
-    return [record.seq for path in sorted(folder.glob("*.mcap")) for record in read(path)]
 
 
 def test_what_waits_in_memory_is_not_forgotten_when_it_closes_beside_a_spool(

@@ -1,0 +1,145 @@
+"""The feed of a process without a broker: what goes wrong behind it is said, counted, and ends nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config.schema import Kafka
+from pipeline.clock import ManualClock
+from pipeline.errors import StateError
+from pipeline.kafka.client import Client
+from pipeline.kafka.feed import Feed
+from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
+from pipeline.metrics import families
+from pipeline.state import Position, Store
+
+STREAM = Stream("m", "acc", 0, "vibration", Rate(100), 1, "<i2", "m/s2")
+T0 = 1_700_000_000 * NS
+
+
+class Source:
+    """A chunk of a second at every poll, which takes a second."""
+
+    rereadable = True
+
+    def __init__(self, clock: ManualClock, seconds: int) -> None:
+        self._clock = clock
+        self._left = seconds
+        self._n = 0
+
+    def open(self, *_: object) -> Sequence[Stream]:
+        """As a source's."""
+        return [STREAM]
+
+    def poll(self, *_: object) -> Sequence[Chunk]:
+        """As a source's."""
+        self._clock.sleep(1.0)
+        self._left -= 1
+        self._n += 100
+        return [Chunk(STREAM, Anchor(0, T0), self._n - 100, self._n // 100, np.zeros((100, 1), "<i2"))]
+
+    def wake_ns(self, now_ns: int) -> int:
+        """As a source's."""
+        return now_ns
+
+    @property
+    def exhausted(self) -> bool:
+        """As a source's."""
+        return self._left <= 0
+
+    def close(self) -> None:
+        """As a source's."""
+
+
+class Publisher:
+    """Takes everything; what it says of itself is up to the test."""
+
+    def __init__(self) -> None:
+        self.error = ""
+        self.acknowledged = 0
+        self.lost = 0
+
+    def publish(self, *_: object) -> int:
+        """As the publisher's."""
+        self.acknowledged += 1
+        return self.acknowledged - 1
+
+    def metrics(self) -> dict[str, int]:
+        """As the publisher's."""
+        return {"published": 3, "dropped.spool_failed": self.lost, "memory_bytes": 7, "spool_bytes": 9}
+
+    def flush(self, _: float) -> bool:
+        """As the publisher's."""
+        return True
+
+
+def feed(folder: Path, seconds: int) -> tuple[Feed, Publisher]:
+    """A feed of so many seconds, on a clock of its own."""
+    clock, publisher = ManualClock(T0), Publisher()
+    made = Feed([Source(clock, seconds)], publisher, Client(Kafka()), clock, folder / "feed.sqlite")  # type: ignore[list-item,arg-type]
+    return made, publisher
+
+
+def test_what_keeps_the_publisher_from_its_work_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Among the errors while it lasts, in the log when it comes up; losses once a minute."""
+    made, publisher = feed(tmp_path, 200)
+    seconds = 0
+
+    def second() -> None:
+        nonlocal seconds
+        seconds += 1
+        publisher.error = {True: "spool: no space", False: ""}[20 <= seconds < 80 or seconds >= 190]
+        publisher.lost = max(0, min(seconds, 80) - 20)
+
+    with caplog.at_level(logging.WARNING, "pipeline.kafka.feed"):
+        made.run(every_s=second)
+    said = [entry.getMessage() for entry in caplog.records]
+    assert said.count("publishing: spool: no space") == 2
+    lost = [line for line in said if "lost" in line]
+    assert 2 <= len(lost) <= 3 and "60" in lost[-1]
+    assert made.errors == ["publishing: spool: no space"]
+
+
+def test_its_counters_are_in_the_exporters_form(tmp_path: Path) -> None:
+    """Reasons as labels, bytes in memory and on disk as queues."""
+    made, publisher = feed(tmp_path, 1)
+    publisher.lost = 4
+    made.refused = 2
+    found = families(made.metrics(), {})
+
+    def events(kind: str, reason: str) -> float:
+        return found["engine_events_total"][("kind", kind), ("reason", reason), ("shard", "feed")]
+
+    assert (events("published", ""), events("dropped", "spool_failed"), events("refused", "no_form")) == (3, 4, 2)
+    assert found["queue_bytes"] == {(("queue", "feed"),): 7, (("queue", "spool"),): 9}
+
+
+def test_a_full_disk_for_the_positions_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept, and written when there is space again."""
+    made, publisher = feed(tmp_path, 30)
+    seconds, full, commit = 0, False, Store.commit
+    errors: list[list[str]] = []
+
+    def second() -> None:
+        nonlocal seconds, full
+        seconds += 1
+        full = 5 <= seconds < 28
+        errors.append(made.errors)
+
+    def committed(store: Store, results: Any, snapshots: Any, positions: Any) -> None:
+        if full:
+            raise StateError("database or disk is full")
+        commit(store, results, snapshots, positions)
+
+    monkeypatch.setattr(Store, "commit", committed)
+    made.run(every_s=second)
+    assert publisher.acknowledged == 30
+    assert errors[15] == ["database or disk is full"] and made.errors == []
+    position = Store(tmp_path / "feed.sqlite").positions()["m", "acc"]
+    assert position == Position("m", "acc", 0, 3000, Anchor(0, T0))
