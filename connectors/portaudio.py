@@ -8,10 +8,12 @@ Nothing here waits: PortAudio's own thread puts buffers into a bounded queue, an
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -74,7 +76,10 @@ class Choice:
         listed = "; ".join(f"{d.name!r} ({d.host_api}, port {d.port or 'unknown'})" for d in (fits or found)) or "none"
         if fits:
             raise SourceError(f"{len(fits)} inputs fit {self}: {listed}. Narrow the pattern, or give host_api or port")
-        raise SourceError(f"no input fits {self}. Inputs there are: {listed}. Plug it in or mend the pattern")
+        raise SourceError(
+            f"no input fits {self}. Inputs there are: {listed}. Plug it in or mend the pattern, which must fit the "
+            "whole name, e.g. 'USB*'"
+        )
 
     def _fits(self, device: Device) -> bool:
         pairs = ((device.name, self.name), (device.host_api, self.host_api), (device.port, self.port))
@@ -97,7 +102,7 @@ def devices(audio: Any = None, *, sysfs: Path = Path("/sys/class/sound")) -> tup
     """
     if audio is not None:
         return tuple(_list(audio, sysfs))
-    with LOCK:
+    with quiet():
         fresh = start(library())
         try:
             return tuple(_list(fresh, sysfs))
@@ -111,12 +116,34 @@ def start(pyaudio: Any) -> Any:
     Raises:
         SourceError: PortAudio cannot be started.
     """
-    try:
-        return pyaudio.PyAudio()
-    except OSError as error:
-        raise SourceError(
-            f"PortAudio cannot be started: {error}. Check the sound system (aplay -l, arecord -l)"
-        ) from error
+    with quiet():
+        try:
+            return pyaudio.PyAudio()
+        except OSError as error:
+            raise SourceError(
+                f"PortAudio cannot be started: {error}. Check the sound system (aplay -l, arecord -l)"
+            ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what ALSA and JACK write on stderr while they look for devices off the terminal.
+
+    It holds `LOCK`: two threads at once could leave stderr silent for good. What others write meanwhile is lost.
+    """
+    with LOCK:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a service without stderr
+            yield
+            return
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _list(audio: Any, sysfs: Path) -> Iterator[Device]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,26 @@ class View:
         state: path of the durable state.
         address: of the status page, shown at the foot.
         evidence: folder of evidence, to say where to look.
+        problems: what sources and sinks complain about now.
     """
 
-    def __init__(self, state: Path, address: str = "", evidence: Path | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        address: str = "",
+        evidence: Path | None = None,
+        problems: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._store = Store(state)
         self._address = address
         self._evidence = evidence
+        self._problems = problems
         self._live = Live(refresh_per_second=4, screen=False)
         self._live.start()
 
     def update(self) -> None:
         """Draw once more."""
-        self._live.update(render(overview(self._store, self._evidence), self._address))
+        self._live.update(render(overview(self._store, self._evidence), self._address, self._problems()))
 
     def close(self) -> None:
         """Leave the last picture on the screen."""
@@ -44,8 +53,8 @@ class View:
         self._live.stop()
 
 
-def render(state: dict[str, Any], address: str = "") -> RenderableType:
-    """The picture of a state as `overview` gives it."""
+def render(state: dict[str, Any], address: str = "", problems: Sequence[str] = ()) -> RenderableType:
+    """The picture of a state as `overview` gives it, and of what is wrong with the run itself."""
     table = Table(expand=True, pad_edge=False, box=None)
     for name in ("machine", "sensor · detector", "level", "score", "threshold", "", "sensor health"):
         table.add_column(name)
@@ -73,6 +82,8 @@ def render(state: dict[str, Any], address: str = "") -> RenderableType:
     body: list[RenderableType] = [Panel(table, title="stethos")]
     if alarms:
         body.append(Panel(Group(*alarms), title=f"alarms: {state['active']} active", border_style="red"))
+    if problems:
+        body.append(Panel(Group(*map(Text, problems)), title="problems", border_style="yellow"))
     return Group(*body, foot)
 
 

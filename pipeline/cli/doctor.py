@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -70,7 +69,7 @@ def _extras() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            yield Finding(f"extra {extra}", "note", f"not installed ({error}): pip install 'stethos[{extra}]'")
+            yield Finding(f"extra {extra}", "note", f"not installed ({error}): .venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'")
         else:
             yield Finding(f"extra {extra}", "ok", "installed")
 
@@ -79,27 +78,13 @@ def _devices() -> Iterator[Finding]:
     try:
         from connectors.portaudio import devices
 
-        with _quiet_libraries():
-            found = devices()
+        found = devices()
     except (ImportError, StethosError, OSError):
         return
     for device in found:
         yield Finding("sound device", "ok", str(device))
     if not found:
         yield Finding("sound device", "note", "none found")
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep what ALSA and JACK write on stderr while they look for devices off the terminal."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _configuration(path: Path) -> Iterator[Finding]:

@@ -14,8 +14,11 @@ from models.anomaly.store import load_all, save_all
 from models.impact.pooling import POOLINGS
 from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StateError
 from pipeline.manifest import NORMAL_LABELS, Row, read_manifest
+
+_SIGN_S = 15.0
+"""A running engine writes results or counters at least once a second; one that is busy starting takes longer."""
 
 
 def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
@@ -84,18 +87,32 @@ def _embedder(encoder: str, pooling: str) -> Embedder:
 
 def _live(config_file: Path, machine: str | None, minutes: float, out: Path | None) -> int:
     import config as configuration
+    from pipeline.app import STATE_FILE
     from pipeline.live_commissioning import commission_live
+    from pipeline.state import Store
 
     settings = configuration.load(config_file)
     chosen = [m for m in settings.machines if machine in {None, m.name}]
     if not chosen:
         raise ConfigError(f"{config_file}: no machine '{machine}'")
+    if not settings.recording.enabled:
+        raise ConfigError(f"{config_file}: recording.enabled is false, but this learns from what the engine records")
+    state = settings.engine.state_dir / STATE_FILE
+    if not state.is_file():
+        raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
+    store = Store(state)
+    before = store.last_seq(), store.metrics()
+    idle = True
     with progress_bar() as bar:
         task = bar.add_task("listening", total=minutes * 60)
-        end = time.monotonic() + minutes * 60
-        while (left := end - time.monotonic()) > 0:
+        began = time.monotonic()
+        while (left := began + minutes * 60 - time.monotonic()) > 0:
             bar.update(task, completed=minutes * 60 - left)
+            idle = idle and before == (store.last_seq(), store.metrics())
+            if idle and time.monotonic() - began > _SIGN_S:
+                raise StateError(f"{state}: no engine works on it: start `stethos run` with this configuration first")
             time.sleep(min(1.0, left))
+    store.close()
     for line in commission_live(settings, chosen, minutes * 60, out or settings.engine.state_dir / "baselines"):
         click.echo(line)
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,6 +18,7 @@ from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.journal_compare import compare as compare_journals
+from pipeline.recording.format import RecordingError
 from pipeline.recording.reader import Logged
 from pipeline.recording.recover import recover as recover_file
 from pipeline.replay import Replay, open_all
@@ -58,7 +61,7 @@ def replay(
     """Play RECORDINGS (MCAP files or folders of them) through the same lanes and print the journal's SHA-256.
 
     With --compare A.jsonl B.jsonl, tell how two journals differ: which results and alarms are only in one of them or
-    differ. Exit code 1 if they do.
+    differ. Exit code 1 if they do. Exit code 1 also if no message of the recordings could be used.
     """
     if compare:
         differences = compare_journals(*compare, tolerance=tolerance)
@@ -66,26 +69,27 @@ def replay(
         return 0 if differences.agrees else 1
     if not recordings or journal is None:
         raise click.UsageError("name at least one recording, and --journal OUT.jsonl")
+    used = True
     if engine == "kafka":
         from pipeline.cli.kafka import replay_kafka  # Faust is an extra
 
         digest, messages, damaged = replay_kafka(recordings, journal, speed, config_file, bootstrap)
     else:
         digest, player = play(recordings, journal, speed, config_file)
-        messages, damaged = player.messages, player.damage
+        messages, damaged, used = player.messages, player.damage, any_used(player)
     for path, damage in damaged.items():
         click.echo(f"{path}: ends in damage ({damage}); what came before was replayed", err=True)
     if as_json:
         click.echo(json.dumps({"sha256": digest, "messages": messages, "engine": engine}))
     else:
         click.echo(digest)
-    return 0
+    return 0 if used else 1
 
 
 def play(
     recordings: tuple[Path, ...], journal: Path, speed: float = 0.0, config_file: Path | None = None
 ) -> tuple[str, Replay]:
-    """Replay recordings into a journal; returns its SHA-256 and the replay."""
+    """Replay recordings into a journal, and tell what could not be used; returns its SHA-256 and the replay."""
     opened = open_all(recordings)
     if not opened:
         raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
@@ -106,8 +110,44 @@ def play(
                     bar.update(task, completed=player.messages)
 
             player.run(step)
+        for line in refused(player, store):
+            click.echo(line, err=True)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         return sha256_of(journal), player
+
+
+def refused(player: Replay, store: Store) -> Iterator[str]:
+    """A sentence for each reason why messages could not be used."""
+    first: dict[str, str] = {}
+    for record in store.read(0, ("dlq",), limit=100_000):
+        first.setdefault(record.body["reason"], record.body["error"])
+    for reason, count in sorted(_dead(player).items()):
+        text = f", first: {first[reason]}" if reason in first else ""
+        yield f"{count:,} message{'s' if count > 1 else ''} could not be used: {reason}{text}"
+
+
+def any_used(player: Replay) -> bool:
+    """Whether a stage has run for any message, unless nothing was refused."""
+    counts = [lane.counts for lane in player.shard.lanes.values()]
+    return not _dead(player) or any(name.startswith("stage.") for of in counts for name in of)
+
+
+def _dead(player: Replay) -> Counter[str]:
+    """Dead letters by reason, also those that were counted only."""
+    dead: Counter[str] = Counter()
+    for counts in (player.shard.counts, *(lane.counts for lane in player.shard.lanes.values())):
+        dead.update({name.removeprefix("dead."): n for name, n in counts.items() if name.startswith("dead.")})
+    return dead
+
+
+def must_be_new(path: Path) -> None:
+    """Keep a recording that exists.
+
+    Raises:
+        RecordingError: there is something at that path.
+    """
+    if path.exists():
+        raise RecordingError(f"{path}: exists already; name another file, or move that one away")
 
 
 @click.command()
@@ -115,6 +155,7 @@ def play(
 @click.argument("repaired", type=click.Path(path_type=Path))
 def recover(damaged: Path, repaired: Path) -> int:
     """Save what is whole of a DAMAGED or unfinished recording into REPAIRED."""
+    must_be_new(repaired)
     done = recover_file(damaged, repaired)
     click.echo(f"{done.kept} messages kept" + (f"; stopped at: {done.reason}" if done.reason else "; nothing was lost"))
     return 0

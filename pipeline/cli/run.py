@@ -8,8 +8,11 @@ from pathlib import Path
 import click
 
 import config as configuration
+from config.schema import Settings
 from pipeline import app
+from pipeline.cli.replay import must_be_new
 from pipeline.clock import HostClock
+from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.live import Live
 from pipeline.state import Store
@@ -46,10 +49,13 @@ def run(
         from pipeline.cli.kafka import run_kafka  # Faust is an extra
 
         return run_kafka(config_file, role, name, for_s, journal)
-    plan = app.plan(configuration.load(config_file))
+    if role != "all" or name is not None:
+        raise click.UsageError("--role and --name need --engine kafka")
+    plan = app.plan(_with_sources(config_file, "run --engine kafka"))
     live = Live(plan, HostClock())
     live.start()
-    view = View(plan.state, live.address) if not quiet and sys.stdout.isatty() else None
+    shown = not quiet and sys.stdout.isatty()
+    view = View(plan.state, live.address, problems=lambda: live.problems) if shown else None
     if view is None and live.address:
         click.echo(f"status page: {live.address}")
 
@@ -58,10 +64,10 @@ def run(
             click.echo(f"problem: {problem}", err=True)
 
     errors = live.run(for_s, view.update if view else tell)
-    for error in errors:
-        click.echo(f"error: {error}", err=True)
     if view:
         view.close()
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
     if journal is not None:
         store = Store(plan.state)
         write_journal(store.journal_records(), journal, app.journal_header(store))
@@ -79,11 +85,13 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
     """Record the raw streams of a configuration into OUT.mcap, with all that a replay needs."""
     if from_kafka != (since is not None):
         raise click.UsageError("--from-kafka and --since TIME belong together")
+    must_be_new(out)
+    must_be_new(out.with_name(out.name + ".part"))  # what a crash has left of such a recording
     if since is not None:
         from pipeline.cli.kafka import record_kafka
 
         return record_kafka(out, config_file, since)
-    plan = app.plan(configuration.load(config_file))
+    plan = app.plan(_with_sources(config_file, "record --from-kafka"))
     live = Live(plan, HostClock(), record_to=out)
     live.start()
     errors = live.run(for_s)
@@ -91,3 +99,17 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
         click.echo(f"error: {error}", err=True)
     click.echo(f"{out}: {out.stat().st_size:,} bytes")
     return 1 if errors else 0
+
+
+def _with_sources(config_file: Path, otherwise: str) -> Settings:
+    """The configuration, if anything in it delivers samples to this process.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    settings = configuration.load(config_file)
+    if settings.simulator is None and all(s.source is None for m in settings.machines for s in m.sensors):
+        raise ConfigError(
+            f"{config_file}: no sensor has a source: add source = {{...}} to a [[machine.sensor]], or {otherwise}"
+        )
+    return settings

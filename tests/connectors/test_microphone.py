@@ -300,5 +300,5 @@ def test_arguments_that_make_no_sense(wrong: dict[str, Any]) -> None:
 
 def test_without_pyaudio_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyaudio", None)
-    with pytest.raises(MissingExtra, match=r"stethos\[microphone\]"):
+    with pytest.raises(MissingExtra, match=r"-e .\.\[microphone\]"):
         Microphone("lathe", "mic", "*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.errors import SourceError
 from pipeline.messages import NS, Mark, Segment
 from tests.connectors.alsa import PacedMicrophone
 from tests.connectors.polling import chunks, poll_until
-from tests.connectors.soundcard import USB, SoundCard
+from tests.connectors.soundcard import USB, CardSession, SoundCard
 from tests.servers.microphone import FakeMicrophone
 
 
@@ -29,6 +30,8 @@ def test_identity_by_name_host_api_and_port() -> None:
         Choice("usb mic*").among((left, right))
     with pytest.raises(SourceError, match="no input fits"):
         Choice("*", host_api="JACK").among((left, right))
+    with pytest.raises(SourceError, match=r"must fit the whole name, e\.g\. 'USB\*'"):
+        Choice("USB").among((left, right))
 
 
 def test_the_port_is_read_from_the_kernels_list(tmp_path: Path) -> None:
@@ -43,6 +46,23 @@ def test_the_port_is_read_from_the_kernels_list(tmp_path: Path) -> None:
         (0, USB, "ALSA", "1-1.2", 2),
         (1, "default", "ALSA", "", 2),
     ]
+
+
+class LoudCard(SoundCard):
+    """Writes on stderr when it is started, as ALSA and JACK do."""
+
+    def PyAudio(self) -> CardSession:  # noqa: N802
+        os.write(2, b"ALSA lib pcm.c:2721: Unknown PCM\n")
+        return super().PyAudio()
+
+
+def test_what_sound_libraries_write_stays_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """At each of the many tries of a device that is missing; stderr is as it was afterwards."""
+    mic = Microphone("lathe", "mic", "absent", pyaudio=LoudCard())
+    with pytest.raises(SourceError, match="no input fits"):
+        mic.open({}, time.time_ns())
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
 
 
 def test_real_portaudio_delivers_the_files_samples(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.prometheus import PrometheusSink
 from connectors.results import RecordsRejected
+from pipeline.clock import ManualClock
 from pipeline.messages import NS, Record
+from pipeline.metrics import families
+from pipeline.shard import Shard
+from pipeline.stages import LaneSettings
+from pipeline.state import Store
 from tests.connectors.result_records import T0, alarm, dead_letter, feature, health, late, machine_state, score
+from tests.engines.scenarios import chunks, machine, normal_noise, stream
 from tests.servers.cache import tool
 from tests.servers.prometheus import PrometheusServer
 
@@ -275,6 +281,19 @@ def test_guide_lists_every_metric(sink: PrometheusSink) -> None:
     guide = (ROOT / "docs" / "how-to" / "prometheus.md").read_text()
     table = set(re.findall(r"^\| `(stethos_\w+)`", guide, re.MULTILINE))
     assert table == set(re.findall(r"^# HELP (stethos_\w+)", sink.render()[0].decode(), re.MULTILINE))
+
+
+def test_guide_asks_for_what_an_engine_exports(sink: PrometheusSink, tmp_path: Path) -> None:
+    """Counters of the pipeline itself, which are in no table: a running engine does not measure its stages' time."""
+    acc = stream("acc", "vibration", 2000)
+    shard = Shard("one", [LaneSettings(machine(acc))], Store(tmp_path / "state.sqlite"), ManualClock(T0))
+    for chunk in chunks(acc, normal_noise(acc, 3.0, 3)):
+        shard.take(chunk)
+    sink.write(everything(T0))
+    sink.update(families({"one": shard.metrics()}, {}))
+    guide = (ROOT / "docs" / "how-to" / "prometheus.md").read_text()
+    exported = set(re.findall(r"^# HELP (stethos_\w+)", sink.render()[0].decode(), re.MULTILINE))
+    assert set(re.findall(r"\bstethos_\w+", guide)) <= exported
 
 
 def test_promtool_finds_nothing_to_mend(sink: PrometheusSink) -> None:

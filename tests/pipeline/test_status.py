@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
+from rich.console import Console
 
 from connectors.evidence import evidence_name
 from pipeline.errors import ConfigError
@@ -89,7 +91,10 @@ def test_machines_in_one_word_each(store: Store) -> None:
     assert [a["raised"]["machine"] for a in found["alarms"]] == ["lathe", "mill"]
     assert found["machines"]["press"]["mic · chatter"][0][1] is None
     assert found["levels"] == {"lathe/mic": "-20.5 dBFS"}
-    render(found)  # the terminal's picture of the same
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    screen.print(render(found, problems=["source mic: no input fits [USB*]"]))  # the terminal's picture of the same
+    shown = screen.export_text()
+    assert "press" in shown and "no input fits [USB*]" in shown
 
 
 @pytest.mark.parametrize(
