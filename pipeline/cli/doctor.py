@@ -69,7 +69,8 @@ def _extras() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            yield Finding(f"extra {extra}", "note", f"not installed ({error}): .venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'")
+            how = f".venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'"
+            yield Finding(f"extra {extra}", "note", f"not installed ({error}): {how}")
         else:
             yield Finding(f"extra {extra}", "ok", "installed")
 
