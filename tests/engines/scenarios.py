@@ -214,6 +214,15 @@ def restart_before_its_state() -> Scenario:
     return Scenario(two_states(), log)
 
 
+def clock_set_back() -> Scenario:
+    """A box boots without its clock: a sensor begins anew an hour before it stopped, with an alarm still active."""
+    first, second = stream("acc", "vibration", 2000), stream("acc", "vibration", 2000, epoch=1)
+    old = chunks(first, normal_noise(first, 10.0, 9, (4.0, 10.0)))
+    new = chunks(second, normal_noise(second, 25.0, 10, (14.0, 19.0)), anchor=Anchor(0, T0 - 3600 * NS))
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}  # type: ignore[union-attr]
+    return Scenario(with_baselines(machine(first, persistence={"clear_after_s": 3}), first), log)
+
+
 def speed_told_late() -> Scenario:
     """Chatter, bearing and severity of a spindle that is told its speed and state; both change, the sensor restarts."""
     acc, again = stream("acc", "vibration", 8000), stream("acc", "vibration", 8000, epoch=1)
@@ -364,6 +373,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         new_baseline,
         operating_states,
         restart_before_its_state,
+        clock_set_back,
         speed_told_late,
         learned_states,
         heads_on_vibration,
