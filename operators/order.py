@@ -11,7 +11,8 @@ class Order:
     """The newest message taken in: its event time, and the epoch of each sensor that it came from.
 
     A later stream of a sensor comes behind an earlier one even where its times lie before: the device began anew with
-    a clock that had been ahead. Within a stream, event time decides.
+    a clock that had been ahead. Within a stream, event time decides; so it does for marks of a sensor that was given
+    up, whose epoch -1 is none.
     """
 
     __slots__ = ("_epochs", "_t_ns")
@@ -30,8 +31,11 @@ class Order:
         if self._t_ns is None:
             return True
         known = self._epochs
-        turns = {(span.epoch > known[span.sensor]) - (span.epoch < known[span.sensor])
-                 for span in lineage if span.sensor in known}  # fmt: skip
+        turns = {
+            (span.epoch > known[span.sensor]) - (span.epoch < known[span.sensor])
+            for span in lineage
+            if span.sensor in known and span.epoch >= 0
+        }
         return False if -1 in turns else 1 in turns or t_ns > self._t_ns
 
     def restarts(self, t_ns: int) -> bool:
@@ -41,7 +45,7 @@ class Order:
     def take(self, t_ns: int, lineage: Iterable[Span]) -> None:
         """It is the newest now."""
         self._t_ns = t_ns
-        self._epochs.update((span.sensor, span.epoch) for span in lineage)
+        self._epochs.update((span.sensor, span.epoch) for span in lineage if span.epoch >= 0)
 
     @property
     def epochs(self) -> dict[str, int]:

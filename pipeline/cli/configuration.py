@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import tomllib
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import click
 
 import config as configuration
-from config.schema import Excerpt
+from config.schema import Excerpt, InfluxSinkConfig, Settings
+from connectors.playback import Playback
 from pipeline import app
-from pipeline.errors import ConfigError
+from pipeline.clock import HostClock
+from pipeline.errors import ConfigError, StethosError
+from pipeline.sources import build_sources
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -41,7 +46,28 @@ def check(file: Path) -> None:
     if missing:
         raise ConfigError("\n".join(missing))
     plan = app.plan(settings)  # baselines fit their sensors, and so on
+    if unfit := list(_unfit(settings)):
+        raise ConfigError("\n".join(f"{file}: {text}" for text in unfit))
     click.echo(f"{file}: fine: {len(settings.machines)} machines, {plan.sensors} sensors, {len(settings.sinks)} sinks")
+
+
+def _unfit(settings: Settings) -> Iterator[str]:
+    """What recordings that are to be played say against the configuration.
+
+    Raises:
+        ConfigError: sources make no sense together.
+        MissingExtra: a source or a sink needs one that is not installed.
+    """
+    if any(isinstance(sink, InfluxSinkConfig) for sink in settings.sinks):
+        importlib.import_module("connectors.influxdb")
+    for source in build_sources(settings, HostClock()):
+        if isinstance(source, Playback):
+            try:
+                source.open({}, 0)
+            except StethosError as error:
+                yield str(error)
+            finally:
+                source.close()
 
 
 @config.command()

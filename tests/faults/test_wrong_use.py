@@ -155,6 +155,14 @@ def test_an_excerpt_is_checked_like_a_file(config: Path, capsys: pytest.CaptureF
         assert words in said.out + said.err
 
 
+def test_a_check_opens_what_is_to_be_played(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what `run` would say later."""
+    config.write_text(CONFIG.replace("rate_hz = 2000", "rate_hz = 4000"))
+    assert stethos("config", "check", config) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "x.npz" in said and said.count("\n") == 1
+
+
 def test_a_migration_of_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Missing, a folder, or not UTF-8."""
     (tmp_path / "latin.toml").write_bytes("site = 'Köln'".encode("latin-1"))

@@ -23,6 +23,15 @@ def test_event_time_decides_within_a_stream_and_the_stream_beyond() -> None:
     assert order.behind(101, []) and not order.behind(99, [])
 
 
+def test_a_sensor_that_was_given_up_has_no_stream_of_its_own() -> None:
+    """Its marks come behind by their time, and its next stream behind the one before them."""
+    order = Order()
+    order.take(100, [span("a", 3)])
+    assert order.behind(101, [span("a", -1)]) and not order.behind(99, [span("a", -1)])
+    order.take(101, [span("a", -1)])
+    assert not order.behind(200, [span("a", 2)]) and order.behind(50, [span("a", 4)])
+
+
 def test_a_joins_sensors_each_count() -> None:
     """One that begins anew is enough; one that is older spoils it."""
     order = Order()
