@@ -29,6 +29,14 @@ def fetch_soon(app: Any) -> None:
     app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
 
 
+def highwater(consumer: Any, tp: TP) -> int | None:
+    """Where a partition's log ends, as the last fetch told, 0 before one; None while a rebalance has taken it away."""
+    try:
+        return int(consumer.highwater(tp) or 0)
+    except AssertionError:  # aiokafka's word for it
+        return None
+
+
 def committed(offset: int, taken: int) -> OffsetAndMetadata:
     """An offset to commit, and beside it, for whoever asks about the group, what is done already.
 

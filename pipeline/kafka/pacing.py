@@ -13,6 +13,7 @@ from typing import Any
 
 from faust.types import TP
 
+from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.part import Part
 from pipeline.messages import NS
 
@@ -32,7 +33,7 @@ class Pacing:
             behind = [
                 t_ns
                 for row, t_ns in part.newest_ns.items()
-                if part.expect.get(row, 0) < (consumer.highwater(TP(name(row), part.number)) or 0)
+                if part.expect.get(row, 0) < (highwater(consumer, TP(name(row), part.number)) or 0)
             ]
             if behind:
                 limit = min(behind) + AHEAD_NS

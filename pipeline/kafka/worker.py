@@ -25,7 +25,7 @@ from pipeline.kafka.batches import Batches
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.continuity import Continuity
-from pipeline.kafka.faust_app import commit, committed, fetch_soon, make_app
+from pipeline.kafka.faust_app import commit, committed, fetch_soon, highwater, make_app
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -311,10 +311,10 @@ class Worker:
 
     def progress(self) -> dict[str, tuple[int, float | None]]:
         """By topic: records not taken in yet, and host time less the newest event time in seconds."""
-        parts, now, high = list(self.parts.values()), self._clock.now_ns(), self.app.consumer.highwater
+        parts, now = list(self.parts.values()), self._clock.now_ns()
         found: dict[str, tuple[int, float | None]] = {}
         for topic, row in self._rows.items():
-            ends = {part: high(TP(topic, part.number)) or 0 for part in parts}
+            ends = {part: highwater(self.app.consumer, TP(topic, part.number)) or 0 for part in parts}
             newest = max((part.newest_ns.get(row, 0) for part in parts), default=0)
             behind = sum(max(0, end - part.expect.get(row, end)) for part, end in ends.items())
             found[row] = (behind, (now - newest) / 1e9 if newest else None)
@@ -340,7 +340,9 @@ class Worker:
 
     async def _mind_contexts(self) -> None:
         for part in [part for part in self.parts.values() if part.generation == self.generation]:
-            high = self.app.consumer.highwater(TP(self._client.topic("context"), part.number)) or 0
+            high = highwater(self.app.consumer, TP(self._client.topic("context"), part.number))
+            if high is None:
+                continue
             at_end = part.expect.get("context", 0) >= high
             async with self._feeding:  # a decision holds behind what its lane has taken in: nothing may come between
                 for lane, decision in list(self._patience.due(part, self._clock.now_ns(), at_end)):

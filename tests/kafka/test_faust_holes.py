@@ -7,15 +7,18 @@ that nothing was left out, and lets no exception out of its agent. A release tha
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from faust.transport.consumer import Consumer
 from faust.types import TP
 from intervaltree import IntervalTree
 
+from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import Part
 
@@ -185,6 +188,19 @@ def test_ours_pauses_what_is_ahead_without_dropping() -> None:
     part.newest_ns["raw.vibration"] = 45_000_000_000
     pacing.pace(fake, [part], lambda row: row)
     assert calls[1:] == [("drop", TP("raw.acoustic", 0))]
+
+
+def test_a_partition_that_a_rebalance_has_taken_away_has_no_end() -> None:
+    """aiokafka asserts that it is assigned: between revocation and assignment that ended a worker that had slept."""
+
+    async def ends() -> list[int | None]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            real = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+        quiet = SimpleNamespace(highwater=lambda _tp: None)
+        return [highwater(real, T), highwater(quiet, T), highwater(SimpleNamespace(highwater=lambda _tp: 7), T)]
+
+    assert asyncio.run(ends()) == [None, 0, 7]
 
 
 class _Span:
