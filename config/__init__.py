@@ -214,7 +214,8 @@ def _nearest(loc: tuple[int | str, ...], known: Mapping[tuple[str, ...], _Key]) 
     section, key = _place(loc[:-1], known), str(loc[-1])
     here = {path[-1] for path in known if path[:-1] == section}
     names = {path[-1] for path in known}
-    if key not in names and (close := difflib.get_close_matches(key, sorted(here), n=1)):
+    alike = 0.9 if key in names else 0.6  # a name that fits elsewhere must be all but the same as one here
+    if close := difflib.get_close_matches(key, sorted(here), n=1, cutoff=alike):
         return f"; did you mean '{close[0]}'?"
     close = [key] if key in names else difflib.get_close_matches(key, sorted(names), n=1)
     if not close:

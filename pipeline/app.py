@@ -48,9 +48,14 @@ class Plan:
     state: Path
 
     @property
+    def sensors_by_machine(self) -> dict[str, list[str]]:
+        """Names of the sensors."""
+        return {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in self.lanes}
+
+    @property
     def sensors(self) -> int:
         """How many sensors the machines have."""
-        return sum(len(lane.machine.sensors) for lane in self.lanes)
+        return sum(map(len, self.sensors_by_machine.values()))
 
 
 def plan(settings: Settings) -> Plan:

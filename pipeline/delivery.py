@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.base import Sink
-from pipeline.errors import SinkBusy, SinkRejected, StethosError
+from pipeline.errors import SinkBusy, SinkRejected, SinkWaits, StethosError
 from pipeline.messages import Record
 from pipeline.state import Store
 
@@ -105,7 +105,10 @@ class Delivery:
             self.counts["delivered"] += len(records)
             self.error = ""
         except SinkBusy as busy:
-            self._missed("busy", busy)
+            if isinstance(busy, SinkWaits):
+                self.error = ""
+            else:
+                self._missed("busy", busy)
             return max(POLL_S, busy.retry_after_s)
         except SinkRejected as rejected:
             self._reject(len(getattr(rejected, "refused", records)), len(records), rejected)

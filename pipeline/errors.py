@@ -42,6 +42,10 @@ class SinkBusy(StethosError):
         self.retry_after_s = retry_after_s
 
 
+class SinkWaits(SinkBusy):
+    """A sink waits for what comes by itself: nothing is wrong."""
+
+
 class SinkRejected(StethosError):
     """A sink will never take these records (malformed, unauthorised): retrying the same bytes is useless."""
 

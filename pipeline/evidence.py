@@ -18,7 +18,7 @@ import numpy as np
 from config.schema import Evidence
 from connectors.base import Sink
 from connectors.evidence import evidence_name, write_evidence
-from pipeline.errors import SinkBusy
+from pipeline.errors import SinkBusy, SinkWaits
 from pipeline.messages import NS, Chunk, Float32, Record
 from pipeline.recording.clip import Clip, window_of
 from pipeline.stages import LaneSettings
@@ -58,7 +58,8 @@ class EvidenceSink(Sink):
         """Make the evidence of each raised alarm.
 
         Raises:
-            SinkBusy: the time behind an alarm is not recorded yet, or the disk is full.
+            SinkWaits: the time behind an alarm is not recorded yet.
+            SinkBusy: the disk is full.
         """
         for record in records:
             wanted = record.body["transition"] == "raised" and record.machine in self._sensors
@@ -74,7 +75,7 @@ class EvidenceSink(Sink):
         asked = self._first_asked.setdefault(record.id, self._now_s())
         incomplete = any(clip.missing and clip.missing[-1].t1_ns >= t1 for clip in clips)
         if incomplete and not self._ended and self._now_s() - asked < GIVE_UP_S:
-            raise SinkBusy("the time behind the alarm is not recorded yet", 0.5)
+            raise SinkWaits("the time behind the alarm is not recorded yet", 0.5)
         parts = [part for clip in clips for part in pieces(clip)]
         missing = [
             f"{clip.sensor}: {(m.t1_ns - m.t0_ns) / NS:.2f} s from {(m.t0_ns - record.t_ns) / NS:+.2f} s: {m.reason}"

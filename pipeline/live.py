@@ -57,6 +57,7 @@ class Live:
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
+        self.store.enrol(plan.sensors_by_machine)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()
@@ -64,10 +65,9 @@ class Live:
         self._retention = Retention(self.store, settings.engine.out_retention_h, clock, cursors)
         self._status: StatusServer | None = None
         if settings.status.enabled and not record_to:
-            machines = [lane.machine.name for lane in plan.lanes]
             self._status = StatusServer(
                 plan.state, settings.evidence.folder, self._prometheus.render, lambda: self.alive,
-                settings.status.host, settings.status.port, machines, lambda: self.problems,
+                settings.status.host, settings.status.port, lambda: self.problems,
             )  # fmt: skip
         build = ShardBuilder(plan, clock, settings.recording.enabled and record_to is None)
         if record_to is not None:
@@ -206,7 +206,9 @@ class SingleFile:
 def known(store: Store) -> list[Record]:
     """What an exporter that starts anew should show: what stands, and the newest of each kind, oldest first."""
     topics = ("health", "alarm", "machine_state")
-    return [*store.standing(), *(r for topic in topics for r in reversed(store.latest(topic, 1000)))]
+    newest = (r for topic in topics for r in reversed(store.latest(topic, 1000)))
+    roster = store.roster()
+    return [*store.standing(), *(r for r in newest if not (roster and roster.past(r)))]
 
 
 def configured(sinks: Sequence[SinkConfig], state: Path) -> list[Delivery]:

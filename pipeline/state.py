@@ -19,6 +19,7 @@ import orjson
 from pipeline.errors import StateError
 from pipeline.messages import Anchor, Decision, Record
 from pipeline.results import record_of
+from pipeline.roster import Roster
 
 SCHEMA_VERSION = 1
 
@@ -288,11 +289,25 @@ class Store:
             self._db.executemany("INSERT OR IGNORE INTO cursor VALUES (?, 0)", [(sink,) for sink in sinks])
 
     def standing(self) -> list[Record]:
-        """What holds until something else is said, oldest first: alarms not cleared, the newest health of sensors."""
+        """What holds until something else is said, oldest first: alarms not cleared, the newest health of sensors.
+
+        Without what the roster takes for past.
+        """
         rows = self._db.execute(
             f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({_STANDING}) ORDER BY t_ns"  # noqa: S608
         )
-        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+        told = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+        roster = self.roster()
+        return told if roster is None else [record for record in told if not roster.past(record)]
+
+    def enrol(self, sensors: Mapping[str, Sequence[str]]) -> None:
+        """Say at the start of a run which sensors of which machines it monitors."""
+        self.put_meta("roster", orjson.dumps({"sensors": sensors, "since": self.last_seq()}).decode())
+
+    def roster(self) -> Roster | None:
+        """Who is monitored, if a run has said so."""
+        said = self.meta("roster")
+        return None if said is None else Roster(**orjson.loads(said))
 
     def prune(self, now_ns: int, keep_ns: int, topics: Sequence[str]) -> int:
         """Drop results that were stored `keep_ns` ago or earlier and that every sink has read; returns how many went.
@@ -312,9 +327,11 @@ class Store:
             self._db.execute("DELETE FROM stored WHERE at_ns < ?", (at_ns,))
             (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
             upto = min(old, last - 1 if read is None else read, last - 1)  # the last place must not be given again
+            stay = orjson.dumps([record.seq for record in self.standing()]).decode()
             cursor = self._db.execute(
-                f"DELETE FROM out WHERE seq <= ? AND +topic IN ({marks}) AND seq NOT IN ({_STANDING})",  # noqa: S608
-                (upto, *topics),
+                f"DELETE FROM out WHERE seq <= ? AND +topic IN ({marks})"  # noqa: S608
+                " AND seq NOT IN (SELECT value FROM json_each(?))",
+                (upto, *topics, stay),
             )
         return cursor.rowcount
 

@@ -41,7 +41,6 @@ class StatusServer:
         alive: whether the engine works.
         host: address to listen on; anything but localhost is the user's own choice.
         port: 0 takes a free one.
-        machines: all that are configured, so that one that says nothing is shown too.
         problems: what sources, sinks and the state complain about now.
 
     Raises:
@@ -56,14 +55,13 @@ class StatusServer:
         alive: Callable[[], bool],
         host: str = "127.0.0.1",
         port: int = 0,
-        machines: Sequence[str] = (),
         problems: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._path = path
         self._evidence = evidence
         self._metrics = metrics
         self._alive = alive
-        self._machines, self._problems = tuple(machines), problems
+        self._problems = problems
         self._lock = threading.Lock()
         self._stopped = False
         self._store: Store | None = None
@@ -150,17 +148,16 @@ class StatusServer:
         """
         with self._lock:  # one connection for all readers: opening one would write
             self._store = self._store or Store(self._path)
-            found = overview(self._store, self._evidence, self._machines)
+            found = overview(self._store, self._evidence)
         return {**found, "problems": list(self._problems())}
 
 
-def overview(store: Store, evidence: Path | None = None, machines: Sequence[str] = ()) -> dict[str, Any]:
+def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
     """The state of all machines as JSON values, from the durable log and the folder of evidence.
 
     Args:
         store: the durable state.
         evidence: the folder of evidence.
-        machines: those to show even if nothing is known of them.
 
     Returns:
         `machines`: {machine: {"sensors · detector": newest scores first, (t_ns, value, threshold), value None where it
@@ -168,9 +165,10 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
         ``not judged``}; `states`: what models say that machines do, newest of each detector, packages in shadow
         left out; `levels`, `health`, `alarms`, `active`, `evidence`.
     """
-    scores: dict[str, dict[str, Any]] = {machine: {} for machine in machines}
+    roster = store.roster()  # a machine that says nothing is shown, too
+    scores: dict[str, dict[str, Any]] = {machine: {} for machine in roster.sensors} if roster else {}
     for record in store.latest("score", 2000):
-        if record.body["detector"].startswith(SHADOW):
+        if record.body["detector"].startswith(SHADOW) or (roster and roster.past(record)):
             continue
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
         series = scores.setdefault(record.machine, {}).setdefault(key, [])
@@ -185,14 +183,17 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
             levels.setdefault(where, said)
     standing = store.standing()
     health = {(r.machine, r.body["sensor"]): r.body for r in standing if r.topic == "health"}
-    for machine, _ in health:
-        scores.setdefault(machine, {})
     alarms: dict[str, dict[str, Any]] = {}
+    past: set[str] = set()
     for record in [*(r for r in standing if r.topic == "alarm"), *reversed(store.latest("alarm", 500))]:
         alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
         alarm[record.body["transition"]] = record.body
-    shown = [a for a in alarms.values() if a["raised"]]
+        if roster and roster.past(record):
+            past.add(record.body["alarm"])
+    shown = [a for name, a in alarms.items() if a["raised"] and (a["cleared"] or name not in past)]
     active = [a["raised"]["machine"] for a in shown if not a["cleared"]]
+    for machine in [*active, *(machine for machine, _ in health)]:
+        scores.setdefault(machine, {})
     shown = sorted(shown, key=lambda a: (a["cleared"] is not None, -int(a["raised"]["t_ns"])))[:SHOWN_ALARMS]
     states = {machine: [b["state"] for (m, _), b in health.items() if m == machine] for machine in scores}
     return {
@@ -209,9 +210,10 @@ def overview(store: Store, evidence: Path | None = None, machines: Sequence[str]
 
 def _states(store: Store) -> list[dict[str, Any]]:
     newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    roster = store.roster()
     for record in store.latest("machine_state", 1000):
         body = record.body
-        if not body["detector"].startswith(SHADOW):
+        if not (body["detector"].startswith(SHADOW) or (roster and roster.past(record))):
             newest.setdefault((record.machine, *body["sensors"], body["detector"]), dict(body))
     return [body for _, body in sorted(newest.items())]
 

@@ -63,7 +63,8 @@ def demo(for_s: float | None, out: Path, port: int) -> int:
     live = Live(plan, HostClock())
     live.start()
     click.echo(f"   Look:   {live.address}    numbers: {live.address}metrics")
-    view = View(plan.state, live.address, plan.settings.evidence.folder) if sys.stdout.isatty() else None
+    shown = sys.stdout.isatty()
+    view = View(plan.state, live.address, plan.settings.evidence.folder, lambda: live.problems) if shown else None
     errors = live.run(for_s, view.update if view else None)
     if view:
         view.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,9 +62,14 @@ def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | Non
 
 def replay_kafka(
     recordings: tuple[Path, ...], journal: Path, speed: float, config_file: Path | None, bootstrap: str | None
-) -> tuple[str, int, dict[Path, str]]:
-    """`stethos replay --engine kafka`; returns the journal's hash, the number of messages, and damage by file."""
+) -> tuple[str, int, dict[Path, str], bool]:
+    """`stethos replay --engine kafka`, telling what could not be used.
+
+    Returns:
+        The journal's hash, the number of messages, damage by file, and whether any message could be used.
+    """
     needs_kafka()
+    from pipeline.cli.replay import refused
     from pipeline.kafka.replay import KafkaReplay, replay_settings
     from pipeline.replay import open_all
 
@@ -83,8 +89,12 @@ def replay_kafka(
         store.put_meta("config_sha256", app.config_sha256(plan.settings))
         player = KafkaReplay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
         player.run()
+        dead = Counter(record.body["reason"] for record in store.read(0, ("dlq",), limit=100_000))
+        for line in refused(dead, store):
+            click.echo(line, err=True)
         write_journal(player.journal_records(), journal, app.journal_header(store))
-        return sha256_of(journal), player.messages, player.damage
+        used = not dead or any(store.latest(topic, 1) for topic in ("feature", "score", "health"))
+        return sha256_of(journal), player.messages, player.damage, used
 
 
 def record_kafka(out: Path, config_file: Path, since: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -73,7 +73,7 @@ def replay(
     if engine == "kafka":
         from pipeline.cli.kafka import replay_kafka  # Faust is an extra
 
-        digest, messages, damaged = replay_kafka(recordings, journal, speed, config_file, bootstrap)
+        digest, messages, damaged, used = replay_kafka(recordings, journal, speed, config_file, bootstrap)
     else:
         digest, player = play(recordings, journal, speed, config_file)
         messages, damaged, used = player.messages, player.damage, any_used(player)
@@ -110,18 +110,18 @@ def play(
                     bar.update(task, completed=player.messages)
 
             player.run(step)
-        for line in refused(player, store):
+        for line in refused(_dead(player), store):
             click.echo(line, err=True)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         return sha256_of(journal), player
 
 
-def refused(player: Replay, store: Store) -> Iterator[str]:
+def refused(dead: Mapping[str, int], store: Store) -> Iterator[str]:
     """A sentence for each reason why messages could not be used."""
     first: dict[str, str] = {}
     for record in store.read(0, ("dlq",), limit=100_000):
         first.setdefault(record.body["reason"], record.body["error"])
-    for reason, count in sorted(_dead(player).items()):
+    for reason, count in sorted(dead.items()):
         text = f", first: {first[reason]}" if reason in first else ""
         yield f"{count:,} message{'s' if count > 1 else ''} could not be used: {reason}{text}"
 

@@ -16,7 +16,13 @@ with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a funct
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import TopicPartition
     from kafka.admin import KafkaAdminClient
-    from kafka.errors import CoordinatorNotAvailableError, KafkaError, NotCoordinatorError, TopicAlreadyExistsError
+    from kafka.errors import (
+        CoordinatorNotAvailableError,
+        KafkaError,
+        KafkaTimeoutError,
+        NotCoordinatorError,
+        TopicAlreadyExistsError,
+    )
 
 LATEST, EARLIEST = -1, -2
 COORDINATOR_TRIES = 20
@@ -50,6 +56,15 @@ class BrokerError(StethosError):
     """The brokers cannot be reached, or refused."""
 
 
+def unreachable(client: Client, error: BaseException | str) -> BrokerError:
+    """What to tell a person whose brokers do not answer, or refuse."""
+    said = error if isinstance(error, str) else repr(error)
+    mend = ""
+    if isinstance(error, KafkaTimeoutError):
+        mend = "; start a broker there, or mend kafka.bootstrap and what secures it (tls, username)"
+    return BrokerError(f"kafka at {', '.join(client.bootstrap)}: {said}{mend}")
+
+
 class _Admin(KafkaAdminClient):  # type: ignore[misc]  # untyped
     """One that leaves no thread behind where it could not connect, as kafka-python 3.0 does: it would try for ever."""
 
@@ -74,7 +89,7 @@ def admin(client: Client) -> Iterator[Any]:
         with closing(_Admin(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
             yield made
     except KafkaError as error:
-        raise BrokerError(f"kafka at {', '.join(client.bootstrap)}: {error!r}") from None
+        raise unreachable(client, error) from None
 
 
 def partitions(client: Client) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline import codec
 from pipeline.bodies import record_from
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, StateError
 from pipeline.headers import TYPE
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import CLAIM_TYPE, Fence, owner_of, read_claim
@@ -65,20 +65,22 @@ class Collector:
         self._thread.join()
 
     def _run(self) -> None:
-        store = Store(self._path)
+        store: Store | None = None
         try:
             while not self._stop.is_set():
                 try:
+                    store = store or Store(self._path)
                     self.poll(store)
                     self.error = ""
-                except (KafkaError, OSError) as error:
-                    self.error = repr(error)
-                    log.warning("results cannot be read, trying again: %r", error)
+                except (KafkaError, OSError, StateError) as error:  # reading goes on where the state says
+                    self.error = str(error) if isinstance(error, StateError) else repr(error)
+                    log.warning("results cannot be taken in, trying again: %s", self.error)
                     self.close()
                     self._stop.wait(RETRY_S)
         finally:
             self.close()
-            store.close()
+            if store is not None:
+                store.close()
 
     def open(self, store: Store) -> None:
         """Connect, and go on where the state says that reading stopped."""
@@ -156,8 +158,8 @@ class Collector:
         """Behind `stop`: read what has come since, as far as the brokers answer; says whether that is all."""
         try:
             return self.drain(store)
-        except (KafkaError, OSError) as error:
-            log.warning("the last results could not be read: %r", error)
+        except (KafkaError, OSError, StateError) as error:
+            log.warning("the last results could not be taken in: %r", error)
             return False
         finally:
             self.close()

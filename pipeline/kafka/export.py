@@ -16,7 +16,7 @@ from pipeline import app, codec
 from pipeline.app import Plan
 from pipeline.clock import Clock
 from pipeline.errors import DecodeError
-from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.topics import COMMAND, INPUTS
@@ -57,7 +57,7 @@ def record_since(
             store.close()
         return _record(client, Recorder(out, start, clock.now_ns(), rotate_bytes=0, rotate_s=0), since_ns, clock, every)
     except KafkaError as error:
-        raise BrokerError(f"kafka at {', '.join(client.bootstrap)}: {error!r}") from None
+        raise unreachable(client, error) from None
 
 
 def _decisions(client: Client, store: Store) -> None:

@@ -11,7 +11,7 @@ from connectors.kafka import KafkaPublisher
 from pipeline.app import STATE_FILE
 from pipeline.clock import HostClock
 from pipeline.errors import StateError
-from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.topics import INPUTS
 from pipeline.state import Store
@@ -28,6 +28,8 @@ def retry(settings: Settings, seq: int) -> str:
         BrokerError: the brokers do not take it.
     """
     path = settings.engine.state_dir / STATE_FILE
+    if not path.is_file():
+        raise StateError(f"{path}: no such file; dead letters are kept where the sinks run")
     store = Store(path)
     found = store.read(seq - 1, ("dlq",), 1)
     store.close()
@@ -52,5 +54,5 @@ def retry(settings: Settings, seq: int) -> str:
         error = publisher.error
         publisher.close(1.0)
     if not sent:
-        raise BrokerError(f"kafka at {settings.kafka.bootstrap}: {error or 'no answer'}")
+        raise unreachable(client, error or "no answer")
     return f"dead letter {seq} is in {body['topic']} again"

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from connectors.kafka import KafkaPublisher
@@ -38,13 +38,20 @@ TOPICS = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
 
 
 class Sinks:
-    """Collector, sinks and status page around one durable state."""
+    """Collector, sinks and status page around one durable state.
 
-    def __init__(self, plan: Plan, client: Client) -> None:
+    Args:
+        plan: what to run.
+        client: how to reach the brokers.
+        troubles: what else in this process has to complain, for the page.
+    """
+
+    def __init__(self, plan: Plan, client: Client, troubles: Callable[[], Sequence[str]] = tuple) -> None:
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
+        self.store.enrol(plan.sensors_by_machine)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [
@@ -53,18 +60,26 @@ class Sinks:
         ]
         cursors = [delivery.cursor for delivery in self._deliveries]
         self._retention = Retention(self.store, settings.engine.out_retention_h, HostClock(), cursors)
+        self._troubles = troubles
         self._alive = True
+        self._trouble = ""
         self._status: StatusServer | None = None
         if settings.status.enabled:
             self._status = StatusServer(
                 plan.state, settings.evidence.folder, self._prometheus.render, lambda: self._alive,
-                settings.status.host, settings.status.port,
+                settings.status.host, settings.status.port, self.problems,
             )  # fmt: skip
 
     @property
     def address(self) -> str:
         """Of the status page; empty without one."""
         return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+
+    def problems(self) -> list[str]:
+        """What the collector, the sinks and the durable state complain about now."""
+        sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+        results = [f"results cannot be taken in: {self.collector.error}"] if self.collector.error else []
+        return [*self._troubles(), *results, *sinks, *([self._trouble] if self._trouble else [])]
 
     def start(self) -> None:
         """Begin to read and to deliver."""
@@ -79,7 +94,9 @@ class Sinks:
         try:
             self._retention.mind()
             counters = self.store.metrics()
+            self._trouble = ""
         except StateError as error:  # for now; the collector says so too
+            self._trouble = str(error)
             log.warning("%s", error)
             return
         self._prometheus.update(families({**counters, **feed}, {d.name: dict(d.counts) for d in self._deliveries}))
@@ -115,8 +132,8 @@ class KafkaLive:
         count = plan.settings.engine.shards or 1
         # Workers are forked before anything here starts a thread.
         self.crew = Crew(plan, [f"{host}-{number}" for number in range(count)]) if role == "all" else None
-        self.sinks = Sinks(plan, self._client) if role in {"all", "sinks"} else None
         self.feed: Feed | None = None
+        self.sinks = Sinks(plan, self._client, self._feed_errors) if role in {"all", "sinks"} else None
         clock = HostClock()  # of the feed and of its sources
         sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
         if sources:
@@ -124,6 +141,9 @@ class KafkaLive:
                 self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
             )
             self.feed = Feed(sources, self.publisher, self._client, clock, plan.settings.engine.state_dir / FEED_FILE)
+
+    def _feed_errors(self) -> list[str]:
+        return self.feed.errors if self.feed is not None else []
 
     def stop(self, *_: object) -> None:
         """Ask `run` to end."""

@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 from config.schema import Settings
 from pipeline import codec
 from pipeline.errors import DecodeError, StateError
-from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import command_headers, command_value
 from pipeline.kafka.topics import COMMAND, DECISION
@@ -45,7 +45,7 @@ def wish(settings: Settings, machine: str, kind: str, body: dict[str, Any], wait
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise BrokerError(f"kafka at {settings.kafka.bootstrap}: {error!r}") from None
+        raise unreachable(client, error) from None
 
 
 def _publish(client: Client, number: int, machine: str, kind: str, body: dict[str, Any]) -> int:

@@ -29,6 +29,16 @@ from tests.kafka.plant import WORKER, Running, plant
 from tests.kafka.test_publisher import records
 from tests.servers.kafka import KafkaServer
 
+LATHE = """
+[[machine]]
+name = "lathe"
+[[machine.sensor]]
+name = "mic"
+modality = "acoustic"
+unit = "FS"
+rate_hz = 48000
+"""
+
 
 def stethos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
@@ -92,6 +102,10 @@ def test_topics_lag_health_record_and_replay(broker: KafkaServer, prefix: str, t
             assert done.returncode == 0, done.stderr
             hashes.append(done.stdout.strip())
         assert hashes == [running.expected, running.expected] == [running.journal()] * 2
+        other.write_text(LATHE)
+        kafka = ("--engine", "kafka", "--kafka", broker.bootstrap)
+        done = stethos("replay", recording, *kafka, "--config", other, "--journal", tmp_path / "other.jsonl")
+        assert done.returncode == 1 and "could not be used: unknown_machine" in done.stderr
 
 
 def _trace_goes_on(running: Running, broker: KafkaServer, log: Path) -> None:
@@ -175,3 +189,14 @@ def test_a_command_that_cannot_be_looked_at_is_a_dead_letter(path: object) -> No
     found: Any = SimpleNamespace(decisions=[])
     (letter,) = asyncio.run(Commands(nothing, nothing, nothing).obey(part, wish, nothing, found))
     assert isinstance(letter, DeadLetter) and letter.reason == "command"
+
+
+def test_without_a_broker_and_without_a_state(tmp_path: Path) -> None:
+    """A line that says what to do; nothing is left behind."""
+    config = tmp_path / "stethos.toml"
+    config.write_text(f'{LATHE}[kafka]\nbootstrap = "127.0.0.1:9"\n[engine]\nstate_dir = "{tmp_path / "state"}"\n')
+    told = stethos("topics", "list", "--config", config)
+    assert told.returncode == 2 and "kafka at 127.0.0.1:9" in told.stderr and "start a broker there" in told.stderr
+    told = stethos("dlq", "retry", "1", "--config", config)
+    assert told.returncode == 2 and "no such file" in told.stderr
+    assert not (tmp_path / "state").exists()

@@ -11,7 +11,7 @@ import pytest
 from connectors.memory import ListSink
 from connectors.results import RecordsRejected
 from pipeline.delivery import ATTEMPTS, PASSED_OVER, POLL_S, RETRY_S, Delivery
-from pipeline.errors import SinkBusy, SinkRejected, SourceError, StateError
+from pipeline.errors import SinkBusy, SinkRejected, SinkWaits, SourceError, StateError
 from pipeline.messages import Record
 from pipeline.state import Store
 
@@ -58,6 +58,15 @@ def test_a_busy_sink_gets_the_same_batch_again_when_it_wishes(store: Store) -> N
     assert [len(batch) for batch in sink.batches] == [30]
     assert delivery.counts == {"busy": 2, "delivered": 30}
     assert delivery.error == ""
+
+
+def test_a_sink_that_waits_for_what_comes_by_itself_has_no_problem(store: Store) -> None:
+    """As the evidence of an alarm, which needs the seconds behind it."""
+    delivery = deliver(ListSink([SinkWaits("not recorded yet", 0.5), None]), store)
+    assert delivery.drain(store) == 0.5
+    assert (delivery.error, delivery.counts) == ("", {})
+    delivery.drain(store)
+    assert delivery.counts == {"delivered": 30}
 
 
 def test_what_a_sink_never_takes_is_counted_and_passed_over(store: Store) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from connectors.evidence import evidence_name
 from pipeline.errors import ConfigError
+from pipeline.live import known
 from pipeline.messages import NS, Record
 from pipeline.state import Store
 from pipeline.status import StatusServer, condition, overview
@@ -50,6 +51,7 @@ def store(tmp_path: Path) -> Store:
         of("press", health(1, T0 + 6 * NS, "failure", "no_data"), sensor="mic"),
         of("mill", health(2, T0 + 6 * NS, "normal"), sensor="mic"),
     ])  # fmt: skip
+    made.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press", "drill")})
     return made
 
 
@@ -71,7 +73,7 @@ def server(store: Store, tmp_path: Path) -> Iterator[StatusServer]:
     raised = next(r for r in store.latest("alarm") if r.machine == "lathe")
     made = StatusServer(
         store.path, evidence(tmp_path / "evidence", raised), lambda: (b"# metrics\n", "text/plain; version=0.0.4"),
-        lambda: True, machines=["lathe", "mill", "press", "drill"], problems=lambda: ["sink influxdb-0: is away"],
+        lambda: True, problems=lambda: ["sink influxdb-0: is away"],
     )  # fmt: skip
     made.start()
     yield made
@@ -85,7 +87,7 @@ def address(server: StatusServer, path: str = "") -> str:
 
 def test_machines_in_one_word_each(store: Store) -> None:
     """Also those of which nothing is known; an alarm comes before everything else."""
-    found = overview(store, None, ["drill"])
+    found = overview(store)
     assert found["conditions"] == {"lathe": "alarm", "mill": "normal", "press": "no data", "drill": "not judged"}
     assert found["active"] == 1
     assert [a["raised"]["machine"] for a in found["alarms"]] == ["lathe", "mill"]
@@ -95,6 +97,22 @@ def test_machines_in_one_word_each(store: Store) -> None:
     screen.print(render(found, problems=["source mic: no input fits [USB*]"]))  # the terminal's picture of the same
     shown = screen.export_text()
     assert "press" in shown and "no input fits [USB*]" in shown
+
+
+def test_what_stands_of_machines_that_were_taken_out_is_past(store: Store) -> None:
+    """Nobody would ever clear it; its history stays, and what is told from now on counts, whoever tells it."""
+    store.enrol({"mill": ["mic"], "press": ["other"]})
+    found = overview(store)
+    assert set(found["conditions"]) == {"mill", "press"}
+    assert found["active"] == 0 and found["health"][0]["machine"] == "mill" and len(found["health"]) == 1
+    assert [a["raised"]["machine"] for a in found["alarms"]] == ["mill"]  # was cleared
+    assert {r.machine for r in known(store)} == {"mill"}
+    store.commit([of("saw", alarm(1, T0 + 31 * NS, "raised", 0, T0 + 31 * NS), alarm="saw|mic|chatter|1")])
+    assert overview(store)["conditions"]["saw"] == "alarm"
+    topics = ("alarm", "health")
+    for now in (0, 11):
+        store.prune(now, 10, topics)
+    assert {(r.topic, r.machine) for r in store.read(0, topics)} == {("health", "mill"), ("alarm", "saw")}
 
 
 @pytest.mark.parametrize(
