@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from operators.base import Stateful
 from operators.order import Order
-from pipeline.messages import NS, Message, Score
+from pipeline.messages import NS, Message, Score, Span
 
 MINUTE_NS = 60 * NS
 
@@ -53,6 +53,7 @@ class Cusum(Stateful):
         self._s = 0.0
         self._sum = 0.0
         self._count = 0
+        self._spans: dict[tuple[str, int], Span] = {}
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one score in; return the minute that it closes."""
@@ -61,12 +62,18 @@ class Cusum(Stateful):
         if not message.complete or not self._order.behind(message.t_end_ns, message.lineage):
             return []
         if self._order.restarts(message.t_end_ns):
-            self._sum, self._count = 0.0, 0
+            self._begin()
         if message.settings != self._settings:
-            self._settings, self._s, self._sum, self._count = message.settings, 0.0, 0.0, 0
+            self._settings, self._s = message.settings, 0.0
+            self._begin()
         closed = self._close(message)
         self._sum += message.value
         self._count += 1
+        for span in message.lineage:
+            known = self._spans.setdefault((span.sensor, span.epoch), span)
+            self._spans[span.sensor, span.epoch] = Span(
+                span.sensor, span.epoch, min(known.n0, span.n0), max(known.n1, span.n1)
+            )
         self._order.take(message.t_end_ns, message.lineage)
         return closed
 
@@ -80,6 +87,7 @@ class Cusum(Stateful):
             "s": self._s,
             "sum": self._sum,
             "count": self._count,
+            "spans": [list(span) for span in self._spans.values()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -89,6 +97,12 @@ class Cusum(Stateful):
         self._s = state["s"]
         self._sum = state["sum"]
         self._count = state["count"]
+        spans = [Span(*span) for span in state.get("spans", ())]  # snapshots of earlier versions have none
+        self._spans = {(span.sensor, span.epoch): span for span in spans}
+
+    def _begin(self) -> None:
+        """A new minute."""
+        self._sum, self._count, self._spans = 0.0, 0, {}
 
     def _close(self, score: Score) -> list[Message]:
         last_ns = self._order.t_ns
@@ -99,7 +113,8 @@ class Cusum(Stateful):
         if -(-score.t_end_ns // MINUTE_NS) == minute:
             return []
         mean, count = (self._sum / self._count, self._count) if self._count else (0.0, 0)
-        self._sum, self._count = 0.0, 0
+        lineage = tuple(self._spans.values())
+        self._begin()
         if count < self._at_least:
             return []
         z = (mean - self._mean) / self._std
@@ -115,5 +130,6 @@ class Cusum(Stateful):
                 threshold=self._h,
                 settings=score.settings,
                 reasons={"minute_z": z, "text": text},
+                lineage=lineage,
             )
         ]

@@ -16,6 +16,7 @@ from connectors.jsonl import JsonLinesSink
 from connectors.prometheus import PrometheusSink
 from pipeline import app
 from pipeline.app import Plan, ShardBuilder
+from pipeline.claim import claim
 from pipeline.clock import Clock
 from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
@@ -49,6 +50,7 @@ class Live:
         if record_to is not None:
             folder = self._scratch.enter_context(tempfile.TemporaryDirectory())
             plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
+        self._scratch.enter_context(claim(plan.state))
         self.plan = plan
         self._trouble = ""
         self._told: list[str] = []

@@ -15,8 +15,8 @@ import orjson
 from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from operators.order import Order
-from pipeline import codec
 from pipeline.contexts import CONTEXT_KINDS
+from pipeline.dead_letters import DeadLetters
 from pipeline.errors import BadInput, StethosError
 from pipeline.headers import end_ns
 from pipeline.messages import (
@@ -47,8 +47,6 @@ from pipeline.topology import STAGES, Stage
 
 SNAPSHOT_VERSION = 1
 MAX_CHUNK_BYTES = 900_000
-MAX_DEAD_LETTERS = 100
-"""Dead letters kept per stream and reason; more of the same are counted only."""
 
 
 class Lane:
@@ -69,6 +67,7 @@ class Lane:
         self.event_ns = 0
         self.counts: Counter[str] = Counter()
         self.spent_ns: Counter[str] = Counter()
+        self._letters = DeadLetters(self.machine, self.counts)
         self._clock_ns = clock_ns
         self._nodes: dict[str, Node] = {}  # of machines and conditions
         self._streams = Streams(self._nodes)
@@ -102,10 +101,9 @@ class Lane:
         out: list[Result] = []
         for graph in self._streams:
             for node, operator in graph.deferred:
-                if answered := operator.release():
-                    # what fails now has no input of its own: the place in the stream stands for it
-                    self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
-                    self._route(node, answered, out)
+                # what fails now has no input of its own: the place in the stream stands for it
+                self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
+                self._let_go(node, operator.release, out)
         self._streams.forget()
         self._input = None
         return out
@@ -194,8 +192,8 @@ class Lane:
         self._streams.add(graph)
         if isinstance(self._input, Chunk | Image | Mark):
             graph.anchor, graph.n1 = self._input.anchor, self._input.n0
-        for decision in self._decisions:
-            self._apply(decision, graph, out)
+        for node in writers:
+            self._switch(node, self._decisions, out)
         return graph
 
     def _make(self, stage: Stage, stream: Stream | None, out: list[Result]) -> Windowed | Stateful | None:
@@ -248,13 +246,23 @@ class Lane:
         if produced:
             self._route(node, produced, out)
 
+    def _let_go(self, node: Node, held: Callable[[], Iterable[Message]], out: list[Result]) -> None:
+        """Route what an operator held back until now."""
+        try:
+            produced = tuple(held())
+        except Exception as error:  # as in `_run`
+            self._fail(node, error, out)
+            return
+        if produced:
+            self._route(node, produced, out)
+
     def _route(self, node: Node, produced: Iterable[Message], out: list[Result]) -> None:
         for item in produced:
             leaves, children, keyed = node.routes[type(item)]
             if leaves:
                 if isinstance(item, Late):
                     self.counts["late." + item.reason] += 1
-                elif isinstance(item, DeadLetter) and not self._counted(item.reason, ""):
+                elif isinstance(item, DeadLetter) and not self._letters.keeps(item.reason, ""):
                     continue
                 out.append(item)  # type: ignore[arg-type]
             for child in children:
@@ -291,22 +299,12 @@ class Lane:
         fresh = self._make(node.stage, stream if node.stage.scope == "stream" else None, out)
         if fresh is not None:
             node.operator = fresh
+            self._switch(node, self._decisions, out)
 
     def _dead(self, message: Input, reason: str, error: str, out: list[Result]) -> None:
-        stream = getattr(message, "stream", None)
-        if self._counted(reason, stream.sensor if stream else ""):
-            try:
-                headers, value = codec.encode(message)
-            except BadInput as unfit:  # contradicts itself so much that it has no form on the wire
-                headers, value, error = [], b"", f"{error}; {unfit}"
-            out.append(DeadLetter(codec.topic_of(message), self.machine, reason, error, tuple(headers), value))
-
-    def _counted(self, reason: str, sensor: str) -> bool:
-        """Count a dead letter; says whether it is to be kept."""
-        self.counts["dead." + reason] += 1
-        tally = f"kept.{reason}.{sensor}"
-        self.counts[tally] += 1
-        return self.counts[tally] <= MAX_DEAD_LETTERS
+        letter = self._letters.letter(message, reason, error)
+        if letter is not None:
+            out.append(letter)
 
     def _end(self, graph: StreamGraph, end: Mark, out: list[Result]) -> None:
         graph.before_end = graph.needs_from({}) or 0
@@ -315,7 +313,7 @@ class Lane:
         graph.ended = True
         for node in graph.nodes:
             if isinstance(node.operator, Windowed):
-                self._route(node, tuple(node.operator.flush()), out)
+                self._let_go(node, node.operator.flush, out)
 
     # decisions ---------------------------------------------------------------------------------------------------
 
@@ -333,34 +331,30 @@ class Lane:
             self.settings.contexts.decide(decision)
         else:
             self._decisions.append(decision)
-            for graph in self._streams:
-                self._apply(decision, graph, out)
+            for node in (node for graph in self._streams for node in graph.nodes):
+                self._switch(node, [decision], out)
         self._release(out)
 
-    def _apply(self, decision: Decision, graph: StreamGraph, out: list[Result]) -> None:
-        for node in graph.nodes:
-            if isinstance(node.operator, Switchable):
-                try:
-                    node.operator.switch(decision)
-                except StethosError as error:  # the version before stays in force
-                    self._dead(decision, "decision_unfit", f"{node.stage.name}: {error}", out)
+    def _switch(self, node: Node, decisions: Iterable[Decision], out: list[Result]) -> None:
+        if not isinstance(operator := node.operator, Switchable):
+            return
+        for decision in decisions:
+            try:
+                operator.switch(decision)
+            except StethosError as error:  # the version before stays in force
+                self._dead(decision, "decision_unfit", f"{node.stage.name}: {error}", out)
 
     def _release(self, out: list[Result]) -> None:
         """Let go of what waited for a context."""
         for graph in self._streams:
             for node in graph.nodes:
                 if isinstance(node.operator, Switchable) and node.operator.waiting:
-                    self._route(node, node.operator.release(), out)
+                    self._let_go(node, node.operator.release, out)
         self._streams.forget()
 
     def starving(self) -> set[str]:
         """Contexts that windows wait for."""
-        nodes = (node for graph in self._streams for node in graph.nodes)
-        return {
-            fact
-            for node in nodes
-            if isinstance(node.operator, Switchable) and (fact := node.operator.waits_for) is not None
-        }
+        return self._streams.starving()
 
     # durability --------------------------------------------------------------------------------------------------
 

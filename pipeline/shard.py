@@ -13,12 +13,13 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.packing import pack
 from pipeline import codec
 from pipeline.clock import Clock
+from pipeline.dead_letters import MAX_DEAD_LETTERS
 from pipeline.errors import BadInput, DecodeError, StateError, StethosError
 from pipeline.headers import Headers
 from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result
 from pipeline.models_pool import Pool
 from pipeline.results import record_of
-from pipeline.runner import MAX_DEAD_LETTERS, Lane
+from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 from pipeline.state import Command, Position, Store
 from pipeline.topics import ABANDON_S

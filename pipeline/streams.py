@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from operators.base import Windowed
 from pipeline.messages import Anchor, Stream
 from pipeline.nodes import Node, StreamGraph
+from pipeline.stages import Switchable
 
 
 class Streams:
@@ -54,6 +55,12 @@ class Streams:
         """For each sensor its newest stream, anchor, first sample still needed, and whether the stream has ended."""
         needed = self.needs_from()
         return [(g.stream, g.anchor, needed.get(g.stream.key, g.n1), g.ended) for g in self._newest.values()]
+
+    def starving(self) -> set[str]:
+        """Contexts that windows wait for."""
+        operators = (node.operator for graph in self for node in graph.nodes)
+        waits = (operator.waits_for for operator in operators if isinstance(operator, Switchable))
+        return {fact for fact in waits if fact is not None}
 
     def _joins_need(self) -> dict[tuple[str, int], int]:
         """The first samples that joins of several streams need; one whose streams have all ended waits for nothing."""

@@ -16,6 +16,7 @@ import click
 import config as configuration
 from models.anomaly.store import save_all
 from pipeline import app
+from pipeline.claim import claim
 from pipeline.clock import HostClock
 from pipeline.commissioning import commission_manifest
 from pipeline.evidence import index
@@ -76,8 +77,9 @@ def demo(for_s: float | None, out: Path, port: int) -> int:
 def prepare(out: Path, data: Path, port: int) -> Path:
     """An empty working folder with the demonstration's configuration in it."""
     out = out.resolve()
-    for part in ("state", "recordings", "evidence", "baselines"):
-        shutil.rmtree(out / part, ignore_errors=True)
+    with claim(out / "state" / app.STATE_FILE):  # not under the feet of another demonstration
+        for part in ("state", "recordings", "evidence", "baselines"):
+            shutil.rmtree(out / part, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     text = resources.files("pipeline.demo").joinpath("demo.toml").read_text(encoding="utf-8")
     if find_spec("onnxruntime") is None:  # an extra; without it nothing is learned by labels here

@@ -23,7 +23,7 @@ from pipeline.fingerprint import platform_fingerprint
 LEAST_FREE_BYTES = 1_000_000_000
 _EXTRAS = {
     "influxdb": "influxdb_client", "kafka": "faust", "microphone": "pyaudio", "models": "onnxruntime",
-    "simulate": "numba",
+    "mqtt": "paho.mqtt", "signature": "cryptography", "simulate": "numba", "train": "torch",
 }  # fmt: skip
 
 

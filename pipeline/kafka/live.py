@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 from connectors.kafka import KafkaPublisher
 from connectors.prometheus import PrometheusSink
 from pipeline.app import Plan, config_sha256
+from pipeline.claim import claim
 from pipeline.clock import HostClock
 from pipeline.delivery import Delivery
 from pipeline.errors import StateError
@@ -127,6 +129,12 @@ class KafkaLive:
         kafka = plan.settings.kafka
         self._client = Client(kafka)
         self._stop = threading.Event()
+        self._claims = contextlib.ExitStack()
+        feed_state = plan.settings.engine.state_dir / FEED_FILE
+        if role in {"all", "sinks"}:
+            self._claims.enter_context(claim(plan.state))
+        if role in {"all", "feed"}:
+            self._claims.enter_context(claim(feed_state))
         admin.create(self._client)
         host = kafka.instance_id or socket.gethostname()
         count = plan.settings.engine.shards or 1
@@ -140,7 +148,7 @@ class KafkaLive:
             self.publisher = KafkaPublisher(
                 self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
             )
-            self.feed = Feed(sources, self.publisher, self._client, clock, plan.settings.engine.state_dir / FEED_FILE)
+            self.feed = Feed(sources, self.publisher, self._client, clock, feed_state)
 
     def _feed_errors(self) -> list[str]:
         return self.feed.errors if self.feed is not None else []
@@ -208,6 +216,6 @@ class KafkaLive:
             self.publisher.close()
         if self.crew is not None:
             self.crew.stop()
-        if self.sinks is None:
-            return []
-        return self.sinks.close(to_the_end=self.crew is not None)
+        errors = [] if self.sinks is None else self.sinks.close(to_the_end=self.crew is not None)
+        self._claims.close()
+        return errors

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.anomaly.score import AnomalyScore
 from operators.base import Stateful, Windowed
 from operators.persistence import Persistence
 from operators.rewindow import Rewindow
-from pipeline.messages import Message
-from tests.engines.scenarios import baseline_of, chunks, normal_noise
+from pipeline.messages import DeadLetter, Decision, Message, Result, Score
+from pipeline.runner import Lane
+from tests.engines.scenarios import (
+    Scenario,
+    baseline_of,
+    chunks,
+    new_baseline,
+    normal_noise,
+    restart_before_its_state,
+)
 from tests.faults.rig import ACC, lane, plant, unnoticed
 
 
@@ -72,3 +82,47 @@ def test_a_stateful_operator_that_raises_starts_empty(tmp_path: Path, monkeypatc
     assert {b["reason"] for b in made.records("dlq")} == {"operator_error"}
     assert any(b["transition"] == "raised" for b in made.records("alarm"))
     assert unnoticed(made)
+
+
+def raising(kind: type, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the call with this number of an operator's `process` raise."""
+    left, ours = [call], kind.process  # type: ignore[attr-defined]
+
+    def process(self: Any, message: Message) -> Iterable[Message]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise ZeroDivisionError("a fault of the operator's")
+        return ours(self, message)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(kind, "process", process)
+
+
+def judged(scenario: Scenario) -> tuple[list[Score], list[DeadLetter]]:
+    """Scores and dead letters of a lane that hears a scenario, all sensors of a log in turns."""
+    lane, out = Lane(scenario.settings), list[Result]()
+    for batch in zip_longest(*scenario.log.values()):
+        for message in batch:
+            out += lane.process(message) if message is not None else []
+    return [r for r in out if isinstance(r, Score)], [r for r in out if isinstance(r, DeadLetter)]
+
+
+def test_what_raises_when_its_state_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows that waited for a context are judged outside a sample's way through the lane; nothing of it escapes."""
+    told = restart_before_its_state()
+    raising(AnomalyScore, 7, monkeypatch)
+    late = {"acc": told.log["acc"], "context": [*[None] * len(told.log["acc"]), *told.log["context"]]}
+    scores, letters = judged(Scenario(told.settings, late))  # type: ignore[arg-type]
+    assert [letter.reason for letter in letters] == ["operator_error"]
+    assert len(scores) >= 6
+
+
+def test_an_operator_that_starts_afresh_keeps_to_what_was_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline that was put in force stays in force."""
+    decided = new_baseline()
+    (decision,) = decided.log[""]
+    assert isinstance(decision, Decision)
+    raising(AnomalyScore, 20, monkeypatch)
+    scores, letters = judged(decided)
+    assert [letter.reason for letter in letters] == ["operator_error"]
+    after = [score.settings for score in scores if score.t_end_ns > decision.t_ns]
+    assert len(after) > 5 and set(after) == {decision.body["baseline"]}

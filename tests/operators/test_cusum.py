@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from operators.cusum import MINUTE_NS, Cusum, step
-from pipeline.messages import NS, Score
+from pipeline.messages import NS, Score, Span
 
 K, H = 0.5, 8.0
 
@@ -102,3 +102,21 @@ def test_wrong_use():
     with pytest.raises(TypeError, match="Score"):
         list(Cusum().process("x"))
     assert MINUTE_NS == 60 * NS
+
+
+def test_a_minute_names_its_samples_across_a_restart_of_the_sensor_and_of_the_program():
+    def spanned(k):
+        stream, n = (0, k) if k < 100 else (1, k - 100)  # a new stream, its clock set back by 170 seconds
+        return score(600 + k - (0 if k < 100 else 170), 0.0, lineage=(Span("s", stream, n * 8, n * 8 + 16),))
+
+    whole = feed(Cusum(at_least=1), [spanned(k) for k in range(300)])
+    assert [out.lineage for out in whole][:2] == [(Span("s", 0, 0, 16),), (Span("s", 0, 8, 61 * 8 + 8),)]
+    assert {span.epoch for out in whole[2:] for span in out.lineage} == {1}
+    assert whole[2].t_end_ns < whole[1].t_end_ns
+    first, out = Cusum(at_least=1), []
+    for k in range(300):  # restored behind every score
+        out += first.process(spanned(k))
+        second = Cusum(at_least=1)
+        second.restore(json.loads(json.dumps(first.snapshot())))
+        first = second
+    assert [(o.t_end_ns, o.lineage) for o in out] == [(o.t_end_ns, o.lineage) for o in whole]
