@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from operators.base import Stateful, Windowed
 from operators.rewindow import Sequence
-from pipeline import stages_physics
+from pipeline import stages_head, stages_physics
 from pipeline.contexts import Contexts
 from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Mark, Message, Score, Stream
 from pipeline.stages import LaneSettings
@@ -17,6 +17,7 @@ from pipeline.topics import ABANDON_S
 _CHAINS: tuple[tuple[Callable[..., Windowed | None], Callable[..., Stateful | None]], ...] = (
     (stages_physics.chatter, stages_physics.chatter_detector),
     (stages_physics.drill, stages_physics.drill_detector),
+    (stages_head.head, stages_head.head_detector),
 )
 
 
@@ -58,7 +59,7 @@ class _Chain:
 
 
 class FastDetectors:
-    """Chatter and drill break of one machine, for `connectors.fastlane.FastLane`.
+    """Chatter, drill break and the bits of a drilling head of one machine, for `connectors.fastlane.FastLane`.
 
     It starts from nothing: what the pipeline's detectors learned before (idle levels, a drill's template) is not there.
     It must therefore be started with its machine, and hear the same good holes. A fact that samples wait for is given

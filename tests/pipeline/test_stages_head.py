@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,8 @@ from operators.head_detector import HeadDetector
 from operators.head_geometry import HeadGeometry, grid
 from pipeline import stages_head, topology
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Input, Record
+from pipeline.fast import FastDetectors
+from pipeline.messages import NS, Alarm, Chunk, Input, Mark, Record
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import Facing
 from tests.engines.hostile import run_hostile, run_straight
@@ -87,6 +89,25 @@ def test_the_hostile_engine_gives_the_same_answer(seed: int) -> None:
     for topic in ("score", "alarm"):
         for detector in ("head_break", "head_silent"):
             assert said(hostile, topic, detector) == said(straight(), topic, detector)
+
+
+def test_the_fast_lane_says_the_same_and_sooner() -> None:
+    """From slices of 5 ms, with the pipeline's ids; what the pipeline's chunks hold back is not waited for."""
+    ear = FastDetectors(LaneSettings(machine(ARRAY, drill=DRILL)))
+    told: dict[str, float] = {}
+    for message in log()["array"]:
+        assert isinstance(message, Chunk | Mark)
+        step = round(0.005 * RATE)
+        for n in range(0, message.n1 - message.n0, step) if isinstance(message, Chunk) else ():
+            part = replace(message, n0=message.n0 + n, samples=message.samples[n : n + step])
+            for one in ear.listen(part):
+                if isinstance(one, Alarm):
+                    told[one.id] = (part.t1_ns - T0) / NS
+    alarms = {a["id"]: a for name in ("head_break", "head_silent") for a in said(straight(), "alarm", name)}
+    alarms |= {a["id"]: a for name in ("drill_break", "drill_missing") for a in said(straight(), "alarm", name)}
+    assert told.keys() == alarms.keys()
+    raised = next(a for a in alarms.values() if a["detector"] == "head_break")
+    assert 0.0 <= told[raised["id"]] - (raised["t_ns"] - T0) / NS <= 0.03
 
 
 def test_stages_are_made_for_the_sensor_that_hears_the_head() -> None:
