@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import StateError
@@ -27,7 +27,7 @@ def claim(state: Path) -> Iterator[None]:
     path = state.with_name(state.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="ascii")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}: give engine.state_dir a folder that can be written") from None
     with file:
@@ -37,12 +37,12 @@ def claim(state: Path) -> Iterator[None]:
             if error.errno not in {errno.EACCES, errno.EAGAIN}:
                 raise StateError(f"{path}: {error.strerror}: engine.state_dir must be on a disk with locks") from None
             file.seek(0)
-            holder = file.read(20).strip() or "unknown"
+            holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
             raise StateError(
                 f"{state}: in use by another engine (process {holder}): end that one first, or give this one an "
                 "engine.state_dir of its own"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk: who holds it is not known then, but it is held
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
         yield

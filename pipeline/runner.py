@@ -101,9 +101,10 @@ class Lane:
         out: list[Result] = []
         for graph in self._streams:
             for node, operator in graph.deferred:
-                # what fails now has no input of its own: the place in the stream stands for it
-                self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
-                self._let_go(node, operator.release, out)
+                if operator.answered:
+                    # what fails now has no input of its own: the place in the stream stands for it
+                    self._input = Mark(graph.stream, graph.anchor, graph.n1, graph.n1, "gap")
+                    self._let_go(node, operator.release, out)
         self._streams.forget()
         self._input = None
         return out

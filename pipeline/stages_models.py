@@ -37,6 +37,11 @@ HOP = PAPER.hop * PAPER.window_hop
 class Deferred(Windowed):
     """A windowed operator whose answers come later than its inputs; the lane fetches them."""
 
+    @property
+    @abstractmethod
+    def answered(self) -> bool:
+        """Whether the oldest input that waits has its answer."""
+
     @abstractmethod
     def release(self) -> list[Message]:
         """What has been answered meanwhile, in the order of the inputs."""
@@ -96,10 +101,15 @@ class Embed(Deferred):
             return None
         return self._models.pool.submit(encoder.digest, self._models.machine, window.values[None])
 
+    @property
+    def answered(self) -> bool:
+        """Whether the models in force have answered the oldest window."""
+        return bool(self._waiting) and all(run.job is None or run.job.done for run in self._waiting[0][1])
+
     def release(self) -> list[Message]:
         """The windows whose answers have come, in order."""
         out: list[Message] = []
-        while self._waiting and all(run.job is None or run.job.done for run in self._waiting[0][1]):
+        while self.answered:
             window, runs = self._waiting.popleft()
             for run in runs:
                 out += self._told(window, run)
