@@ -146,11 +146,21 @@ async def hole_4(case: Case) -> dict[str, Any]:
 
 
 async def hole_5(case: Case) -> dict[str, Any]:
-    """Without that wait, but with automatic acknowledgement: stopped in the middle of offset 1."""
-    app = await case.started(lambda offset: sleep_at(offset, 1))
-    await until(lambda: 1 in case.begun)
-    await app.stop()
-    return {"begun": case.begun, "done": case.done, "committed": await case.committed()}
+    """Without that wait, but with automatic acknowledgement: stopped in the middle of offset 1.
+
+    Whether the last commit comes before or behind the agent's end is a matter of microseconds: tried until behind.
+    """
+    for attempt in range(5):
+        rig = case if attempt == 0 else Case(case.bootstrap, f"{case.name}-{attempt}")
+        if rig is not case:
+            await rig.fill()
+        app = await rig.started(lambda offset: sleep_at(offset, 1))
+        await until(lambda rig=rig: 1 in rig.begun)
+        await app.stop()
+        told = {"begun": rig.begun, "done": rig.done, "committed": await rig.committed()}
+        if told["committed"] == 2:
+            break
+    return told
 
 
 async def hole_6(case: Case) -> dict[str, Any]:
