@@ -128,6 +128,9 @@ _PATH_KEYS = {
     "encoder", "package", "shadow", "search", "classifier",
 }  # fmt: skip
 
+_PACKAGE_KEYS = {"encoder", "package", "shadow", "classifier"}
+_SHIPPED = Path(__file__).parents[1] / "models" / "weights"
+
 
 def _resolve(value: Any, base: Path, key: str = "") -> Any:
     if isinstance(value, Mapping):
@@ -135,7 +138,9 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
     if isinstance(value, list):
         return [_resolve(item, base, key) for item in value]
     if key in _PATH_KEYS and isinstance(value, str) and (key, value) != ("encoder", "logmel"):
-        return str(base / value)
+        # a bare name may be that of a package that ships; where a folder was written, nothing stands in for it
+        bare = key in _PACKAGE_KEYS and Path(value).name == value and not (base / value).exists()
+        return str(_SHIPPED / value if bare and (_SHIPPED / value).is_dir() else base / value)
     if key in _SECRETS and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:

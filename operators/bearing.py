@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from math import cos, log10
+from math import cos, log, log10
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -35,6 +35,7 @@ LOW_HZ = 500.0
 _ALONE_DB = 4.0
 """A first line without company must stand out by so much more."""
 _TINY = 1e-30
+_FEW_LINES = 8
 
 
 class Geometry(NamedTuple):
@@ -99,7 +100,8 @@ def envelope_spectrum(
 def line_db(spectrum: Spectrum, f_hz: float) -> float:
     """Peak within ±1 % (one line at least) over the median within ±40 % of a frequency, in dB.
 
-    0 where it lies beyond the spectrum, or so low that no line of the spectrum is around it.
+    0 where it lies beyond the spectrum, or so low that no line of the spectrum is around it. The largest of n lines of
+    noise is ln n / ln 2 times their median: what more than 8 lines add to that is taken off.
     """
     f, p = spectrum.f, spectrum.p
     width = max(TOLERANCE * f_hz, 1.5 * float(f[1]))
@@ -109,7 +111,8 @@ def line_db(spectrum: Spectrum, f_hz: float) -> float:
     around = slice(int(np.searchsorted(f, 0.6 * f_hz)), int(np.searchsorted(f, 1.4 * f_hz, "right")))
     if near.start == near.stop or around.start == around.stop:
         return 0.0
-    return 10.0 * log10(max(float(p[near].max()), _TINY) / max(float(np.median(p[around])), _TINY))
+    lines = log(max(near.stop - near.start, _FEW_LINES)) / log(_FEW_LINES)
+    return 10.0 * log10(max(float(p[near].max()), _TINY) / max(float(np.median(p[around])) * lines, _TINY))
 
 
 def judge(levels: list[float]) -> float:

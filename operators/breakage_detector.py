@@ -17,7 +17,7 @@ not the detector, limits how fast a loss can be seen. Advisory, not a protective
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from hashlib import sha256
 from math import ceil, log10
 from statistics import median
@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.breakage import FRAME, HOP_S
-from operators.hole_template import BEGUN, BINS, HoleTemplate, trimmed
+from operators.hole_template import BEGUN, BINS, Hole, HoleTemplate, trimmed
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
@@ -50,30 +50,13 @@ _FAINT = 0.1
 _FAINT_LENGTH = 0.3
 _SAME_PLACE = 0.05
 _IDLE_FRAMES = 20
+_LONGEST, _LONG = 120_000, 6_000
+"""Frames of the longest hole that is believed, 10 min; 30 s where the program's holes are known to last below 5 s."""
 _SETTLING = 60  # frames of a hole before a loss can be told from the entry
 _IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
 """Share of a frame in the running mean of the idle level, 0.5 s; 5 s where it must not follow a faint hole."""
 _TINY = 1e-20
 _WEAR_BANDS = (2, 3)
-
-
-@dataclass(slots=True)
-class _Hole:
-    """A hole under way: its frames so far, sums for its summary, and whether it is broken."""
-
-    frames: int = 0
-    envelope: list[float] = field(default_factory=list)
-    bin_sum: float = 0.0
-    bin_frames: int = 0
-    sum: float = 0.0
-    wear_sum: float = 0.0
-    back: int = 0
-    falling: int = 0
-    loss: int = 0
-    burst: int = 0
-    under: int = 0
-    broken: bool = False
-    other: bool = False
 
 
 class BreakDetector(Stateful):
@@ -82,10 +65,10 @@ class BreakDetector(Stateful):
     "drill_break" (threshold 6 dB) is the loss of cutting energy that has been confirmed, 0 while there is none: one
     score every `every` frames, one at once when a break is confirmed, and one at the end of each hole. At that end
     "drill_missing" (6 dB) says how far the hole lies below the template, and "drill_wear" (8) is the cumulative sum
-    of the level between 3 and 12 kHz in standard deviations of the good holes, less 0.5 each.
+    of the level between 3 and 12 kHz in standard deviations of the good holes, less 0.5 each, at most 16.
 
     The template is learned from the first `teach` holes. Until then nothing is judged: the score is incomplete and says
-    that the program is not commissioned. In the last part of a hole, where good ones may end, nothing is judged either:
+    that the program is not commissioned. In the last part of a hole, where good ones may end, nothing is judged:
     breaking through sounds like breaking.
 
     Args:
@@ -111,10 +94,10 @@ class BreakDetector(Stateful):
         self._faint = 0
         self._faint_sum = 0.0
         self._still = 0
-        self._hole: _Hole | None = None
+        self._hole: Hole | None = None
         self._template = HoleTemplate(teach)
         self._wear = 0.0
-        self._short = 0
+        self._short = self._long = 0
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one frame in."""
@@ -181,7 +164,7 @@ class BreakDetector(Stateful):
             self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
         if self._rising >= _STARTED:
             self._rising, self._faint, self._faint_sum, self._still = 0, 0, 0.0, 0
-            self._hole = _Hole(frames=_STARTED)
+            self._hole = Hole(frames=_STARTED)
         return out
 
     def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
@@ -235,7 +218,18 @@ class BreakDetector(Stateful):
                 out = self._lost(message, hole, loss if hole.loss else below)
         if hole.back >= _ENDED or stands:
             out += self._close(message, hole)
+        elif hole.frames > (_LONG if self._template.ready and not self._template.cut_off else _LONGEST):
+            out.append(self._hall(message, level))
         return out
+
+    def _hall(self, message: Feature, level: list[float]) -> Score:
+        """No hole lasts so long: coolant or a fan was switched on, and is the idle machine from now on."""
+        self._hole, self._idle, self._base, self._quiet = None, level, [], 0
+        self._long += 1
+        if self._long > 1 and self._template.ready:  # no whole hole between: another program, of longer holes
+            self._template.begin_anew()
+        reasons = {"text": "louder for longer than any hole: taken for the idle machine"}
+        return self._score(message, BREAK, 0.0, LOSS_DB, reasons, complete=False)
 
     def _loss(self, level: Sequence[float]) -> float:
         """By how many dB the cutting energy is below what it was 200-400 ms ago, in the majority of bands.
@@ -249,7 +243,7 @@ class BreakDetector(Stateful):
                 losses.append(10.0 * log10(was / max(now - idle, 0.001 * was)))
         return sorted(losses, reverse=True)[ceil(_MAJORITY * len(losses)) - 1] if losses else 0.0
 
-    def _watch_burst(self, message: Feature, hole: _Hole) -> None:
+    def _watch_burst(self, message: Feature, hole: Hole) -> None:
         hole.burst = max(hole.burst - 1, 0)
         if len(self._energies) < _BEFORE or message.values["crest"] <= CREST:
             return
@@ -258,13 +252,13 @@ class BreakDetector(Stateful):
         if message.values["energy"] > middle + BURST_MAD * spread:
             hole.burst = _BURST_FRAMES
 
-    def _confirmed(self, hole: _Hole) -> bool:
+    def _confirmed(self, hole: Hole) -> bool:
         began = hole.frames - max(hole.falling, hole.under)
         if hole.burst and hole.loss >= _HOLD:
             return self._template.still_cuts(began, 0.0)
         return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
 
-    def _lost(self, message: Feature, hole: _Hole, loss: float) -> list[Message]:
+    def _lost(self, message: Feature, hole: Hole, loss: float) -> list[Message]:
         """The cutting energy is gone: a break, unless the hole before ended here too and neither had a burst."""
         began = hole.frames - max(hole.falling, hole.under)
         if not hole.burst and abs(began - self._short) <= _SAME_PLACE * self._short:
@@ -275,7 +269,7 @@ class BreakDetector(Stateful):
         hole.broken = True
         return [self._break(message, hole, loss)]
 
-    def _break(self, message: Feature, hole: _Hole, loss: float) -> Score:
+    def _break(self, message: Feature, hole: Hole, loss: float) -> Score:
         heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
         text = (
             f"drill broken: {loss:.0f} dB of the cutting energy lost {hole.frames * HOP_S:.2f} s into the hole, {heard}"
@@ -283,7 +277,7 @@ class BreakDetector(Stateful):
         reasons = {"loss_db": loss, "burst": bool(hole.burst), "into_hole_s": hole.frames * HOP_S, "text": text}
         return self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, reasons)
 
-    def _sum_up(self, hole: _Hole, powers: list[float]) -> None:
+    def _sum_up(self, hole: Hole, powers: list[float]) -> None:
         excess = _excess(powers, self._idle)
         hole.sum += excess
         hole.wear_sum += sum(max(powers[i] - self._idle[i], 0.0) for i in _WEAR_BANDS if i < len(powers))
@@ -294,7 +288,7 @@ class BreakDetector(Stateful):
 
     # after a hole ----------------------------------------------------------------------------------------------------
 
-    def _close(self, message: Feature, hole: _Hole) -> list[Message]:
+    def _close(self, message: Feature, hole: Hole) -> list[Message]:
         """Judge a whole hole against the template, then learn it if it was good."""
         self._hole = None
         envelope = trimmed(hole.envelope)
@@ -305,7 +299,7 @@ class BreakDetector(Stateful):
         level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
         wear = level + 10.0 * log10(max(hole.wear_sum, _TINY) / max(hole.sum, _TINY))
         out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole"})]
-        self._short = 0
+        self._short = self._long = 0
         if hole.other:
             self._template.begin_anew()
             self._wear = 0.0
@@ -318,7 +312,7 @@ class BreakDetector(Stateful):
         t = self._template
         below = t.mean_level() - level
         z = (wear - t.mean_wear()) / max(t.std_wear(), 0.5)
-        self._wear = max(0.0, self._wear + z - WEAR_ALLOWANCE)
+        self._wear = min(max(0.0, self._wear + z - WEAR_ALLOWANCE), 2.0 * WEAR_LIMIT)  # a new drill takes it down
         unlike = t.unlike(frames)
         text = f"hole {below:+.1f} dB below the template" + (
             "; unlike the template: another program?" if unlike else ""
@@ -360,6 +354,7 @@ class BreakDetector(Stateful):
             "template": self._template.snapshot(),
             "wear": self._wear,
             "short": self._short,
+            "long": self._long,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -371,10 +366,11 @@ class BreakDetector(Stateful):
         self._base = list(state["base"])
         self._faint, self._faint_sum, self._still = state["faint"]
         hole = state["hole"]
-        self._hole = None if hole is None else _Hole(**{**hole, "envelope": list(hole["envelope"])})
+        self._hole = None if hole is None else Hole(**{**hole, "envelope": list(hole["envelope"])})
         self._template = HoleTemplate(self._teach)
         self._template.restore(state["template"])
         self._wear, self._short = state["wear"], int(state.get("short", 0))
+        self._long = int(state.get("long", 0))
 
 
 def _mean(frames: Sequence[Sequence[float]]) -> list[float]:

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from math import log
+from math import inf, log
 from statistics import median
 from typing import Any, ClassVar
 
@@ -66,6 +66,10 @@ _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
 _POINTS = 8
 _POINT_STEP = 0.02
 _IDLE_BUCKET_S, _IDLE_BUCKETS = 30, 20
+_CUT_BUCKETS = 12
+"""So much slower the idle level is forgotten while cutting: within two hours, not within ten minutes."""
+_POWERS = ("level_db", "tonal", "long_tonal", "coherent")
+"""Values that overflow, or are no numbers, where samples are too large to be squared."""
 _MISMATCH = 4
 
 _DOUBT_TEXT = {
@@ -139,9 +143,9 @@ class ChatterDetector(Stateful):
         if not isinstance(message, Feature) or message.name != CHATTER:
             raise TypeError(f"ChatterDetector takes the feature {CHATTER}, not {type(message).__name__}")
         self._hops += 1
-        if not message.complete:
-            return self._without_value(message)
         v = message.values
+        if not message.complete or not all(v.get(name, 0.0) < inf for name in _POWERS):
+            return self._without_value(message)
         if abs(v["rpm"] / self._rpm - 1.0 if self._rpm else 1.0) > SAME:
             self._forget()
             self._rpm = v["rpm"]
@@ -171,14 +175,17 @@ class ChatterDetector(Stateful):
         level = v["level_db"]
         bucket = message.t_end_ns // (_IDLE_BUCKET_S * NS)
         if v["cutting"] != 1.0:
-            if not self._idle or self._idle[-1][0] != bucket:
+            lasts = _CUT_BUCKETS if v["cutting"] < 0.0 and self._louder(v) else 1
+            if not self._idle or abs(bucket - self._idle[-1][0]) >= lasts:
                 self._idle = [*self._idle[1 - _IDLE_BUCKETS :], (bucket, level)]
             elif level < self._idle[-1][1]:
-                self._idle[-1] = (bucket, level)
-        if v["cutting"] >= 0.0:
-            return v["cutting"] == 1.0
-        idle = min(level for _, level in self._idle)
-        return level >= idle + GATE_DB or (level >= idle + _LOUD and v["tonal"] >= _NEARLY_ALL)
+                self._idle[-1] = (self._idle[-1][0], level)
+        return v["cutting"] == 1.0 if v["cutting"] >= 0.0 else self._louder(v)
+
+    def _louder(self, v: Mapping[str, float]) -> bool:
+        """Whether a hop stands out from the idle level."""
+        idle = min((level for _, level in self._idle), default=inf)
+        return v["level_db"] >= idle + GATE_DB or (v["level_db"] >= idle + _LOUD and v["tonal"] >= _NEARLY_ALL)
 
     def _count(self, v: Mapping[str, float], cutting: bool) -> None:
         """Take the hop into the four ways."""
@@ -256,7 +263,8 @@ class ChatterDetector(Stateful):
     def _without_value(self, message: Feature) -> list[Message]:
         self._forget()
         if "doubt" not in message.values:
-            return self._report(message, 0.0, {"text": "samples are missing"}, complete=False)
+            text = "samples are too large to be judged" if message.complete else "samples are missing"
+            return self._report(message, 0.0, {"text": text}, complete=False)
         doubt = DOUBTS[int(message.values["doubt"])]
         text = f"unverified: {_DOUBT_TEXT[doubt]}; chatter is not judged"
         return self._report(message, 0.0, {"speed": doubt, "text": text}, complete=False)
@@ -355,7 +363,7 @@ class ChatterDetector(Stateful):
         self._weak, self._seen = list(state.get("weak", [])), bool(state.get("seen", False))
         self._rings, self._plain = bool(state.get("rings", False)), int(state.get("plain", 0))
         self._over = int(state.get("over", 0))
-        self._idle_tonal = state["idle_tonal"]
+        self._idle_tonal = state["idle_tonal"] or 0.0  # earlier versions let it become no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
         self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}

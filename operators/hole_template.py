@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import sqrt
 from statistics import fmean, pstdev
 from typing import Any
@@ -20,6 +21,25 @@ BINS = 100
 """Bins of 50 ms that a template can have."""
 
 
+@dataclass(slots=True)
+class Hole:
+    """A hole under way: its frames so far, sums for its summary, and whether it is broken."""
+
+    frames: int = 0
+    envelope: list[float] = field(default_factory=list)
+    bin_sum: float = 0.0
+    bin_frames: int = 0
+    sum: float = 0.0
+    wear_sum: float = 0.0
+    back: int = 0
+    falling: int = 0
+    loss: int = 0
+    burst: int = 0
+    under: int = 0
+    broken: bool = False
+    other: bool = False
+
+
 class HoleTemplate:
     """Durations, levels and level envelopes of good holes.
 
@@ -27,8 +47,8 @@ class HoleTemplate:
     is passed over; a second one like it begins the template anew: another program.
 
     The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
-    the part that all good holes have. Levels go on being learned from good holes (the newest 20), slowly following
-    wear; the envelope stays as taught.
+    the part that all good holes have. Durations go on being learned from good holes (the newest 20); levels and the
+    envelope stay as taught, so that wear shows.
 
     Args:
         teach: holes that make a template.
@@ -122,6 +142,11 @@ class HoleTemplate:
     def _length(self) -> tuple[float, float]:
         mean = fmean(self._lengths)
         return mean, max(pstdev(self._lengths), _LEAST_LENGTH * mean)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether good holes last longer than the envelope that is kept of them."""
+        return fmean(self._lengths) >= 0.9 * BINS * self.bin_frames
 
     def mean_level(self) -> float:
         """Mean level of the good holes in dB."""

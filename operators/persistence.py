@@ -1,8 +1,8 @@
 """From scores to alarms: one window is no alarm, and an alarm that flickers is worse than none.
 
-Scores are smoothed (EWMA), must exceed their threshold k times in n, and must stay below a dead-band for a while before
-the alarm clears (on-delay, k of n and dead-band of ISA-18.2 / IEC 62682). Latency: with the defaults a score that jumps
-to twice its threshold raises at the sixth score.
+Scores and their moving mean (EWMA) must exceed the threshold k times in n, and must stay below a dead-band for a while
+before the alarm clears (on-delay, k of n and dead-band of ISA-18.2 / IEC 62682). Latency: with the defaults a score
+that jumps to twice its threshold raises at the sixth score.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from operators.order import Order
 from pipeline.messages import NS, Alarm, Message, Score
 
 Severity = Literal["advisory", "warning", "critical"]
+PAUSE_S = 5.0
 
 
 class Persistence(Stateful):
@@ -46,7 +47,7 @@ class Persistence(Stateful):
         n: int = 5,
         clear_ratio: float = 0.8,
         clear_s: float = 30.0,
-        pause_s: float = 5.0,
+        pause_s: float = PAUSE_S,
         severity: Severity = "warning",
     ) -> None:
         if not (0.0 < alpha <= 1.0 and 1 <= k <= n and 0.0 < clear_ratio <= 1.0 and clear_s >= 0.0):
@@ -103,7 +104,9 @@ class Persistence(Stateful):
         if score.settings != self._settings:
             self._settings, self._ratio, self._recent, self._calm_since_ns = score.settings, 0.0, [], None
         self._ratio = self._alpha * score.value / score.threshold + (1.0 - self._alpha) * self._ratio
-        self._recent = [*self._recent, self._ratio > 1.0][-self._n :]
+        # the mean alone would let one loud window exceed for three
+        over = self._ratio > 1.0 and score.value > score.threshold
+        self._recent = [*self._recent, over][-self._n :]
 
     def _raise(self, score: Score) -> Alarm | None:
         if sum(self._recent) < self._k or not self._recent[-1]:

@@ -19,6 +19,8 @@ from pipeline.messages import Feature, Message, Score
 SEVERITY, CHANGE = "severity", "severity_change"
 FEATURE = "severity"
 _CHANGE_SHARE = 0.25
+_STANDS_MM_S, _STANDS_SHARE = 0.1, 0.1
+"""A machine that shakes by less, or by less than this share of its baseline, stands still."""
 
 
 class SeverityAlarm(Stateful):
@@ -26,7 +28,8 @@ class SeverityAlarm(Stateful):
 
     The value of "severity" is the RMS velocity with the ALARM limit as threshold; that of "severity_change" its
     distance from the baseline with a quarter of the B/C limit as threshold. Without a baseline from commissioning, the
-    median of the first `learn` complete windows becomes it; until then scores are incomplete and say so.
+    median of the first `learn` complete windows becomes it; until then scores are incomplete and say so. A machine that
+    stands still (below 0.1 mm/s, or a tenth of its baseline) teaches nothing, and its stop is no change.
 
     Args:
         limits: zone limits of the machine.
@@ -57,7 +60,8 @@ class SeverityAlarm(Stateful):
             return [message, *self._unknown(message, "samples are missing")]
         velocity = message.values["rms_velocity_mm_s"]
         if self._baseline is None:
-            self._heard.append(round(velocity, 4))
+            if velocity >= _STANDS_MM_S:
+                self._heard.append(round(velocity, 4))
             if len(self._heard) < self._learn:
                 text = f"not commissioned: {len(self._heard)} of {self._learn} windows learned"
                 return [message, *self._unknown(message, text)]
@@ -75,11 +79,12 @@ class SeverityAlarm(Stateful):
             f"(baseline {baseline:.2f} mm/s + 25 % of B/C)"
         )
         change = f"{velocity - baseline:+.2f} mm/s from the baseline; {significant:.2f} mm/s is significant"
+        changed = abs(velocity - baseline)
+        if velocity < _STANDS_SHARE * baseline:
+            changed, change = 0.0, "the machine stands still"
         return [
             self._score(message, SEVERITY, velocity, limit, {**facts, "text": text}, complete=True),
-            self._score(
-                message, CHANGE, abs(velocity - baseline), significant, {**facts, "text": change}, complete=True
-            ),
+            self._score(message, CHANGE, changed, significant, {**facts, "text": change}, complete=True),
         ]
 
     def _unknown(self, message: Feature, text: str) -> list[Message]:

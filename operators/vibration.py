@@ -22,6 +22,8 @@ Float64 = NDArray[np.float64]
 
 FEATURES = ("rms", "peak", "crest", "kurtosis", "tkeo")
 SEGMENT = 256
+LEAST_SAMPLES = 32
+"""Of a window whose spectral kurtosis can be told."""
 _FLOOR = 1e-12  # of the strongest line's power: below it there is only the rounding of float32 samples
 
 
@@ -49,8 +51,8 @@ def teager_kaiser(x: NDArray[np.floating]) -> Float64:
 
 def segment_length(n: int) -> int:
     """Samples per segment of `spectral_kurtosis`: 256, or the largest power of two that leaves seven segments."""
-    if n < 32:
-        raise ValueError(f"the spectral kurtosis needs 32 samples, not {n}")
+    if n < LEAST_SAMPLES:
+        raise ValueError(f"the spectral kurtosis needs {LEAST_SAMPLES} samples, not {n}")
     return min(SEGMENT, 1 << ((n // 4).bit_length() - 1))
 
 

@@ -11,7 +11,9 @@ margin on both sides gives filters their memory there and lets a clip of one sec
 from __future__ import annotations
 
 import csv
+import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +31,9 @@ WINDOW_S = 1.04
 """A clip shorter than this is continued by its mirror image until a window of a second fits."""
 _SHORTEST_S = 0.5
 _TIME_COLUMNS = frozenset({"t", "time", "time_s", "timestamp"})
+_TIME_UNIT = re.compile(r"\s*[(\[]\s*(?:s|sec|seconds?|ms|us|µs|ns|min|h)\s*[)\]]$")
+_RISING_ROWS = 10
+"""So many that rise like a clock are one, and no vibration."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,15 +99,19 @@ def _sound(row: Row) -> Clip:
     first, last = _range(row, info.frames, stream.rate)
 
     def blocks() -> Iterator[Float32]:
-        with soundfile.SoundFile(str(row.path)) as file:
-            file.seek(first)
-            left = last - first
-            while left > 0:
-                x = file.read(min(left, BLOCK_S * info.samplerate), dtype="float32", always_2d=True)
-                if len(x) == 0:
-                    raise BadInput("broken", f"{row.name}: ends {left} samples before its header says")
-                left -= len(x)
-                yield _finite(row, x)
+        left = last - first
+        try:
+            with soundfile.SoundFile(str(row.path)) as file:
+                file.seek(first)
+                while left > 0:
+                    x = file.read(min(left, BLOCK_S * info.samplerate), dtype="float32", always_2d=True)
+                    if len(x) == 0:
+                        raise BadInput("broken", f"{row.name}: ends {left} samples before its header says")
+                    left -= len(x)
+                    yield _finite(row, x)
+        except soundfile.LibsndfileError as error:  # a sound header says nothing about what follows it
+            after = f"somewhere after {(last - left) / info.samplerate:.2f} s"
+            raise BadInput("broken", f"{row.name}: is damaged or cut off {after}: {error}") from error
 
     return Clip(row, stream, (_piece(row, stream, first, last - first, blocks),))
 
@@ -116,7 +125,9 @@ def _npz(row: Row) -> Clip:
             told = (
                 Rate(*Fraction(float(file["fs"])).limit_denominator(1000).as_integer_ratio()) if "fs" in file else None
             )
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except OverflowError as error:
+        raise BadInput("rate", f"{row.name}: its 'fs' is infinite; mend it") from error
+    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput("broken", f"{row.name}: cannot be read as NPZ: {error}") from error
     if x.dtype.kind not in "iuf" or x.ndim not in {1, 2, 3}:
         raise BadInput("shape", f"{row.name}: x must hold numbers of shape (n, channels) or (windows, n, channels), "
@@ -131,7 +142,8 @@ def _csv(row: Row) -> Clip:
             lines = [line for line in csv.reader(file) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput("broken", f"{row.name}: cannot be read as CSV: {error}") from error
-    header = [] if not lines or _is_number(lines[0][0]) else [h.strip().lower() for h in lines.pop(0)]
+    header = [] if not lines or _is_number(lines[0][0]) else lines.pop(0)
+    header = [_TIME_UNIT.sub("", h.strip().lower()) for h in header]
     try:
         x = np.array(lines, dtype=np.float64)
     except ValueError as error:
@@ -139,7 +151,20 @@ def _csv(row: Row) -> Clip:
     if x.ndim != 2:
         raise BadInput("shape", f"{row.name}: holds no samples")
     channels = [i for i in range(x.shape[1]) if i >= len(header) or header[i] not in _TIME_COLUMNS]
+    if x.shape[1] > 1 and 0 in channels and _rises_like_a_clock(x[:, 0]):
+        called = f" ({header[0]!r})" if header and header[0] else ""
+        raise BadInput("shape", f"{row.name}: its first column{called} rises steadily as a time or an index does; "
+                       "head it 'time_s' or remove it")  # fmt: skip
     return _from_array(row, x[None][:, :, channels], None)
+
+
+def _rises_like_a_clock(column: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
+    """Whether numbers rise all the way and stay within one step of a straight line, as rounded times do."""
+    n = len(column)
+    if n < _RISING_ROWS or not (np.isfinite(column).all() and (np.diff(column) > 0.0).all()):
+        return False
+    step = (column[-1] - column[0]) / (n - 1)
+    return bool(np.abs(column - (column[0] + step * np.arange(n))).max() < step)
 
 
 def _from_array(row: Row, x: np.ndarray[tuple[int, ...], np.dtype[np.generic]], told: Rate | None) -> Clip:

@@ -10,7 +10,7 @@ from pathlib import Path
 from config.schema import Machine, Settings
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
-from models.anomaly.store import save
+from models.anomaly.store import save_all
 from operators.rewindow import Sequence as Sequencer
 from pipeline.app import STATE_FILE
 from pipeline.errors import BadInput, StateError
@@ -53,11 +53,11 @@ def recorded(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) ->
     ]
 
 
-def commission_live(settings: Settings, machines: Sequence[Machine], seconds: float, out: Path) -> list[str]:
-    """Learn the last `seconds` of every sensor of the machines and ask the running engine to judge by it.
+def commission_live(settings: Settings, machines: Sequence[Machine], seconds: float, out: Path) -> Iterator[str]:
+    """Learn the last `seconds` of every sensor of the machines, then ask the running engine to judge by all of it.
 
-    Returns:
-        Sentences for the person who commissions.
+    Yields:
+        Sentences for the person who commissions, as soon as they hold.
 
     Raises:
         BadInput: a sensor recorded nothing to learn from.
@@ -67,7 +67,7 @@ def commission_live(settings: Settings, machines: Sequence[Machine], seconds: fl
     if not state.is_file():
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
     store = Store(state)
-    said: list[str] = []
+    learned: list[Baseline] = []  # of all sensors before one is in force: a silent one must not leave half a change
     for machine in machines:
         for sensor in machine.sensors:
             if sensor.modality == "frames":
@@ -78,10 +78,10 @@ def commission_live(settings: Settings, machines: Sequence[Machine], seconds: fl
             )
             if not recordings:
                 raise BadInput("commissioning", f"{machine.name}/{sensor.name}: nothing recorded in that time")
-            for baseline in commission(recordings):
-                folder = save(baseline, out)
-                said += [*baseline.sentences(), f"  → {folder}", put_in_force(store, baseline, folder)]
-    return said
+            learned += commission(recordings)
+    for baseline, folder in zip(learned, save_all(learned, out), strict=True):
+        yield from (*baseline.sentences(), f"  → {folder}")
+        yield put_in_force(store, baseline, folder)
 
 
 def put_in_force(store: Store, baseline: Baseline, folder: Path, wait_s: float = ANSWER_S) -> str:

@@ -13,11 +13,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.errors import ConfigError
 from pipeline.messages import Modality, Rate
 
-NORMAL_LABELS = frozenset({"normal", "good", "healthy", "stable"})
+
+class Labels(frozenset[str]):
+    """Labels whose case does not matter."""
+
+    def __contains__(self, label: object) -> bool:
+        return isinstance(label, str) and any(label.casefold() == mine.casefold() for mine in self)
+
+
+NORMAL_LABELS = Labels({"normal", "good", "healthy", "stable"})
 SPLITS = frozenset({"train", "validation", "test"})
 MODALITIES: Mapping[str, Modality] = {
     "acoustic": "acoustic",
@@ -89,6 +98,10 @@ class Row:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+Group: TypeAlias = str | tuple[str, str, str]
+"""A group that was learned from, of every sensor; or as (machine, sensor, group) that of one."""
+
+
 def read_manifest(path: Path) -> list[Row]:
     """All rows of a manifest, in order.
 
@@ -122,12 +135,16 @@ def learning_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.split == "train"] if is_split(rows) else list(rows)
 
 
-def scoring_rows(rows: Sequence[Row], used_groups: Collection[str] = ()) -> list[Row]:
+def scoring_rows(rows: Sequence[Row], used: Collection[Group] = ()) -> list[Row]:
     """Rows that are scored: those with ``split=test``, or of an unsplit manifest those whose group was not learned."""
     if is_split(rows):
         return [row for row in rows if row.split == "test"]
-    used = set(used_groups)
-    return [row for row in rows if row.group not in used]
+    return [row for row in rows if not was_learned(row, used)]
+
+
+def was_learned(row: Row, used: Collection[Group]) -> bool:
+    """Whether a row's group is among those that were learned from."""
+    return row.group in used or (row.machine, row.sensor, row.group) in used
 
 
 def torn_groups(rows: Sequence[Row]) -> list[str]:

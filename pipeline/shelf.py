@@ -46,7 +46,7 @@ class Shelf:
         self._paths.setdefault(digest, folder)
 
     def add(self, folder: Path) -> Package:
-        """Load the package in a folder, or the one that ships under the folder's name.
+        """Load the package in a folder, or the one that ships, where `folder` is a bare name.
 
         Raises:
             StateError: missing or damaged.
@@ -94,10 +94,11 @@ class Shelf:
 
 
 def shipped(folder: Path) -> Path:
-    """A folder as it is, or where it does not exist, that of the package of its name that ships with stethos."""
+    """A folder as it is; a bare name that is no folder here is that of a package that ships with stethos."""
     from models.packages.shipped import WEIGHTS
 
-    return WEIGHTS / folder.name if not folder.exists() and (WEIGHTS / folder.name).is_dir() else folder
+    bare = str(folder) == folder.name and not folder.exists()
+    return WEIGHTS / folder if bare and (WEIGHTS / folder).is_dir() else folder
 
 
 def digest_of(folder: Path) -> str:

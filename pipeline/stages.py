@@ -24,7 +24,7 @@ from operators.quality import Quality, SensorHealth
 from operators.resample import Resample
 from operators.rewindow import Rewindow, Sequence
 from operators.severity import Asset, Severity, least_length, refusal
-from operators.vibration import VibrationFeatures
+from operators.vibration import LEAST_SAMPLES, VibrationFeatures
 from pipeline.contexts import Contexts
 from pipeline.drill_model import DrillModel
 from pipeline.errors import BadInput, ConfigError
@@ -314,8 +314,8 @@ def window(settings: LaneSettings, stream: Stream | None) -> Rewindow | None:
 
 
 def vibration(_settings: LaneSettings, stream: Stream | None) -> VibrationFeatures | None:
-    """Five features per axis."""
-    return VibrationFeatures() if stream is not None else None
+    """Five features per axis, of sensors that are fast enough for them."""
+    return VibrationFeatures() if stream is not None and round(stream.rate.hz) >= LEAST_SAMPLES else None
 
 
 def severity(settings: LaneSettings, stream: Stream | None) -> Severity | None:

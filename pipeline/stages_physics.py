@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from math import radians
 from typing import Any, ClassVar
 
+from config.schema import Model, Spindle
 from config.schema import Persistence as PersistenceSettings
-from config.schema import Spindle
 from models.drill.levels import RATES
 from models.drill.live import CLASSIFIER, LearnedBreak, LearnedFrames
 from operators.base import Stateful
@@ -20,7 +20,7 @@ from operators.chatter_detector import ChatterDetector
 from operators.gated import Gated
 from operators.head_detector import BREAK as HEAD_BREAK
 from operators.head_detector import SILENT as HEAD_SILENT
-from operators.persistence import Persistence, Severity
+from operators.persistence import PAUSE_S, Persistence, Severity
 from operators.severity import LIMITS
 from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
@@ -28,6 +28,7 @@ from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
 from pipeline.messages import NS, Context, Decision, Message, Score, Stream
 from pipeline.stages import LaneSettings, Switchable
+from pipeline.stages_models import EMBEDDING
 from pipeline.states import SHADOW
 
 CHANGE_NS = 2 * NS
@@ -137,13 +138,16 @@ class Facing(Switchable):
         return self._inner.release()
 
 
-def alarm_persistence(detector: str, p: PersistenceSettings, severity: Severity) -> Persistence:
+def alarm_persistence(
+    detector: str, p: PersistenceSettings, severity: Severity, model: Model | None = None
+) -> Persistence:
     """How a detector's scores become alarms: by its own rule where it has one, else as the machine says.
 
     Args:
         detector: name of the scores.
         p: of the machine.
         severity: of the machine's alarms.
+        model: of the machine; says how far the scores of what reads embeddings are apart.
     """
     ratio, wait = p.clear_below, p.clear_after_s
     if detector == CHATTER:
@@ -163,7 +167,12 @@ def alarm_persistence(detector: str, p: PersistenceSettings, severity: Severity)
     if detector in {SEVERITY, CHANGE}:  # three seconds in a row: a knock or a start is no vibration level
         kind = severity if detector == SEVERITY else "advisory"
         return Persistence(alpha=1.0, k=3, n=3, clear_ratio=ratio, clear_s=wait, severity=kind)
-    return Persistence(alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, severity=severity)
+    pause_s = PAUSE_S
+    if model is not None and detector in {EMBEDDING, *(head.name for head in model.heads)}:
+        pause_s = max(PAUSE_S, 2.5 * model.every)  # windows are at most a second apart
+    return Persistence(
+        alpha=p.smoothing, k=p.k, n=p.n, clear_ratio=ratio, clear_s=wait, pause_s=pause_s, severity=severity
+    )
 
 
 class Raise(Stateful):
@@ -180,7 +189,7 @@ class Raise(Stateful):
 
     def _made(self, detector: str) -> Persistence:
         machine = self._settings.machine
-        return alarm_persistence(detector, machine.persistence, machine.alarm_severity)
+        return alarm_persistence(detector, machine.persistence, machine.alarm_severity, machine.model)
 
     def _choose(self, detector: str) -> None:
         if detector != self._detector:

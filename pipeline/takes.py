@@ -7,6 +7,8 @@ with the columns ``filepath,start_sample,label,class_name``, a line per second o
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,11 +21,12 @@ from models.impact.crops import SHORTEST_S, Take
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput, ConfigError
 from pipeline.manifest import Row, learning_rows, read_manifest
-from pipeline.messages import Chunk, Float32, Rate, Stream
+from pipeline.messages import NS, Chunk, Float32, Rate, Stream
 from pipeline.recording.reader import read as read_recording
 
 _SOUND = {".wav", ".flac"}
 _DINOS = {"filepath", "start_sample"}
+_FINGER = 64 << 10
 
 
 def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take]:
@@ -88,6 +91,8 @@ def _dinos(path: Path) -> list[Take]:
             start = int(row["start_sample"] or 0)
         except ValueError:
             raise ConfigError(f"{path}: start_sample = {row['start_sample']!r} is no whole number") from None
+        if start < 0:
+            raise ConfigError(f"{path}: start_sample = {start} of {row['filepath']} lies before the file's start")
         sensor = row.get("class_name") or row.get("label") or file.parent.name
         found.append(_sound(file, f"{row['filepath']}@{start}", sensor, start, 1.0))
     return [take for take in found if take.seconds >= SHORTEST_S]
@@ -116,8 +121,8 @@ def _of_row(row: Row) -> Iterable[Take]:
         n1 = take.samples if row.end_s is None else min(take.samples, round(row.end_s * take.rate.hz))
         cut = replace(_part(take, n0, n1), source=row.extra.get("source") or row.machine)
         return [cut] if cut.seconds >= SHORTEST_S else []
-    stream, source = read_clip(row).stream, row.extra.get("source") or row.machine
-    pieces = _pieces(row)
+    clip, source = read_clip(row), row.extra.get("source") or row.machine
+    stream, pieces, content = clip.stream, _pieces(row), _fingerprint(row.path)
     scale = max(float(np.abs(x).max()) for x in pieces) or 1.0
 
     def piece(i: int) -> Take:
@@ -126,7 +131,8 @@ def _of_row(row: Row) -> Iterable[Take]:
 
         name, sensor = f"{row.name}#{i}", f"{row.machine}/{row.sensor}"
         average, samples = row.modality != "vibration", len(pieces[i])
-        return Take(name, sensor, stream.rate, samples, stream.channels, read, source, average, scale)
+        first = round(clip.pieces[i].t0_ns * stream.rate.hz / NS)
+        return Take(name, sensor, stream.rate, samples, stream.channels, read, source, average, scale, first, content)
 
     return [piece(i) for i in range(len(pieces))]
 
@@ -138,16 +144,21 @@ def _loaded(path: Path, size: int, changed_ns: int, row: _Key) -> tuple[Float32,
 
 
 class _Key:
-    """A row that hashes by its name, so that its samples can be kept."""
+    """A row that hashes by what its samples depend on, so that they can be kept."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
 
     def __hash__(self) -> int:
-        return hash(self.row.path)
+        return hash(self._facts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.row.path == self.row.path and other.row.start_s == self.row.start_s
+        return isinstance(other, _Key) and other._facts == self._facts
+
+    @property
+    def _facts(self) -> tuple[object, ...]:
+        row = self.row
+        return row.path, row.start_s, row.end_s, row.rate
 
 
 def _pieces(row: Row) -> tuple[Float32, ...]:
@@ -159,7 +170,23 @@ def _part(take: Take, n0: int, n1: int) -> Take:
     def read(a: int, b: int) -> Float32:
         return take.read(n0 + a, n0 + b)
 
-    return replace(take, samples=max(0, n1 - n0), read=read)
+    return replace(take, samples=max(0, n1 - n0), read=read, first=take.first + n0)
+
+
+def _fingerprint(path: Path) -> str:
+    """What tells two recordings of one name apart, at the price of two short reads: size, beginning and end."""
+    facts = path.stat()
+    return _ends(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _ends(path: Path, size: int, changed_ns: int) -> str:
+    del changed_ns
+    with path.open("rb") as file:
+        found = hashlib.sha256(file.read(_FINGER))
+        file.seek(-min(size, _FINGER), os.SEEK_END)
+        found.update(file.read(_FINGER))
+    return f"{size}:{found.hexdigest()[:16]}"
 
 
 def _sound(
@@ -172,13 +199,20 @@ def _sound(
     end = info.frames if seconds is None else min(info.frames, start + round(seconds * info.samplerate))
 
     def read(n0: int, n1: int) -> Float32:
-        with soundfile.SoundFile(str(file)) as sound:
-            sound.seek(start + n0)
-            x: Float32 = sound.read(n1 - n0, dtype="float32", always_2d=True)
+        try:
+            with soundfile.SoundFile(str(file)) as sound:
+                sound.seek(start + n0)
+                x: Float32 = sound.read(n1 - n0, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            at = (start + n0) / info.samplerate
+            raise BadInput("broken", f"{name}: is damaged or cut off somewhere after {at:.2f} s: {error}") from error
+        if len(x) < n1 - n0:
+            raise BadInput("broken", f"{name}: ends {n1 - n0 - len(x)} samples before its header says")
         return x
 
     return Take(
-        name, sensor, Rate(info.samplerate), max(0, end - start), info.channels, read, sensor, average
+        name, sensor, Rate(info.samplerate), max(0, end - start), info.channels, read, sensor, average, 1.0,
+        start, _fingerprint(file),
     )  # fmt: skip
 
 
@@ -210,4 +244,5 @@ def _run(path: Path, run: Sequence[Chunk]) -> Take:
     return Take(
         name, f"{stream.machine}/{stream.sensor}", stream.rate, len(x), stream.channels, read, stream.machine,
         stream.modality != "vibration", float(np.iinfo(x.dtype).max * scale) if x.dtype.kind == "i" else 1.0,
+        run[0].n0, hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16],
     )  # fmt: skip

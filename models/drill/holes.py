@@ -12,16 +12,19 @@ from models.drill.cells import seed_of
 from models.drill.classifiers import Bands
 from models.drill.data import Float64
 from models.drill.grid import inner_folds
-from models.drill.levels import CLIP_S, contrast
+from models.drill.levels import CLIP_S, RATES, contrast
 from models.drill.metrics import accuracy, auc, bootstrap, recall_at_false_alarms, resamples
 from models.drill.protocol import Rows, group_folds
 from models.logistic import Logistic, fit_logistic
+from pipeline.errors import BadInput
 
 _NORMAL, _FRACTURE = 8, 4
 """Rows taken of a recording: anywhere before a fracture, and of the fracture itself."""
 _AFTER_S = (0.004, 0.016)
 """When a row of a fracture ends after it: the live grid of 10 ms has one or two such rows for each."""
 _CLEAR_S = 0.05
+_FIRST_S = 2.0 * CLIP_S + 1e-3
+"""The earliest end of a row: it hears two clips."""
 _INNER = 4
 
 
@@ -46,18 +49,32 @@ class Holes:
         return np.array([float(g in found) for g in self.groups])
 
 
-def cut(samples: Float64, rate_hz: float, onset_s: float | None, seed: int) -> tuple[Float64, Float64]:
+def cut(samples: Float64, rate_hz: float, onset_s: float | None, seed: int, where: str) -> tuple[Float64, Float64]:
     """Rows of one recording and their targets, (n, 21) and (n,).
 
     Args:
         samples: shape (n, channels).
         rate_hz: 96 or 48 kHz.
-        onset_s: of the fracture; None for a whole hole. What follows a fracture is used for nothing.
+        onset_s: of the fracture, from the first sample; None for a whole hole. What follows is used for nothing.
         seed: of the places.
+        where: for errors.
+
+    Raises:
+        BadInput: another rate, or the fracture does not lie where rows can be cut before and after it.
     """
+    if rate_hz not in RATES:
+        rates = " or ".join(f"{rate:g}" for rate in RATES)
+        raise BadInput("rate", f"{where}: the drill classifier hears {rates} Hz, not {rate_hz:g} Hz")
+    length = len(samples) / rate_hz
+    if onset_s is not None and not _FIRST_S + _CLEAR_S < onset_s < length - _AFTER_S[1]:
+        raise BadInput(
+            "onset",
+            f"{where}: onset_s lies {onset_s:g} s after start_s; rows before and after it can be cut between "
+            f"{_FIRST_S + _CLEAR_S:.3f} s and {length - _AFTER_S[1]:.3f} s",
+        )
     rng = np.random.default_rng(seed)
-    last = len(samples) / rate_hz if onset_s is None else onset_s - _CLEAR_S
-    ends = rng.uniform(2.0 * CLIP_S + 1e-3, max(last, 0.05), _NORMAL)
+    last = length if onset_s is None else onset_s - _CLEAR_S
+    ends = rng.uniform(_FIRST_S, last, _NORMAL)
     target = np.zeros(_NORMAL)
     if onset_s is not None:
         ends = np.concatenate([ends, onset_s + rng.uniform(*_AFTER_S, _FRACTURE)])

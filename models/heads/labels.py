@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from pipeline.errors import BadInput
@@ -45,13 +44,16 @@ def read_track(path: Path) -> tuple[list[Region], list[str]]:
         else:
             regions.append(region)
     regions.sort(key=lambda r: (r.start_s, r.end_s))
-    for one, other in pairwise(regions):
-        if other.start_s < one.end_s - 1e-6 and other.label != one.label:
-            raise BadInput(
-                "labels",
-                f"{path}: '{one.label}' until {one.end_s:g} s and '{other.label}' from {other.start_s:g} s overlap; "
-                "a second has one label",
-            )
+    furthest: dict[str, float] = {}
+    for region in regions:
+        for label, end_s in furthest.items():
+            if region.start_s < end_s - 1e-6 and region.label != label:
+                raise BadInput(
+                    "labels",
+                    f"{path}: '{label}' until {end_s:g} s and '{region.label}' from {region.start_s:g} s overlap; "
+                    "a second has one label",
+                )
+        furthest[region.label] = max(region.end_s, furthest.get(region.label, 0.0))
     if not regions:
         raise BadInput("labels", f"{path}: has no region of {SHORTEST_S:g} s or more; mark regions, not points")
     return regions, notes

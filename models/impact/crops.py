@@ -39,6 +39,8 @@ class Take:
         source: where it comes from, for the hours on a card.
         average: whether channels are averaged.
         full_scale: largest amplitude, for the silence guard.
+        first: of the recording, the sample that is this stretch's first.
+        content: fingerprint of the recording, so that another of the same name and length is not taken for it.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Take:
     source: str = ""
     average: bool = True
     full_scale: float = 1.0
+    first: int = 0
+    content: str = ""
 
     @property
     def seconds(self) -> float:
@@ -88,8 +92,10 @@ class Crops:
 
     @property
     def digest(self) -> str:
-        """Hash of takes, mixing and seed: equal digests give equal clips."""
-        takes = [(t.name, t.sensor, t.rate, t.samples, t.channels, t.average) for t in self.takes]
+        """Hash of takes, mixing and seed: equal digests give equal clips, as far as a take's fingerprint tells."""
+        takes = [
+            (t.name, t.sensor, t.rate, t.samples, t.channels, t.average, t.first, t.content) for t in self.takes
+        ]  # fmt: skip
         text = repr((takes, asdict(self.mixing), self.seed, PAPER.hash))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -25,6 +25,8 @@ LARGEST: Mapping[str, int] = {
     MODEL: 256 << 20, CARD: 1 << 20, GOLDEN: 64 << 20, SUMS: 4 << 10, SIGNATURE: 4 << 10
 }  # fmt: skip
 """Bytes that a file may have."""
+_OUTSIDE = re.compile(rb"(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x1f])location")
+"""The key of every reference to another file, after its length as protobuf writes it, or might have been made to."""
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.]+)")
 
 
@@ -63,7 +65,7 @@ def whole(model: bytes, where: str) -> None:
     Raises:
         StateError: it names such a file.
     """
-    if b"location" in model:  # the key of every such reference; ONNX Runtime would resolve it against any folder
+    if _OUTSIDE.search(model):  # ONNX Runtime would resolve it against any folder
         raise StateError(f"{where}: refers to data outside the package; export it as one file")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -24,7 +25,7 @@ from models.probe.published import agreement, largest_deviation, published
 from models.probe.report import render
 from models.probe.run import BASELINE, MAJORITY, RULES, HeadName, Tables, judge, keep, kept, models_of
 from models.probe.summary import Problem, Protocol, class_rows, document, machine_rows, summarise, write_rows
-from pipeline.cli.probing import Source, features_of, rows_of, vibration_of
+from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, read_manifest
@@ -101,7 +102,7 @@ def _extractors(sources: Mapping[str, Sequence[Source]], encoders: Sequence[Path
             raise BadInput("modality", f"{encoders[0]}: encoders hear sound; leave out --encoder for vibration")
         return [vibration_of(rows)]
     extractors: list[Extractor] = [LogMelMean(), *(encoder_of(path) for path in encoders)]
-    return [*extractors, OpenSmile()] if has_opensmile() else extractors
+    return apart([*extractors, OpenSmile()] if has_opensmile() else extractors)
 
 
 def encoder_of(folder: Path) -> Encoder:
@@ -174,12 +175,21 @@ def _problem(
             if error.reason in {"one_class", "one_group"}:
                 raise BadInput(error.reason, f"{name}: {error}") from error
             notes.append(f"{title}: not run; {error}")
-    digests = {e.name: digest_of(facts, f"{RULES} {settings!r}", e.digest) for e in extractors}
+    digests = {e.name: digest_of(facts, f"{RULES} {settings!r}", e.digest, _hash(e, features)) for e in extractors}
     protocols = []
     for title, problem_clips, plan in plans:
         runs = _Runs(out / "runs" / name / title.replace(" ", "_"), digests, settings, lambda t: notice(f"{name}: {t}"))
         protocols.append(runs.judged(title, problem_clips, plan, features))
     return Problem(name, clips, tuple(protocols), tuple(notes))
+
+
+def _hash(extractor: Extractor, features: Mapping[str, Float32]) -> str:
+    """Over an extractor's features: recordings may be replaced by others of the same name, length and label."""
+    digest = hashlib.sha256()
+    for key in sorted(k for k in features if k.split(" ")[0] == extractor.name):
+        digest.update(f"{key} {features[key].shape}".encode())
+        digest.update(features[key].tobytes())
+    return digest.hexdigest()
 
 
 def _protocols(clips: Clips, settings: Settings) -> Iterator[tuple[str, Clips, Callable[[], splits.Plan]]]:

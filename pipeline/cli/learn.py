@@ -15,14 +15,14 @@ from models.impact.pooling import POOLINGS
 from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import ConfigError, StateError
-from pipeline.manifest import NORMAL_LABELS, Row, read_manifest
+from pipeline.manifest import NORMAL_LABELS, Labels, Row, read_manifest
 
 _SIGN_S = 15.0
 """A running engine writes results or counters at least once a second; one that is busy starting takes longer."""
 
 
 def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
-    return frozenset(label.strip() for label in value.split(",") if label.strip()) if value else NORMAL_LABELS
+    return Labels(label.strip() for label in value.split(",") if label.strip()) if value else NORMAL_LABELS
 
 
 _NORMAL = click.option(
@@ -58,6 +58,8 @@ def commission(
     """
     if live and encoder is not None:
         raise click.UsageError("--encoder needs --manifest: what it is worth is judged on recordings of several starts")
+    if live and (manifest is not None or normal != NORMAL_LABELS):
+        raise click.UsageError("--live learns what the engine records from now on: leave out --manifest and --normal")
     if live:
         return _live(config_file, machine, minutes, out)
     if manifest is None or out is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,7 @@ import numpy as np
 
 from models.anomaly.vectors import extraction
 from models.probe.clips import Facts
-from models.probe.features import Extractor, digest_of, extract
+from models.probe.features import Encoder, Extractor, digest_of, extract
 from models.probe.run import keep, kept
 from models.probe.seconds import SHORTEST_TAIL_S, Second, seconds
 from models.probe.vibration import Shake, VibrationMean, shakes
@@ -96,10 +97,27 @@ def vibration_of(rows: Sequence[Row]) -> VibrationMean:
     return first[1]
 
 
+def apart(extractors: Iterable[Extractor]) -> list[Extractor]:
+    """The extractors under names of their own, since features are kept by name; one that is named twice stands once.
+
+    Encoders whose folders share a name, or bear that of a baseline, get the first letters of their digest.
+    """
+    found = list({(e.name, e.digest): e for e in extractors}.values())
+    count = Counter(e.name for e in found)
+    for e in found:
+        if isinstance(e, Encoder) and count[e.name] > 1:
+            e.name = f"{e.name}@{e.digest[:8]}"
+    return found
+
+
 def features_of(
     name: str, sources: list[Source], extractors: list[Extractor], folder: Path | None, notice: Callable[[str], None]
 ) -> tuple[list[Facts], dict[str, Float32], list[str]]:
-    """Features of all clips, those of an earlier run taken over; and what was left out."""
+    """Features of all clips, those of an earlier run taken over; and what was left out.
+
+    Raises:
+        BadInput: extractors share a name, or read different clips, so that rows would not be those of the facts.
+    """
     facts: list[Facts] = []
     parts: dict[str, list[Float32]] = {}
     notes: list[str] = []
@@ -112,7 +130,11 @@ def features_of(
                 parts.setdefault(f"{extractor.name} {how}".strip(), []).append(x)
         facts += found
         notes += left_out
-    return facts, {key: np.concatenate(x) for key, x in parts.items()}, notes
+    features = {key: np.concatenate(x) for key, x in parts.items()}
+    for key, x in features.items():
+        if len(x) != len(facts):
+            raise BadInput("features", f"{name}: {key} has {len(x)} rows for {len(facts)} clips; name packages apart")
+    return facts, features, notes
 
 
 def _some(

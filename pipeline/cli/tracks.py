@@ -20,13 +20,25 @@ from pipeline.recording.reader import read
 _SOUND = frozenset({"acoustic", "stethoscope"})
 
 
-def sources_of_track(track: Path, audio: Path, sensor: str) -> tuple[list[Source], list[str]]:
+def names_of(audio: Sequence[Path]) -> list[str]:
+    """What recordings are called, which is their group too, as in a manifest: their file's name.
+
+    Where different files share a name, it is their path as it was given.
+    """
+    files: dict[str, set[Path]] = {}
+    for path in audio:
+        files.setdefault(path.name, set()).add(path.resolve())
+    return [path.name if len(files[path.name]) == 1 else str(path) for path in audio]
+
+
+def sources_of_track(track: Path, audio: Path, sensor: str, name: str = "") -> tuple[list[Source], list[str]]:
     """The labelled regions of a recording, all of one group.
 
     Args:
         track: label track.
         audio: WAV or FLAC file, or an MCAP recording, whose sensor's first sample is second 0.
         sensor: ``machine/sensor`` in an MCAP recording; empty where it holds one sensor of sound.
+        name: what the recording and its group are called; empty for the name of its file.
 
     Raises:
         BadInput: a file cannot be read, or the recording has no such sensor.
@@ -35,15 +47,15 @@ def sources_of_track(track: Path, audio: Path, sensor: str) -> tuple[list[Source
     if not audio.is_file():
         raise BadInput("missing", f"{audio}: there is no such file; name the sound that {track} labels")
     recorded = audio.suffix.lower() == ".mcap"
-    return [_source(region, audio, sensor, recorded) for region in regions], notes
+    return [_source(region, audio, sensor, name or audio.name, recorded) for region in regions], notes
 
 
-def _source(region: Region, audio: Path, sensor: str, recorded: bool) -> Source:
+def _source(region: Region, audio: Path, sensor: str, name: str, recorded: bool) -> Source:
     row = Row(
-        name=audio.name, path=audio, label=region.label, group=audio.stem, machine="machine", sensor=sensor or "sound",
+        name=name, path=audio, label=region.label, group=name, machine="machine", sensor=sensor or "sound",
         modality="acoustic", start_s=region.start_s, end_s=region.end_s,
     )  # fmt: skip
-    facts = Facts(audio.name, 0.0, region.label, audio.stem, row.sensor, region.label)
+    facts = Facts(name, 0.0, region.label, name, row.sensor, region.label)
     return Source(row, facts, pieces=_recorded) if recorded else Source(row, facts)
 
 

@@ -97,7 +97,7 @@ def _of_holes(manifest: Path, out: Path, threshold: float, folds: int, seed: int
             clip = read_clip(row)
             x = np.concatenate([block for piece in clip.pieces for block in piece.blocks()]).astype(np.float64)
             onset = None if row.label in NORMAL_LABELS or row.onset_s is None else row.onset_s - row.start_s
-            parts.append((row.group, cut(x, clip.stream.rate.hz, onset, seed_of(seed, row.name))))
+            parts.append((row.group, cut(x, clip.stream.rate.hz, onset, seed_of(seed, row.name), row.name)))
         holes = joined(parts)
         model, scores = train(holes, folds, seed)
     about = {

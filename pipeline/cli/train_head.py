@@ -21,12 +21,13 @@ from models.packages.shipped import locate
 from models.probe.clips import Facts, columns
 from models.probe.features import Encoder, Extractor, LogMelMean
 from models.probe.vibration import VibrationMean
-from pipeline.cli.probing import Source, features_of, rows_of, vibration_of
+from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
-from pipeline.cli.tracks import sources_of_track
+from pipeline.cli.tracks import names_of, sources_of_track
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, is_split, read_manifest, torn_groups
 from pipeline.messages import Float32
+from pipeline.shelf import digest_of
 
 _SHIPPED = Path(__file__).parents[2] / "models" / "weights"
 _TOO_LITTLE = 20
@@ -115,8 +116,8 @@ def _of_tracks(
     tracks: Sequence[Path], audio: Sequence[Path], sensor: str
 ) -> tuple[list[Source], dict[str, str], list[str]]:
     sources, notes = [], []
-    for track, sound in zip(tracks, audio, strict=True):
-        found, remarks = sources_of_track(track, sound, sensor)
+    for track, sound, name in zip(tracks, audio, names_of(audio), strict=True):
+        found, remarks = sources_of_track(track, sound, sensor, name)
         sources += found
         notes += remarks
     return sources, {s.facts.recording: "train" for s in sources}, notes
@@ -141,7 +142,7 @@ def _extractors(encoders: Sequence[str], rows: Sequence[Row]) -> list[Extractor]
             found.append(Encoder(folder.name.replace(" ", "_"), package))
         elif str(folder) in {str(Path(e).resolve()) for e in encoders}:
             raise BadInput("package", f"{folder}: is a {package.card.kind}, not an encoder")
-    return found
+    return apart(found)
 
 
 def _lesson(facts: Sequence[Facts], splits: dict[str, str]) -> Lesson:
@@ -199,8 +200,8 @@ def _beside(reads: Reads, encoders: Sequence[str]) -> list[str]:
     """The encoder that must be promoted along with a head, as it was named, or as it ships."""
     if reads.plain:
         return []
-    named = [name for name in encoders if name not in {AUTO, LOGMEL} and locate(name).resolve().name == reads.name]
-    return [*named, reads.name][:1]
+    named = [name for name in encoders if name not in {AUTO, LOGMEL} and digest_of(locate(name)) == reads.encoder]
+    return [*named, reads.name.removesuffix(f"@{reads.encoder[:8]}")][:1]
 
 
 def _step_s(reads: Reads) -> float:

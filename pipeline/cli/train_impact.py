@@ -54,6 +54,8 @@ def impact(
     The run lives in its own folder with checkpoints, log.jsonl and curves.png. Stopped at any moment, the same command
     goes on from its last checkpoint, to the bit on a CPU. All settings and their defaults: docs/how-to/pretrain.md.
     """
+    if teacher is not None and narrow is not None:
+        raise click.UsageError("--widen begins a pretraining, --teacher a distillation: name one of them")
     config = load_pretrain(config_file, size=size)
     if config.size == "edge" and teacher is None:
         raise click.UsageError("size edge is distilled: name --teacher, a package or the folder of a run")

@@ -9,7 +9,7 @@ import numpy as np
 from models.anomaly.baseline import Baseline, Cell
 from models.anomaly.chain import windows
 from models.anomaly.score import AnomalyScore
-from models.anomaly.vectors import ANOMALY, LEVEL
+from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL
 from operators.persistence import Persistence
 from pipeline.clips import Clip
 from pipeline.errors import BadInput
@@ -47,7 +47,18 @@ class BaselineScorer:
     @property
     def used_groups(self) -> Collection[str]:
         """Starts that the baselines learned from."""
-        return frozenset(start for b in self._baselines.values() for start in b.starts)
+        return frozenset(group for _, _, group in self.learned)
+
+    @property
+    def learned(self) -> Collection[tuple[str, str, str]]:
+        """The same with whose they are: (machine, sensor, start); a date, say, is a start of several machines."""
+        return frozenset((*key, start) for key, b in self._baselines.items() for start in b.starts)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is in force on a running machine and was not judged here."""
+        joined = [f"{m}/{s}" for (m, s), b in sorted(self._baselines.items()) if any(EMBEDDING in c for c in b.cells)]
+        return [f"The detector {EMBEDDING} of this baseline was not judged: {', '.join(joined)}"] if joined else []
 
     def baseline(self, row: Row) -> Baseline:
         """The baseline for a recording.

@@ -32,18 +32,20 @@ def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Co
     `quiet_until_s`, where the manifest says that).
 
     Args:
-        found: each recording's row, alarms and length in seconds.
+        found: each recording's row, alarms and the second of its file up to which it was heard.
         normal: labels that mean normal.
     """
     count, seconds, recordings = 0, 0.0, 0
-    for row, alarms, length_s in found:
+    for row, alarms, end_s in found:
         quiet_s = quiet_until_s(row)
         if row.label not in normal and quiet_s is None:
             continue
-        until_s = length_s if row.label in normal or quiet_s is None else min(quiet_s, length_s)
+        until_s = end_s if row.label in normal or quiet_s is None else min(quiet_s, end_s)
+        if until_s <= row.start_s:  # normal running ended before what was heard of the file
+            continue
         until_ns = second_ns(until_s)
         count += sum(a.transition == "raised" and a.t_ns <= until_ns for a in alarms)
-        seconds += until_s
+        seconds += until_s - row.start_s
         recordings += 1
     if seconds <= 0.0:
         return {}

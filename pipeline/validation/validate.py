@@ -16,7 +16,7 @@ import numpy as np
 from models.anomaly.baseline import Baseline
 from pipeline.clips import read_clip, second_ns
 from pipeline.errors import BadInput
-from pipeline.manifest import NORMAL_LABELS, Row, is_split, scoring_rows, torn_groups
+from pipeline.manifest import NORMAL_LABELS, Group, Labels, Row, is_split, scoring_rows, torn_groups, was_learned
 from pipeline.messages import NS
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
@@ -49,7 +49,8 @@ def validate(
     Raises:
         BadInput: no row could be scored.
     """
-    chosen = scoring_rows(rows, scorer.used_groups)
+    normal = Labels(normal)
+    chosen = scoring_rows(rows, _used(scorer))
     if not chosen:
         mend = "mark rows with split=test" if is_split(rows) else "add recordings of groups that were not learned from"
         raise BadInput("manifest", f"no recording is left to score; {mend}")
@@ -71,7 +72,7 @@ def validate(
         _comparison(counted, scorer, normal),
         tuple(judged),
         tuple(unscored),
-        (*_notes(rows, chosen, scorer), *_limits(judged, len(counted))),
+        (*_notes(rows, chosen, scorer), *_limits([row for row, _ in counted], judged, normal)),
     )
     write(result, scorer.classes, out, normal)
     return result
@@ -164,11 +165,12 @@ def _metrics(judged: Sequence[tuple[Row, Judged]], scorer: Scorer, normal: Colle
         labels, decided = np.array([row.label for row, _ in judged]), np.array([j.label for _, j in judged])
         metrics |= class_metrics(labels, decided, groups)
         return metrics
-    metrics |= false_alarms([(row, j.alarms, _seconds(j)) for row, j in judged if j.verified], normal)
+    metrics |= false_alarms([(row, j.alarms, _end_s(j)) for row, j in judged if j.verified], normal)
     return metrics | _delays(judged)
 
 
-def _seconds(judged: Judged) -> float:
+def _end_s(judged: Judged) -> float:
+    """Second of the file up to which a recording was heard."""
     return max((s.t_end_ns for s in judged.scores), default=0) / NS
 
 
@@ -207,11 +209,21 @@ def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterab
         yield f"All recordings are of one group, '{chosen[0].group}': intervals resample groups, and say nothing here"
     if torn := torn_groups(rows):
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
-    if known := sorted({row.group for row in chosen} & set(scorer.used_groups)):
+    used = _used(scorer)
+    if known := sorted({row.group for row in chosen if was_learned(row, used)}):
         yield f"Scored although it learned from recordings of the same group: {', '.join(known[:10])}"
+    if not is_split(rows) and len(chosen) < len(rows):
+        yield f"{len(rows) - len(chosen)} of {len(rows)} recordings were left out: it learned from their groups"
+    if isinstance(scorer, BaselineScorer):
+        yield from scorer.notes
 
 
-def _limits(judged: Sequence[tuple[Row, Judged]], counted: int) -> Iterable[str]:
+def _used(scorer: Scorer) -> Collection[Group]:
+    """Groups that it learned from; a baseline says of which sensor they are."""
+    return scorer.learned if isinstance(scorer, BaselineScorer) else scorer.used_groups
+
+
+def _limits(counted: Sequence[Row], judged: Sequence[tuple[Row, Judged]], normal: Collection[str]) -> Iterable[str]:
     """What a reader of the figures must know."""
     doubtful = [j.why for _, j in judged if not j.verified]
     if doubtful:
@@ -219,5 +231,8 @@ def _limits(judged: Sequence[tuple[Row, Judged]], counted: int) -> Iterable[str]
             f"{len(doubtful)} of {len(judged)} recordings are unverified; faults in them count as missed, their time "
             f"does not count as free of false alarms. The first: {doubtful[0]}"
         )
-    if counted < len(judged):
-        yield f"{len(judged) - counted} recordings are shown but part of no figure: neither normal nor a fault"
+    if len(counted) < len(judged):
+        yield f"{len(judged) - len(counted)} recordings are shown but part of no figure: neither normal nor a fault"
+    if counted and not any(row.label in normal for row in counted):
+        labels = ", ".join(sorted({row.label for row in counted})[:10])
+        yield f"No scored recording is normal ({', '.join(sorted(normal))}); the labels are {labels}: see --normal"

@@ -159,3 +159,18 @@ def test_one_line_for_each_mistake(tmp_path: Path, text: str, lines: list[str]) 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert str(caught.value).splitlines() == [f"{tmp_path / 'c.toml'}: {line}" for line in lines]
+
+
+def test_a_package_that_ships_is_named_barely(tmp_path: Path) -> None:
+    """A folder beside the file goes first; where a folder was written, nothing stands in for it."""
+
+    def encoder(name: str) -> object:
+        model = load(tmp_path, f'{GOOD}[machine.model]\nencoder = "{name}"\n').machines[0].model
+        assert model is not None
+        return model.encoder
+
+    assert encoder("impact-small") == ROOT / "models" / "weights" / "impact-small"
+    for name in ("/srv/gone/impact-small", "gone/impact-small", "gone"):
+        assert encoder(name) == tmp_path / name
+    (tmp_path / "impact-small").mkdir()
+    assert encoder("impact-small") == tmp_path / "impact-small"

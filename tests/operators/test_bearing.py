@@ -12,7 +12,7 @@ from scipy import fft, signal
 
 from connectors.simulator.bearing import SKF_6205, Motor, decibels, vibration
 from connectors.simulator.seeds import generator
-from operators.bearing import FAULTS, BearingLines, Geometry, envelope_spectrum, judge, line_db
+from operators.bearing import FAULTS, BearingLines, Geometry, Spectrum, envelope_spectrum, judge, line_db
 from operators.kurtogram import Band, envelope, kurtogram, kurtosis, most_impulsive, widths
 from operators.spindle import GivenSpeed, ToldSpeed
 from pipeline.messages import Message, Score
@@ -87,6 +87,16 @@ def test_lines_of_a_modulated_carrier() -> None:
     assert line_db(spectrum, 107.3) > 20
     assert line_db(spectrum, 107.3 * 1.04) < 12
     assert line_db(spectrum, 1e6) == 0
+
+
+def test_many_lines_of_noise_do_not_stand_out() -> None:
+    """At high speed ±1 % holds a hundred lines, whose largest is no fault: as rare as where it holds eight."""
+    rng = np.random.default_rng(7)
+    f = np.arange(12_000) * 0.25
+    noise = [Spectrum(f, rng.exponential(size=len(f)), (0.0, 1.0)) for _ in range(300)]
+    few, many = (np.mean([line_db(s, hz) > 8.0 for s in noise]) for hz in (100.0, 1400.0))
+    assert many <= few + 0.03
+    assert few < 0.1
 
 
 def test_a_line_below_the_spectrums_resolution_is_no_number_out_of_nothing() -> None:

@@ -186,6 +186,35 @@ def test_a_faint_hole_and_wear_are_advised() -> None:
     assert abnormal(program(worn, rising), WEAR)
 
 
+def test_a_new_drill_takes_wear_back() -> None:
+    """After however many worn holes."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 5)
+    assert abnormal(program(detector, [[*AIR, *[2.0] * 400, *AIR]] * 30), WEAR)
+    fresh = [s for s in program(detector, [GOOD] * 20) if s.detector == WEAR]
+    assert not fresh[-1].abnormal
+
+
+def test_coolant_that_is_switched_on_is_no_endless_hole() -> None:
+    """After 30 s it is the idle machine, and breaks are told again."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 5)
+    wet = [level + 0.3 for hole in [GOOD] * 12 for level in hole]
+    said = [s.reasons["text"] for s in program(detector, [wet])]
+    assert "louder for longer than any hole: taken for the idle machine" in said
+    program(detector, [[level + 0.3 for level in GOOD]] * 2)
+    assert abnormal(program(detector, [[level + 0.3 for level in broken(200)]]))
+
+
+def test_a_program_of_holes_of_a_minute_is_learned_anew() -> None:
+    """The first of them passes for coolant, the second does not."""
+    detector = BreakDetector(2)
+    program(detector, [GOOD] * 3)
+    long = [*AIR, *[1.0] * 12_000, *AIR]
+    program(detector, [long] * 4)
+    assert abnormal(program(detector, [[*AIR, *[1.0] * 600, *[0.03] * 11_400, *AIR]]))
+
+
 def test_missing_samples_are_said() -> None:
     """The hole under way is forgotten."""
     (score,) = BreakDetector().process(Feature("m", ("s",), FRAME, 5, {}, complete=False))

@@ -32,6 +32,11 @@ def test_one_loud_window_raises_nothing():
     assert feed(Persistence(), [0.0] * 5 + [9.0] + [0.0] * 50) == []
 
 
+def test_one_window_of_thirty_times_the_threshold_raises_nothing_either():
+    """Its moving mean exceeds for many scores."""
+    assert feed(Persistence(), [0.0] * 5 + [90.0] + [0.0] * 50) == []
+
+
 def test_it_clears_after_thirty_calm_seconds_and_can_come_again():
     alarms = feed(Persistence(), [5.0] * 12 + [0.0] * 100 + [5.0] * 12)
     assert [(a.transition, a.ordinal) for a in alarms] == [("raised", 0), ("cleared", 1), ("raised", 0)]

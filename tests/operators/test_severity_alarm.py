@@ -57,6 +57,16 @@ def test_the_baseline_is_learned_where_none_is_given() -> None:
     assert found[-1][SEVERITY].reasons["baseline_mm_s"] == 1.1
 
 
+def test_a_machine_that_stands_teaches_nothing_and_has_not_changed() -> None:
+    """Mounted while it stands; later it stops and goes on."""
+    alarm = SeverityAlarm(LIMITS[1, "rigid"], learn=5)
+    judged(alarm, [0.02] * 50)
+    first = judged(alarm, [1.2] * 5)[-1]
+    assert first[SEVERITY].reasons["baseline_mm_s"] == pytest.approx(1.2)
+    stopped = judged(alarm, [0.02])[0][CHANGE]
+    assert stopped.complete and stopped.value == 0.0 and stopped.reasons["text"] == "the machine stands still"
+
+
 def test_missing_samples_teach_and_judge_nothing() -> None:
     """Both scores are incomplete."""
     alarm = SeverityAlarm(RIGID, learn=1)

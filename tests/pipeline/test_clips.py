@@ -73,16 +73,26 @@ def test_shapes_of_arrays(tmp_path, shape):
     assert clip.stream.unit == "1"
 
 
-@pytest.mark.parametrize("header", ["", "x,y\n", "time_s,x,y\n"])
+@pytest.mark.parametrize("header", ["", "x,y\n", "time_s,x,y\n", "Time (s),x,y\n", "Time[ms] ,x,y\n"])
 def test_csv_with_and_without_a_header(tmp_path, header):
     x = np.random.default_rng(0).normal(size=(300, 2))
-    time = header.startswith("time")
+    time = header.lower().startswith("time")
     lines = [",".join(map(repr, ([i / 100] if time else []) + v)) for i, v in enumerate(x.tolist())]
     (tmp_path / "x.csv").write_text(header + "\n".join(lines) + "\n")
     clip = read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
     assert clip.stream.channels == 2
     n0, got = joined(clip.pieces[0])
     np.testing.assert_array_equal(got[-n0 : -n0 + 300], x.astype(np.float32))
+
+
+@pytest.mark.parametrize("header", ["", ",x\n", "sample,x\n", "T (°C),x\n"])
+def test_a_time_or_an_index_without_its_name_is_no_channel(tmp_path, header):
+    x = np.random.default_rng(0).normal(size=300)
+    for step in (1, 1 / 300):  # rounded times do not rise by quite the same step
+        lines = [f"{round(i * step, 3)},{v}" for i, v in enumerate(x)]
+        (tmp_path / "x.csv").write_text(header + "\n".join(lines) + "\n")
+        with pytest.raises(BadInput, match="head it 'time_s' or remove it"):
+            read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
 
 
 def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path):
@@ -126,6 +136,8 @@ def bad(tmp_path, name, content):
         ("x.npz", lambda p: np.savez(p, x=np.full((1000, 1), np.nan), fs=1000), {}, "not_finite"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=1000), {"start_s": 4.0}, "short"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=0), {}, "rate"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=np.inf), {}, "rate"),
+        ("x.npz", b"", {}, "broken"),
         ("x.csv", b"1,2\n3\n", {"rate": Rate(1)}, "broken"),
         ("x.csv", b"", {"rate": Rate(1)}, "shape"),
         ("x.mp3", b"", {}, "kind"),
@@ -144,3 +156,25 @@ def test_a_damaged_file_says_so_while_it_is_read(tmp_path):
     (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
     with pytest.raises(BadInput, match="not-a-number"):
         list(piece.segments())
+
+
+def damaged(path, start):
+    """A FLAC of 20 s of noise whose bytes from a share of it on are others."""
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 320_000), 16_000)
+    data = bytearray(path.read_bytes())
+    at = round(start * len(data))
+    data[at : at + 4000] = bytes(4000)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
+    path = damaged(tmp_path / "x.flac", 0.5)
+    with pytest.raises(BadInput, match=r"x\.flac: ") as error:
+        list(read_clip(row(path, "acoustic")).pieces[0].blocks())
+    assert error.value.reason == "broken"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+    for start_s in (0.0, 15.0):  # while it is read, and where it is opened
+        with pytest.raises(BadInput, match=r"x\.flac: ") as error:
+            list(read_clip(row(path, "acoustic", start_s=start_s)).pieces[0].blocks())
+        assert error.value.reason == "broken"

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from models.anomaly.baseline import Baseline
+from models.anomaly.commission import Normal
+from models.anomaly.store import load_all
 from pipeline import live_commissioning
 from pipeline.app import STATE_FILE
 from pipeline.cli import learn
 from pipeline.cli.main import main
+from pipeline.clips import read_clip
+from pipeline.errors import BadInput, StateError
+from pipeline.manifest import Row
+from pipeline.messages import Rate
 from pipeline.state import Store
 
 CONFIG = """
@@ -69,3 +80,66 @@ def test_an_engine_that_works_is_waited_for(config: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(time, "sleep", slept)
     monkeypatch.setattr(live_commissioning, "commission_live", lambda *_: ["learned"])
     assert commission(config, 0.03) == 0
+
+
+@pytest.mark.parametrize("more", [("--manifest", "m.csv"), ("--normal", "quiet")])
+def test_what_belongs_to_a_manifest_is_refused(config: Path, capsys: pytest.CaptureFixture[str], more: Any) -> None:
+    """It would be ignored."""
+    with pytest.raises(SystemExit) as done:
+        main(["commission", "--live", "--config", str(config), *more])
+    assert done.value.code == 2
+    assert "leave out --manifest and --normal" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Learns sensors of machine m from made-up recordings, none of the sensor `silent`; notes what is in force."""
+    Store(tmp_path / STATE_FILE).close()
+    forced: list[tuple[str, str]] = []
+
+    def recorded(_folder: Path, machine: str, sensor: str, _t0: int, _t1: int) -> list[Normal]:
+        path = tmp_path / "x.npz"
+        np.savez(path, x=np.random.default_rng(len(forced)).normal(size=(40_000, 1)))
+        row = Row("x", path, "good", "g", machine, sensor, "vibration", Rate(2000))
+        return [] if sensor == "silent" else [Normal("x", "g", "", read_clip(row).pieces)]
+
+    def put_in_force(_store: Store, baseline: Baseline, _folder: Path) -> str:
+        if baseline.sensor == "refused":
+            raise StateError("the engine refused the baseline")
+        forced.append((baseline.sensor, baseline.settings))
+        return "in force"
+
+    def learn(*sensors: str) -> Any:
+        made = [SimpleNamespace(name=name, modality="vibration") for name in sensors]
+        settings: Any = SimpleNamespace(
+            engine=SimpleNamespace(state_dir=tmp_path), recording=SimpleNamespace(folder=tmp_path)
+        )
+        machines: Sequence[Any] = [SimpleNamespace(name="m", sensors=made)]
+        return live_commissioning.commission_live(settings, machines, 20.0, tmp_path / "out")
+
+    monkeypatch.setattr(live_commissioning, "recorded", recorded)
+    monkeypatch.setattr(live_commissioning, "put_in_force", put_in_force)
+    return SimpleNamespace(learn=learn, forced=forced, out=tmp_path / "out")
+
+
+def test_one_silent_sensor_leaves_everything_as_it_was(live: Any) -> None:
+    """Nothing is in force and nothing is written before all have been learned."""
+    with pytest.raises(BadInput, match="m/silent: nothing recorded"):
+        list(live.learn("a", "silent"))
+    assert live.forced == [] and not live.out.exists()
+
+
+def test_what_was_learned_last_is_the_folders_current_baseline(live: Any) -> None:
+    """As after `commission --manifest`."""
+    for _ in range(2):
+        list(live.learn("a"))
+        assert load_all(live.out)["m", "a"].settings == live.forced[-1][1]
+    assert len(set(live.forced)) == 2
+
+
+def test_what_is_in_force_is_said_before_another_is_refused(live: Any) -> None:
+    """The first sensor's result is not lost with the second's."""
+    said: list[str] = []
+    with pytest.raises(StateError, match="refused"):
+        said.extend(live.learn("a", "refused"))
+    assert "in force" in said

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.manifest import learning_rows, read_manifest, scoring_rows, torn_groups
+from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest, scoring_rows, torn_groups
 from pipeline.messages import Rate
 
 
@@ -108,3 +108,13 @@ def test_groups_in_two_splits_are_found(tmp_path):
         manifest(tmp_path, "path,label,group,split\n1.wav,a,g,train\n2.wav,a,g,test\n3.wav,a,h,test\n")
     )
     assert torn_groups(rows) == ["g"]
+
+
+def test_what_one_sensor_learned_leaves_the_others_to_be_scored(tmp_path):
+    rows = read_manifest(manifest(tmp_path, "path,label,group,machine\n1.wav,a,day1,mill\n2.wav,a,day1,lathe\n"))
+    assert [r.name for r in scoring_rows(rows, {("lathe", "acoustic", "day1")})] == ["1.wav"]
+    assert not scoring_rows(rows, {"day1"})
+
+
+def test_the_case_of_labels_does_not_matter():
+    assert [x for x in ("Normal", "GOOD", "stable", "bad") if x in NORMAL_LABELS] == ["Normal", "GOOD", "stable"]

@@ -88,3 +88,12 @@ def test_a_shelf_travels_without_its_sessions_and_finds_packages_by_digest(
         Shelf([tmp_path / "copies"]).get(encoders[0].digest)
     with pytest.raises(StateError, match="is not found"):
         Shelf().get("0" * 64)
+
+
+def test_a_missing_folder_is_no_name_of_a_shipped_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other weights than those that were named never run silently."""
+    monkeypatch.chdir(tmp_path)
+    assert Shelf().add(Path("impact-small")).card.name == "impact-small"
+    for path in (tmp_path / "gone" / "impact-small", Path("gone/impact-small")):
+        with pytest.raises(StateError, match="impact-small"):
+            Shelf().add(path)

@@ -17,7 +17,7 @@ from pipeline.manifest import NORMAL_LABELS, read_manifest
 from pipeline.messages import NS, Alarm, Score
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.scorer import Judged
-from pipeline.validation.validate import validate, validate_baselines
+from pipeline.validation.validate import sentences, validate, validate_baselines
 from tests.models.anomaly.rig import ACC, running
 
 METRICS = {
@@ -219,3 +219,40 @@ def test_classifiers_have_a_column_per_class(shop, tmp_path):
     # truth: 4 good, 3 bad, 1 worse; all right but worse, called bad
     assert metrics["balanced_accuracy"].value == pytest.approx(2 / 3)
     assert metrics["macro_f1"].value == pytest.approx((1 + 2 * 3 / 7 + 0) / 3)
+
+
+def test_rows_that_begin_within_a_file_count_from_there(shop, tmp_path):
+    rows = [
+        dataclasses.replace(r, start_s=1.0, onset_s=2.0 if r.label == "bad" else None)
+        for r in read_manifest(shop / "m.csv")
+    ]  # fmt: skip
+    # a false alarm in four times 3 s of good running and four times 1 s before an onset
+    assert validate(rows, Fake(), tmp_path).metrics["false_alarms_per_day"].value == pytest.approx(86_400 / 16)
+    early = [dataclasses.replace(r, start_s=3.0) if r.label == "bad" else r for r in rows]
+    metric = validate(early, Fake(), tmp_path).metrics["false_alarms_per_day"]
+    assert (metric.value, metric.n) == (pytest.approx(86_400 / 12), 4)
+
+
+def test_normal_is_normal_in_any_case_and_nothing_normal_is_pointed_out(shop, tmp_path):
+    rows = read_manifest(shop / "m.csv")
+    result = validate(rows, Fake(), tmp_path, {"GOOD"})
+    assert result.metrics["recall"].n == 4
+    assert not any("is normal" in note for note in result.notes)
+    result = validate(rows, Fake(), tmp_path, {"ok"})
+    assert "No scored recording is normal (ok); the labels are bad, good: see --normal" in result.notes
+
+
+def test_groups_are_left_out_where_their_own_sensor_learned_them(shop, learned, tmp_path):
+    rows = [dataclasses.replace(r, split="") for r in read_manifest(shop / "m.csv")][:7]
+    rows[5] = dataclasses.replace(rows[5], machine="mill")
+    result = validate(rows, BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path)
+    assert [row.name for row, _ in result.judged] == ["r6.npz"]
+    assert [row.name for row, _ in result.unscored] == ["r5.npz"]  # never commissioned, which is said
+    assert "5 of 7 recordings were left out: it learned from their groups" in result.notes
+
+
+def test_an_embedding_that_is_not_judged_is_pointed_out(shop, learned, tmp_path):
+    joined = [{**cell, "embedding": cell["level"]} for cell in learned[0].cells]
+    scorer = BaselineScorer({("lathe", "acc"): dataclasses.replace(learned[0], cells=tuple(joined))})
+    said = sentences(validate(read_manifest(shop / "m.csv"), scorer, tmp_path))
+    assert "The detector embedding of this baseline was not judged: lathe/acc" in said

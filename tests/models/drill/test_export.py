@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from click.testing import CliRunner
 
 from models.drill.arms import NONE, Arm
@@ -38,3 +39,14 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(drill, [*line, "--arm", "vae 7x"], standalone_mode=False)
     assert isinstance(wrong.exception, BadInput)
     assert NONE.name == "none"
+
+
+def test_command_names_the_hole_that_cannot_teach(tmp_path: Path) -> None:
+    from pipeline.cli.train_drill import drill
+
+    soundfile.write(tmp_path / "hole.wav", np.zeros(192_000), 48_000)
+    (tmp_path / "m.csv").write_text("path,label,group,start_s,onset_s\nhole.wav,fracture,a,2,1\n")
+    line = ["--manifest", str(tmp_path / "m.csv"), "--out", str(tmp_path / "drill")]
+    wrong = CliRunner().invoke(drill, line, standalone_mode=False)
+    assert isinstance(wrong.exception, BadInput)
+    assert "hole.wav: onset_s lies -1 s after start_s" in str(wrong.exception)

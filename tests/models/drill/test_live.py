@@ -204,9 +204,20 @@ def test_rows_of_holes_teach_what_a_burst_is() -> None:
         onset = 0.6 if k % 2 else None
         if onset is not None:
             x[round(onset * RATE) :][: RATE // 500] *= 10.0
-        parts.append((f"hole-{k}", cut(x, RATE, onset, k)))
+        parts.append((f"hole-{k}", cut(x, RATE, onset, k, "")))
     holes = joined(parts)
     assert holes.x.shape == (16 * 8 + 8 * 4, BANDS)
     model, scores = train(holes, folds=4)
     assert scores["auc"][0] > 0.99 and scores["auc of the mean difference alone"][0] > 0.95
     assert (model.probability(holes.x) > 0.5).astype(float) == pytest.approx(holes.target)
+
+
+@pytest.mark.parametrize(
+    ("rate", "onset", "says"),
+    [(44_100, 0.5, "48000 Hz, not 44100 Hz"), (16_000, None, "not 16000 Hz"), (RATE, 0.01, "between 0.093 s")]
+    + [(RATE, onset, "and 0.984 s") for onset in (-1.0, 0.09, 0.99, 30.0)],
+)
+def test_a_fracture_that_was_not_recorded_teaches_nothing(rate: int, onset: float | None, says: str) -> None:
+    """Too early, too late, before what counts; rates that the bands do not fit."""
+    with pytest.raises(BadInput, match=rf"hole-3\.wav: .*{says}"):
+        cut(np.zeros((rate, 1)), float(rate), onset, 0, "hole-3.wav")

@@ -13,13 +13,17 @@ from models.heads.export import Reads, graph, write_head
 from models.heads.head import Head
 from models.heads.labels import Region, read_track
 from models.packages import load
+from models.probe.clips import Facts
+from models.probe.features import Encoder
 from models.probe.seconds import seconds
 from operators.logmel import clip
 from operators.mel import PAPER
 from pipeline.cli.main import main
+from pipeline.cli.probing import Source, apart, features_of
+from pipeline.cli.tracks import names_of, sources_of_track
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput
-from pipeline.manifest import Row
+from pipeline.manifest import Row, read_manifest
 from pipeline.messages import Anchor, Chunk, Mark, Rate, Stream
 from pipeline.recording.recorder import Recorder, Start
 from tests.models.probe.rig import encoder, manifest, sound
@@ -220,3 +224,47 @@ def test_packages_are_never_overwritten(tmp_path: Path) -> None:
     assert run("--manifest", m, "--encoder", "logmel", "--out", tmp_path / "h") == 2
     assert load(tmp_path / "h").digest == before
     assert json.loads((tmp_path / "h" / "card.json").read_text())["kind"] == "head"
+
+
+def test_encoders_of_one_name_are_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each gives the features that it gives alone; the head names the right one; one named twice stands once."""
+    one, two = encoder(tmp_path / "x" / "tiny", seed=1), encoder(tmp_path / "y" / "tiny", seed=2)
+    copy = encoder(tmp_path / "z" / "tiny", seed=1)
+    rows = read_manifest(folder(tmp_path))
+    sources = [Source(row, Facts(row.name, 0.0, row.label, row.group, row.sensor, row.label)) for row in rows]
+    both = apart(Encoder("tiny", package) for package in (one, two, copy))
+    assert [e.name for e in both] == [f"tiny@{package.digest[:8]}" for package in (one, two)]
+    facts, found, _ = features_of("x", sources, both, None, lambda _: None)
+    alone = features_of("x", sources, [Encoder("tiny", two)], None, lambda _: None)[1]
+    assert np.array_equal(found[f"{both[1].name} mean"], alone["tiny mean"]) and len(facts) == 18
+    with pytest.raises(BadInput, match="tiny cls has 36 rows for 18 clips"):
+        features_of("x", sources, [Encoder("tiny", one), Encoder("tiny", two)], None, lambda _: None)
+    args = ("--encoder", one.folder, "--encoder", two.folder, "--pooling", "mean", "--out", tmp_path / "h")
+    assert run("--manifest", tmp_path / "m.csv", *args) == 0
+    chosen = next(package for package in (one, two) if package.digest == load(tmp_path / "h").card.encoder)
+    assert f"promote {chosen.folder} {tmp_path / 'h'}" in capsys.readouterr().out
+
+
+def test_groups_of_tracks_are_those_of_a_manifest(tmp_path: Path) -> None:
+    """The name of the file, or the path as given where different files share it."""
+    labels = track(tmp_path / "a.txt", (0.0, 2.0, "idle"))
+    sound(tmp_path / "mon1.wav", 2.0, 300)
+    (source,) = sources_of_track(labels, tmp_path / "mon1.wav", "")[0]
+    assert source.row.group == source.facts.group == "mon1.wav"
+    assert names_of([Path("d1/rec.wav"), Path("d2/rec.wav"), Path("a.wav"), Path("a.wav")]) == [
+        "d1/rec.wav", "d2/rec.wav", "a.wav", "a.wav"
+    ]  # fmt: skip
+    regions: list[object] = []
+    for day, tone in (("d1", 300.0), ("d2", 2500.0)):
+        sound(tmp_path / day / "rec.wav", 4.0, tone)
+        path = track(tmp_path / f"{day}.txt", (0.0, 2.0, "idle"), (2.0, 4.0, "cutting"))
+        regions += ["--labels", path, "--audio", tmp_path / day / "rec.wav"]
+    assert run(*regions, "--encoder", "logmel", "--out", tmp_path / "h") == 0
+    assert load(tmp_path / "h").card.training["groups"] == [str(tmp_path / day / "rec.wav") for day in ("d1", "d2")]
+
+
+def test_regions_that_overlap_across_others_are_refused(tmp_path: Path) -> None:
+    """A short region of the same label between them hides no contradiction."""
+    labels = track(tmp_path / "a.txt", (0.0, 10.0, "idle"), (1.0, 2.0, "idle"), (5.0, 6.0, "cutting"))
+    with pytest.raises(BadInput, match="'idle' until 10 s and 'cutting' from 5 s overlap"):
+        read_track(labels)

@@ -51,6 +51,13 @@ def test_what_cannot_be_learned_from(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_a_wider_student_has_no_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of the two would be ignored."""
+    both = ("--widen", tmp_path / "small", "--teacher", tmp_path / "base")
+    assert run("train", "impact", "--manifest", tmp_path, *both, "--out", tmp_path / "out") == 2
+    assert "name one of them" in " ".join(capsys.readouterr().err.split())
+
+
 def test_settings_that_do_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file, the key and what is known."""
     (tmp_path / "t.toml").write_text("bach = 2\n")

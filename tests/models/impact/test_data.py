@@ -223,6 +223,9 @@ def test_dinos_manifest(tmp_path: Path) -> None:
     path.write_text("filepath,start_sample,label,class_name\nx.wav,soon,0,low\n")
     with pytest.raises(ConfigError, match="whole number"):
         takes_of(path)
+    path.write_text("filepath,start_sample,label,class_name\nx.wav,-8000,0,low\n")
+    with pytest.raises(ConfigError, match=r"-8000 of x\.wav lies before"):
+        takes_of(path)
 
 
 def manifest(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -262,6 +265,45 @@ def test_broken_sound_file(tmp_path: Path) -> None:
         takes_of(tmp_path)
 
 
+def test_damaged_or_truncated_flac(tmp_path: Path) -> None:
+    """Its header promises what cannot be read or sought: named as well."""
+    path = tmp_path / "x.flac"
+    write(path, np.random.default_rng(0).normal(0, 0.1, 480_000))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+    (whole,) = takes_of(tmp_path)
+    for n0 in (0, 432_000):
+        with pytest.raises(BadInput, match=r"x\.flac: ") as caught:
+            whole.read(n0, 480_000)
+        assert caught.value.reason == "broken"
+
+
+def test_rows_of_one_array_keep_their_ends(tmp_path: Path) -> None:
+    """Two stretches that begin alike are two."""
+    np.savez(tmp_path / "k.npz", x=np.arange(40_000, dtype=np.float32)[:, None], fs=2000)
+    rows: list[dict[str, object]] = [
+        {"path": "k.npz", "label": "a", "group": str(end), "start_s": 0, "end_s": end} for end in (5, 20)
+    ]
+    assert [t.seconds for t in takes_of(manifest(tmp_path / "m.csv", rows))] == [5, 20]
+
+
+def test_another_recording_of_the_same_name_has_another_digest(tmp_path: Path) -> None:
+    """And another stretch of the same recording; a pool of one is not given to the other."""
+    rng = np.random.default_rng(0)
+    for name in ("mill", "press"):
+        write(tmp_path / name / "mic" / "0.wav", rng.normal(0, 0.1, 192_000))
+        np.savez(tmp_path / name / "v.npz", x=rng.standard_normal((8000, 1)), fs=2000)
+
+    def digests(folder: Path, path: str) -> set[str]:
+        cuts = [{"path": path, "label": "a", "group": "1", "start_s": s, "end_s": s + 2} for s in (0, 1)]
+        return {Crops(takes_of(manifest(folder / f"{i}.csv", [dict(cut)]))).digest for i, cut in enumerate(cuts)}
+
+    mill, press = tmp_path / "mill", tmp_path / "press"
+    assert len({Crops(takes_of(mill)).digest, Crops(takes_of(press)).digest}) == 2
+    assert len(digests(mill, "mic/0.wav") | digests(press, "mic/0.wav")) == 4
+    assert len(digests(mill, "v.npz") | digests(press, "v.npz")) == 4
+    assert Crops(takes_of(mill)).digest == Crops(takes_of(mill)).digest
+
+
 def test_recorded_topics(tmp_path: Path) -> None:
     """Stretches of a recording's streams, in their unit; a gap parts them."""
     from pipeline.messages import Anchor, Chunk, Rate, Stream
@@ -276,3 +318,5 @@ def test_recorded_topics(tmp_path: Path) -> None:
     takes = takes_of(tmp_path / "a.mcap")
     assert [(t.sensor, t.samples) for t in takes] == [("mill-1/mic", 48_000), ("mill-1/mic", 24_000)]
     np.testing.assert_allclose(takes[0].read(0, 24_000), x[:24_000] / 32768, atol=1e-7)
+    assert [t.first for t in takes] == [0, 96_000]
+    assert takes[0].content != takes[1].content

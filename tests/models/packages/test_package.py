@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.packages import load, write
-from models.packages.checks import sums
+from models.packages.checks import sums, whole
 from pipeline.errors import BadInput, StateError
 from tests.models.packages import rig
 
@@ -218,6 +218,21 @@ def test_a_graph_with_data_elsewhere_is_refused(folder: Path) -> None:
     seal(folder)
     with pytest.raises(StateError, match="outside the package"):
         load(folder)
+
+
+@pytest.mark.parametrize("length", [b"\x08", b"\x88\x00", b"\x88\x80\x80\x80\x00"])
+def test_a_reference_is_found_however_its_length_is_written(length: bytes) -> None:
+    tensor = TensorProto(name="w")
+    tensor.external_data.add(key="location", value="../secret")
+    data = tensor.SerializeToString().replace(b"\x08location", length + b"location")
+    with pytest.raises(StateError, match="outside the package"):
+        whole(data, "model.onnx")
+
+
+def test_a_node_may_have_location_in_its_name(tmp_path: Path) -> None:
+    node = helper.make_node("Gemm", ["embedding", "w", "b"], ["logits"], name="/allocation/Gemm")
+    graph = rig.model([node], {"w": rig.WEIGHT, "b": rig.BIAS})
+    assert load(write(tmp_path / "named", rig.card(), graph, rig.ROWS).folder).card == rig.card()
 
 
 @pytest.mark.parametrize("graph", [rig.mixing, rig.positional])

@@ -168,3 +168,22 @@ def test_bad_manifests_end_with_their_reason(tmp_path: Path, capsys: pytest.Capt
         assert stop.value.code == 2
         assert reason in capsys.readouterr().err
         assert not (tmp_path / name / "summary.json").exists()
+
+
+def test_replaced_recordings_are_judged_anew(tmp_path: Path) -> None:
+    """Of the same name, length and label: the figures are those of a new folder; two encoders may share a name."""
+    rows = [{"path": f"{n}{g}.wav", "label": n, "group": f"{n}{g}"} for n in "pq" for g in range(3)]
+    args = ["--manifest", str(manifest(tmp_path / "m.csv", list(rows))), "--repeats", "2", "--head", "logistic"]
+    for i in (1, 2):
+        args += ["--encoder", str(encoder(tmp_path / str(i) / "tiny", seed=i).folder)]
+    found = []
+    for out, apart_hz in (("old", 2000.0), ("old", 0.0), ("new", 0.0)):
+        for row in rows:
+            tone = 300.0 + apart_hz * (row["label"] == "q")
+            sound(tmp_path / row["path"], 3.0, tone, seed=int(row["group"][1]) + int(apart_hz))
+        done = CliRunner().invoke(impact, [*args, "--out", str(tmp_path / out)])
+        assert done.exit_code == 0, done.output
+        found.append(json.loads((tmp_path / out / "summary.json").read_text("utf-8"))["problems"])
+    assert found[1] == found[2] != found[0]
+    models = found[0]["machine"]["protocols"]["leak-free"]["models"]
+    assert len({name.split(" ")[0] for name in models if name.startswith("tiny@")}) == 2
