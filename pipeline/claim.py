@@ -29,7 +29,8 @@ def claim(state: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}: give engine.state_dir a folder that can be written") from None
+        why = f"{error.strerror}; give engine.state_dir a folder that can be written"
+        raise StateError(f"{state}: cannot be used as state: {why}") from None
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
