@@ -210,7 +210,7 @@ def known(store: Store) -> list[Record]:
     topics = ("health", "alarm", "machine_state")
     newest = (r for topic in topics for r in reversed(store.latest(topic, 1000)))
     roster = store.roster()
-    return [*store.standing(), *(r for r in newest if not (roster and roster.past(r)))]
+    return [*store.standing(), *(r for r in newest if not roster.past(r))]
 
 
 def configured(sinks: Sequence[SinkConfig], state: Path) -> list[Delivery]:

@@ -298,16 +298,16 @@ class Store:
         )
         told = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
         roster = self.roster()
-        return told if roster is None else [record for record in told if not roster.past(record)]
+        return [record for record in told if not roster.past(record)]
 
     def enrol(self, sensors: Mapping[str, Sequence[str]]) -> None:
         """Say at the start of a run which sensors of which machines it monitors."""
         self.put_meta("roster", orjson.dumps({"sensors": sensors, "since": self.last_seq()}).decode())
 
-    def roster(self) -> Roster | None:
-        """Who is monitored, if a run has said so."""
+    def roster(self) -> Roster:
+        """Who is monitored; until a run has said so, nobody, and nothing is past."""
         said = self.meta("roster")
-        return None if said is None else Roster(**orjson.loads(said))
+        return Roster({}, 0) if said is None else Roster(**orjson.loads(said))
 
     def prune(self, now_ns: int, keep_ns: int, topics: Sequence[str]) -> int:
         """Drop results that were stored `keep_ns` ago or earlier and that every sink has read; returns how many went.

@@ -166,9 +166,9 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
         left out; `levels`, `health`, `alarms`, `active`, `evidence`.
     """
     roster = store.roster()  # a machine that says nothing is shown, too
-    scores: dict[str, dict[str, Any]] = {machine: {} for machine in roster.sensors} if roster else {}
+    scores: dict[str, dict[str, Any]] = {machine: {} for machine in roster.sensors}
     for record in store.latest("score", 2000):
-        if record.body["detector"].startswith(SHADOW) or (roster and roster.past(record)):
+        if record.body["detector"].startswith(SHADOW) or roster.past(record):
             continue
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
         series = scores.setdefault(record.machine, {}).setdefault(key, [])
@@ -188,7 +188,7 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
     for record in [*(r for r in standing if r.topic == "alarm"), *reversed(store.latest("alarm", 500))]:
         alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
         alarm[record.body["transition"]] = record.body
-        if roster and roster.past(record):
+        if roster.past(record):
             past.add(record.body["alarm"])
     shown = [a for name, a in alarms.items() if a["raised"] and (a["cleared"] or name not in past)]
     active = [a["raised"]["machine"] for a in shown if not a["cleared"]]
@@ -213,7 +213,7 @@ def _states(store: Store) -> list[dict[str, Any]]:
     roster = store.roster()
     for record in store.latest("machine_state", 1000):
         body = record.body
-        if not (body["detector"].startswith(SHADOW) or (roster and roster.past(record))):
+        if not (body["detector"].startswith(SHADOW) or roster.past(record)):
             newest.setdefault((record.machine, *body["sensors"], body["detector"]), dict(body))
     return [body for _, body in sorted(newest.items())]
 
