@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from operators.chatter_lines import energy_ratio, lines, noise_floor, power, tooth_levels
-from operators.chatter_plan import Plan, plan, window_s
+from operators.chatter_lines import band_power, energy_ratio, lines, noise_floor, power, tooth_levels
+from operators.chatter_plan import LEAST_S, Plan, plan, window_s
 from operators.gated import Gated
 from operators.grid import Grid
 from operators.revolutions import once_per_revolution, residual_ratio, turns
@@ -46,8 +46,9 @@ class ChatterFeatures(Gated):
     ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see `tooth_levels`), and over its last 16 revolutions ``opr`` and
     ``residual``.
 
-    A window without a usable speed gives an incomplete feature with the value ``doubt``, missing samples one without
-    values. A hop needs the long window's samples, so that all values of it stand on one ground.
+    A window without a usable speed gives an incomplete feature with the value ``doubt`` (where the spindle is said to
+    stand, ``level_db`` and ``cutting`` too), missing samples one without values. A hop needs the long window's samples,
+    so that all values of it stand on one ground.
 
     Args:
         stream: the stream.
@@ -93,7 +94,11 @@ class ChatterFeatures(Gated):
         reading = self.speed.at(end_ns(segment.anchor, n1, self.stream))
         doubt: Doubt = reading.doubt or ("out_of_range" if reading.rpm < self._slowest else "")
         if doubt:
-            return self._feature(segment, n0, n1, {"doubt": float(DOUBTS.index(doubt))}, complete=False)
+            values = {"doubt": float(DOUBTS.index(doubt))}
+            if doubt == "zero":
+                last = x[len(x) - round(LEAST_S * self._rate) :]
+                values |= {"level_db": _level(band_power(last, self._rate)), "cutting": _told(reading)}
+            return self._feature(segment, n0, n1, values, complete=False)
         values = self._short(x, reading)
         if (n0 // self._hop) % SLOW == 0:
             values |= self._long(x, reading)
@@ -111,7 +116,7 @@ class ChatterFeatures(Gated):
         found = lines(p, noise_floor(p, made), made, family=False)
         return {
             "rpm": reading.rpm,
-            "level_db": 10.0 * log10(max(float(p.sum()), 1e-30)),
+            "level_db": _level(float(p.sum())),
             "er": energy_ratio(p, made),
             "er_noise": made.noise_ratio,
             "tonal": found.tonal,
@@ -119,7 +124,7 @@ class ChatterFeatures(Gated):
             "line_db": found.line_db,
             "pair_db": found.pair_db,
             "side_db": found.side_db,
-            "cutting": -1.0 if reading.cutting is None else float(reading.cutting),
+            "cutting": _told(reading),
             "clipped": float(np.mean(np.abs(part) >= self._clip)),
         }
 
@@ -152,3 +157,11 @@ class ChatterFeatures(Gated):
         span = Span(self.stream.sensor, self.stream.epoch, n0, n1)
         t_end = end_ns(source.anchor, n1, self.stream)
         return Feature(self.stream.machine, (self.stream.sensor,), CHATTER, t_end, values, complete, (span,))
+
+
+def _level(power: float) -> float:
+    return 10.0 * log10(max(power, 1e-30))
+
+
+def _told(reading: Reading) -> float:
+    return -1.0 if reading.cutting is None else float(reading.cutting)

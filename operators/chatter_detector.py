@@ -182,6 +182,13 @@ class ChatterDetector(Stateful):
                 self._idle[-1] = (self._idle[-1][0], level)
         return v["cutting"] == 1.0 if v["cutting"] >= 0.0 else self._louder(v)
 
+    def _stands(self, v: Mapping[str, float]) -> bool:
+        """Whether what is heard agrees with a spindle that is said to stand: a dead tachometer says so, too."""
+        if v.get("cutting", 1.0) == 1.0:
+            return False
+        idle = min((level for _, level in self._idle), default=-inf)
+        return v["cutting"] == 0.0 or v["level_db"] < idle + GATE_DB
+
     def _louder(self, v: Mapping[str, float]) -> bool:
         """Whether a hop stands out from the idle level."""
         idle = min((level for _, level in self._idle), default=inf)
@@ -266,6 +273,8 @@ class ChatterDetector(Stateful):
             text = "samples are too large to be judged" if message.complete else "samples are missing"
             return self._report(message, 0.0, {"text": text}, complete=False)
         doubt = DOUBTS[int(message.values["doubt"])]
+        if doubt == "zero" and self._stands(message.values):
+            return self._report(message, 0.0, {"cutting": False, "text": "the spindle stands, no cutting"})
         text = f"unverified: {_DOUBT_TEXT[doubt]}; chatter is not judged"
         return self._report(message, 0.0, {"speed": doubt, "text": text}, complete=False)
 

@@ -16,7 +16,8 @@ from math import log, log10
 import numpy as np
 from scipy import fft
 
-from operators.chatter_plan import PADDING, Float64, Plan
+from operators.chatter_plan import HIGH_HZ, LOW_HZ, PADDING, Float64, Plan
+from operators.spectral import hann
 from operators.spindle import contradiction
 from pipeline.messages import Float32
 
@@ -42,6 +43,22 @@ def power(x: Float32, made: Plan) -> Float64:
         total += each[:, channel]
     total *= 2.0 / (0.375 * made.samples * made.n_fft)  # Hann: the mean of its square is 3/8
     return total
+
+
+def band_power(x: Float32, rate_hz: float) -> float:
+    """Mean square between 100 Hz and 6 kHz, summed over the channels: what `power` sums up to, for any speed or none.
+
+    Args:
+        x: samples of shape (samples, channels), float32.
+        rate_hz: of them.
+
+    Returns:
+        In unit².
+    """
+    spectrum = fft.rfft(x * hann(len(x)).astype(np.float32)[:, None], axis=0)
+    f = np.arange(len(spectrum)) * (rate_hz / len(x))
+    band = spectrum[(f >= LOW_HZ) & (f < min(HIGH_HZ, 0.45 * rate_hz))].astype(np.complex128)
+    return float((band.real**2 + band.imag**2).sum()) * 2.0 / (0.375 * len(x) ** 2)
 
 
 def energy_ratio(p: Float64, made: Plan) -> float:

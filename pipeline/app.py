@@ -28,6 +28,7 @@ from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
 from pipeline.shelf import KEPT, Shelf
 from pipeline.stages import LaneSettings, severity
+from pipeline.stages_physics import unasked
 from pipeline.state import Store
 
 STATE_FILE = "stethos.sqlite"
@@ -51,6 +52,11 @@ class Plan:
     def sensors_by_machine(self) -> dict[str, list[str]]:
         """Names of the sensors."""
         return {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in self.lanes}
+
+    @property
+    def unasked(self) -> dict[str, list[str]]:
+        """Detectors that the machines could have and have not."""
+        return {lane.machine.name: unasked(lane.machine) for lane in self.lanes}
 
     @property
     def sensors(self) -> int:

@@ -59,7 +59,7 @@ class Live:
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
-        self.store.enrol(plan.sensors_by_machine)
+        self.store.enrol(plan.sensors_by_machine, plan.unasked)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()

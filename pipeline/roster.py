@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.messages import Record
 
 
 @dataclass(frozen=True)
 class Roster:
-    """The machines and sensors of a configuration.
+    """The machines, sensors and detectors of a configuration.
 
-    Nobody clears the alarm of a machine that was taken out of the configuration, and nobody says that its sensor is
-    back. What was told of it before this run is of the past; what comes during the run is not: with Kafka a worker
-    may know machines that its sinks have not heard of yet.
+    Nobody clears the alarm of a machine or a detector that was taken out of the configuration, and nobody says that a
+    sensor is back. What was told of it before this run is of the past; what comes during the run is not: with Kafka a
+    worker may know machines that its sinks have not heard of yet.
 
     Attributes:
         sensors: of each machine.
         since: place in the log behind which this run's results lie.
+        unasked: detectors that a machine could have and has not.
     """
 
     sensors: Mapping[str, Sequence[str]]
     since: int
+    unasked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def past(self, record: Record) -> bool:
-        """Whether an alarm, health or state is of nobody that is configured, and was told before this run."""
+        """Whether an alarm, health or state is of what nobody has configured, and was told before this run."""
         if record.seq > self.since:
             return False
         body = record.body
         told = {body["sensor"]} if "sensor" in body else set(body["sensors"])
+        if body.get("detector") in self.unasked.get(record.machine, ()):
+            return True
         return told.isdisjoint(self.sensors.get(record.machine, ()))

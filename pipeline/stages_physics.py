@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from math import radians
 from typing import Any, ClassVar
 
-from config.schema import Model, Spindle
+from config.schema import Machine, Model, Spindle
 from config.schema import Persistence as PersistenceSettings
 from models.drill.levels import RATES
 from models.drill.live import CLASSIFIER, LearnedBreak, LearnedFrames
 from operators.base import Stateful
-from operators.bearing import LOW_HZ, BearingLines, Geometry
+from operators.bearing import FAULTS, LOW_HZ, BearingLines, Geometry
 from operators.breakage import EDGES_HZ, BreakFeatures
 from operators.breakage_detector import BREAK, MISSING, WEAR, BreakDetector
 from operators.chatter import ChatterFeatures
@@ -211,6 +211,19 @@ class Raise(Stateful):
         """Go on from a snapshot; older ones do not name their detector, none of them a physics one."""
         self._choose(str(state.get("detector", "")))
         self._inner.restore(state)
+
+
+def unasked(machine: Machine) -> list[str]:
+    """Physics detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
+    spindle, drill = machine.spindle, machine.drill
+    asked = {
+        (CHATTER, TOOTH_LOSS, FLIP): spindle is not None and spindle.teeth is not None,
+        (BREAK, MISSING, WEAR, CLASSIFIER): drill is not None,
+        (HEAD_BREAK, HEAD_SILENT): drill is not None and drill.head is not None,
+        (SEVERITY, CHANGE): machine.severity is not None,
+        tuple(f"bearing_{fault}" for fault in FAULTS): machine.bearing is not None,
+    }
+    return [detector for family, wanted in asked.items() if not wanted for detector in family]
 
 
 def chatter(settings: LaneSettings, stream: Stream | None) -> Facing | None:

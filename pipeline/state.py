@@ -300,9 +300,9 @@ class Store:
         roster = self.roster()
         return [record for record in told if not roster.past(record)]
 
-    def enrol(self, sensors: Mapping[str, Sequence[str]]) -> None:
-        """Say at the start of a run which sensors of which machines it monitors."""
-        self.put_meta("roster", orjson.dumps({"sensors": sensors, "since": self.last_seq()}).decode())
+    def enrol(self, sensors: Mapping[str, Sequence[str]], unasked: Mapping[str, Sequence[str]]) -> None:
+        """Say at the start of a run which sensors it monitors, and which detectors its machines do without."""
+        self.put_meta("roster", orjson.dumps(Roster(sensors, self.last_seq(), unasked)).decode())
 
     def roster(self) -> Roster:
         """Who is monitored; until a run has said so, nobody, and nothing is past."""

@@ -53,7 +53,7 @@ class Sinks:
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
-        self.store.enrol(plan.sensors_by_machine)
+        self.store.enrol(plan.sensors_by_machine, plan.unasked)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [

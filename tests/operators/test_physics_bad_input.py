@@ -8,6 +8,8 @@ import pytest
 from operators.breakage_detector import BREAK, MISSING, BreakDetector
 from operators.chatter import ChatterFeatures
 from operators.chatter_detector import ChatterDetector
+from operators.chatter_lines import band_power, power
+from operators.chatter_plan import plan
 from operators.spindle import SPEED, GivenSpeed, ToldSpeed
 from pipeline.messages import NS, Anchor, Context, Float32, Rate, Score, Segment, Stream
 from tests.operators.test_breakage import AIR, GOOD, abnormal, broken, frames, program
@@ -88,6 +90,31 @@ def test_an_unusable_speed_is_unverified(facts: list[tuple[float, float]], doubt
     assert not found[-1].complete
     assert found[-1].reasons["speed"] == doubt
     assert "unverified" in found[-1].reasons["text"]
+
+
+def test_a_spindle_that_stands_is_not_chattering() -> None:
+    """Said to stand, and as quiet as the idle machine: judged as no cutting, so that an alarm may clear."""
+    speed = ToldSpeed(lag_s=0.5, stale_s=50.0)
+    features, detector = ChatterFeatures(MIC, speed, TEETH, RPM), ChatterDetector(TEETH, 2 * RPM)
+    for at, rpm in ((0.0, RPM), (2.5, 0.0)):
+        list(features.process(Context("m", SPEED, ANCHOR.t_ns + round(at * NS), rpm)))
+    air = 1e-3 * np.random.default_rng(9).standard_normal((2, RATE))
+    x = np.concatenate([air[0], cut(2.0, RPM, TEETH, 0.2), 0.5 * air[1], cut(1.0, RPM, TEETH, 0.2)])
+    hops = [*features.process(Segment(MIC, ANCHOR, 0, x.astype(np.float32)[:, None])), *features.flush()]
+    found = [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector == "chatter"]
+    at_s = {round((s.t_end_ns - ANCHOR.t_ns) / NS, 2): s for s in found}
+    assert at_s[2.0].complete and at_s[2.0].reasons["cutting"]
+    assert at_s[3.5].complete and "stands" in at_s[3.5].reasons["text"] and at_s[3.5].value == 0.0
+    assert not at_s[4.9].complete and "unverified" in at_s[4.9].reasons["text"]  # it cuts: the tachometer is dead
+
+
+def test_the_level_needs_no_speed() -> None:
+    """A sine of amplitude A within the band has A²/2, as in `power`, whatever the speed."""
+    t = np.arange(4800) / 48_000
+    x = np.stack([0.3 * np.sin(2 * np.pi * 1000 * t), 0.4 * np.sin(2 * np.pi * 50 * t)], axis=1).astype(np.float32)
+    assert band_power(x, 48_000) == pytest.approx(0.3**2 / 2, rel=0.01)
+    made = plan(48_000, 9000, 3, 0.1)
+    assert band_power(x, 48_000) == pytest.approx(float(power(x, made).sum()), rel=0.01)
 
 
 # drills ------------------------------------------------------------------------------------------------------------

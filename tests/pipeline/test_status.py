@@ -12,10 +12,12 @@ import pytest
 from playwright.sync_api import expect
 from rich.console import Console
 
+from config.schema import Machine, Spindle
 from connectors.evidence import evidence_name
 from pipeline.errors import ConfigError
 from pipeline.live import known
 from pipeline.messages import NS, Record
+from pipeline.stages_physics import unasked
 from pipeline.state import Store
 from pipeline.status import StatusServer, condition, overview
 from pipeline.view import render
@@ -51,7 +53,7 @@ def store(tmp_path: Path) -> Store:
         of("press", health(1, T0 + 6 * NS, "failure", "no_data"), sensor="mic"),
         of("mill", health(2, T0 + 6 * NS, "normal"), sensor="mic"),
     ])  # fmt: skip
-    made.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press", "drill")})
+    made.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press", "drill")}, {})
     return made
 
 
@@ -101,7 +103,7 @@ def test_machines_in_one_word_each(store: Store) -> None:
 
 def test_what_stands_of_machines_that_were_taken_out_is_past(store: Store) -> None:
     """Nobody would ever clear it; its history stays, and what is told from now on counts, whoever tells it."""
-    store.enrol({"mill": ["mic"], "press": ["other"]})
+    store.enrol({"mill": ["mic"], "press": ["other"]}, {})
     found = overview(store)
     assert set(found["conditions"]) == {"mill", "press"}
     assert found["active"] == 0 and found["health"][0]["machine"] == "mill" and len(found["health"]) == 1
@@ -113,6 +115,19 @@ def test_what_stands_of_machines_that_were_taken_out_is_past(store: Store) -> No
     for now in (0, 11):
         store.prune(now, 10, topics)
     assert {(r.topic, r.machine) for r in store.read(0, topics)} == {("health", "mill"), ("alarm", "saw")}
+
+
+def test_what_stands_of_detectors_that_were_taken_out_is_past(store: Store) -> None:
+    """As of machines: the lathe has no spindle any more that could stop chattering."""
+    mic = {"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"}
+    lathe = Machine.model_validate({"name": "lathe", "sensor": [mic]})
+    assert overview(store)["conditions"]["lathe"] == "alarm"
+    store.enrol({"lathe": ["mic"]}, {"lathe": unasked(lathe)})
+    found = overview(store)
+    assert found["conditions"]["lathe"] != "alarm" and found["active"] == 0
+    turns = lathe.model_copy(update={"spindle": Spindle(rpm=9000, teeth=3)})
+    store.enrol({"lathe": ["mic"]}, {"lathe": unasked(turns)})
+    assert overview(store)["active"] == 1
 
 
 @pytest.mark.parametrize(
