@@ -125,15 +125,15 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
 @click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
 @click.option(
     "--detector",
-    help="chatter, tooth_loss, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly or "
-    "level of a --baseline.",
+    help="chatter, tooth_loss, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly, "
+    "level or embedding of a --baseline.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Package of a head (stethos train head).")
 @click.option(
     "--search",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Where the head's encoder may lie besides; several.",
+    help="Where the encoder of the head or of the baseline may lie besides; several.",
 )
 @_NORMAL
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the figures.")
@@ -149,14 +149,14 @@ def validate(
     """Score the test recordings of a manifest and write figures with confidence intervals.
 
     Give --baseline, --detector or both, or --model: a head, whose encoder is found beside it, among the packages that
-    ship, or under --search. Without a column split, groups that it learned from are left out.
+    ship, or under --search; that of a baseline, too. Without a column split, groups that it learned from are left out.
     """
     if model is None and baseline is None and detector is None:
         raise click.UsageError("name --baseline DIR, --detector NAME or --model PKG")
     if model is not None and (baseline is not None or detector is not None):
         raise click.UsageError("--model judges alone: leave out --baseline and --detector")
-    if search and model is None:
-        raise click.UsageError("--search is for the encoder of a --model")
+    if search and model is None and baseline is None:
+        raise click.UsageError("--search is for the encoder of a --model or of a --baseline")
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=None)
 
@@ -169,7 +169,8 @@ def validate(
 
             lines = validate_model(model, rows, normal, out, progress, search)
         else:
-            lines = _validated(rows, None if baseline is None else load_all(baseline), detector, normal, out, progress)
+            known = None if baseline is None else load_all(baseline)
+            lines = _validated(rows, known, detector, normal, out, progress, search)
     for line in lines:
         click.echo(line)
     return 0
@@ -182,11 +183,16 @@ def _validated(
     normal: frozenset[str],
     out: Path,
     progress: Callable[[int, int, str], None],
+    search: Sequence[Path],
 ) -> list[str]:
+    from models.packages.shipped import WEIGHTS
+    from pipeline.shelf import Shelf
+    from pipeline.validation.baseline import embedders
     from pipeline.validation.choice import validate_detector
     from pipeline.validation.validate import validate_baselines
 
+    made = embedders(known or {}, Shelf((*search, WEIGHTS)))
     if detector is not None:
-        return validate_detector(detector, rows, known, normal, out, progress)
+        return validate_detector(detector, rows, known, normal, out, progress, made)
     assert known is not None
-    return validate_baselines(rows, known, normal, out, progress)
+    return validate_baselines(rows, known, normal, out, progress, made)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from models.anomaly.baseline import Baseline, Cell
 from models.anomaly.chain import windows
+from models.anomaly.embedding import BATCH, Embedder, EmbeddingScore
+from models.anomaly.encoder import PackageEmbedder
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL
 from operators.persistence import Persistence
 from pipeline.clips import Clip
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StateError
 from pipeline.manifest import Row
-from pipeline.messages import Alarm, Float32, Score
+from pipeline.messages import Alarm, Float32, Score, Window
+from pipeline.shelf import Shelf
 from pipeline.validation.scorer import Judged
+
+EVERY = 2
+"""Every so many-th window is embedded, as the live lane does unless it is told otherwise (`config.schema.Model`)."""
 
 
 class BaselineScorer:
@@ -27,10 +34,17 @@ class BaselineScorer:
     Args:
         baselines: (machine, sensor) → baseline, as `store.load_all` returns them.
         only: the one detector that counts; all of them where this is None.
+        embedders: of the baselines whose embedding is to be judged, see `embedders`.
     """
 
-    def __init__(self, baselines: Mapping[tuple[str, str], Baseline], only: str | None = None) -> None:
+    def __init__(
+        self,
+        baselines: Mapping[tuple[str, str], Baseline],
+        only: str | None = None,
+        embedders: Mapping[tuple[str, str], Embedder] | None = None,
+    ) -> None:
         self._only = only
+        self._embedders = embedders or {}
         self._scorers = {key: AnomalyScore(b) for key, b in baselines.items()}
         self._baselines = baselines
 
@@ -57,8 +71,16 @@ class BaselineScorer:
     @property
     def notes(self) -> Sequence[str]:
         """What is in force on a running machine and was not judged here."""
-        joined = [f"{m}/{s}" for (m, s), b in sorted(self._baselines.items()) if any(EMBEDDING in c for c in b.cells)]
-        return [f"The detector {EMBEDDING} of this baseline was not judged: {', '.join(joined)}"] if joined else []
+        joined = [(key, b) for key, b in sorted(self._baselines.items()) if any(EMBEDDING in c for c in b.cells)]
+        said = [
+            f"The detector {EMBEDDING} of {m}/{s} was not judged: its encoder, package {b.encoder[:16]}, is not at "
+            "hand; name its folder with --search"
+            for (m, s), b in joined
+            if (m, s) not in self._embedders
+        ]
+        if len(said) < len(joined):
+            said.append(f"The detector {EMBEDDING} was judged on every {EVERY}nd window, as it runs by default")
+        return said
 
     def baseline(self, row: Row) -> Baseline:
         """The baseline for a recording.
@@ -74,6 +96,13 @@ class BaselineScorer:
             )
         return found
 
+    def _embedded(self, row: Row, baseline: Baseline) -> _Embedded | None:
+        embedder = self._embedders.get((row.machine, row.sensor))
+        if embedder is None or self._only not in {None, EMBEDDING}:
+            return None
+        scorer = EmbeddingScore(baseline, embedder.encoder, embedder.pooling, lambda _: row.state)
+        return _Embedded(scorer, embedder)
+
     def judge(self, clip: Clip) -> Judged:
         """Judge one recording.
 
@@ -83,7 +112,8 @@ class BaselineScorer:
         baseline = self.baseline(clip.row)
         baseline.check(clip.stream)
         scorer = AnomalyScore(baseline, lambda _: clip.row.state)
-        scores, vectors = _scores(clip, scorer)
+        embedded = self._embedded(clip.row, baseline)
+        scores, vectors = _scores(clip, scorer, embedded)
         if self._only is not None:
             scores = [s for s in scores if s.detector == self._only]
         if not scores:
@@ -91,7 +121,8 @@ class BaselineScorer:
         unknown = next((s for s in scores if not s.complete), None)
         if unknown is not None:
             raise BadInput("not_commissioned", f"{clip.row.name}: {unknown.reasons['text']}")
-        cells = {d: cell for d in vectors if (cell := baseline.cell(clip.row.state, d)) is not None}
+        detectors = [*vectors, *([EMBEDDING] if embedded is not None and embedded.heard else [])]
+        cells = {d: cell for d in detectors if (cell := baseline.cell(clip.row.state, d)) is not None}
         ratio = {
             d: float(np.mean([s.value for s in scores if s.detector == d])) / cell.recording_threshold
             for d, cell in cells.items()
@@ -113,14 +144,60 @@ class BaselineScorer:
         )
 
 
-def _scores(clip: Clip, scorer: AnomalyScore) -> tuple[list[Score], dict[str, list[Float32]]]:
+class _Embedded:
+    """The embedding's part in one recording, some windows at a time."""
+
+    def __init__(self, scorer: EmbeddingScore, embedder: Embedder) -> None:
+        self._scorer, self._embedder = scorer, embedder
+        self._waiting: list[Window] = []
+        self.heard = False
+
+    def take(self, window: Window) -> list[Score]:
+        """Take one image that is neither silent nor incomplete."""
+        self._waiting.append(window)
+        return self.rest() if len(self._waiting) == BATCH else []
+
+    def rest(self) -> list[Score]:
+        """Scores of the images that wait."""
+        if not self._waiting:
+            return []
+        self.heard = True
+        made = self._embedder.vectors(np.stack([window.values for window in self._waiting]))
+        windows = [replace(window, values=x) for window, x in zip(self._waiting, made, strict=True)]
+        self._waiting.clear()
+        return [s for window in windows for s in self._scorer.process(window) if isinstance(s, Score)]
+
+
+def embedders(baselines: Mapping[tuple[str, str], Baseline], shelf: Shelf) -> dict[tuple[str, str], Embedder]:
+    """The encoders of those baselines that judge an embedding, where their packages are at hand.
+
+    Raises:
+        BadInput: a package that is no encoder of such images.
+    """
+    made: dict[tuple[str, str], Embedder] = {}
+    for key, baseline in baselines.items():
+        if any(EMBEDDING in cell for cell in baseline.cells):
+            try:
+                made[key] = PackageEmbedder(shelf.get(baseline.encoder), baseline.pooling)
+            except StateError:
+                continue  # said by `BaselineScorer.notes`
+    return made
+
+
+def _scores(
+    clip: Clip, scorer: AnomalyScore, embedded: _Embedded | None
+) -> tuple[list[Score], dict[str, list[Float32]]]:
     scores: list[Score] = []
     vectors: dict[str, list[Float32]] = {}
     for piece in clip.pieces:
-        for window in windows(clip.stream, scorer.extraction, piece.segments()):
+        for number, window in enumerate(windows(clip.stream, scorer.extraction, piece.segments())):
             scores += [s for s in scorer.process(window) if isinstance(s, Score)]
-            for detector, x in scorer.extraction.vectors(window).items():
+            found = scorer.extraction.vectors(window)
+            for detector, x in found.items():
                 vectors.setdefault(detector, []).append(x)
+            if found and embedded is not None and number % EVERY == 0:
+                scores += embedded.take(window)
+        scores += [] if embedded is None else embedded.rest()
     return scores, vectors
 
 

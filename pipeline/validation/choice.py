@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from models.anomaly.baseline import Baseline
-from models.anomaly.vectors import ANOMALY, LEVEL
+from models.anomaly.embedding import Embedder
+from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.physics import ALIASES, DETECTORS, physics_scorer
 from pipeline.validation.validate import Progress, sentences, validate
 
-LEARNED = (ANOMALY, LEVEL)
+LEARNED = (ANOMALY, LEVEL, EMBEDDING)
 _UNUSED = "Nothing in the baseline is for this detector, which learns from the manifest's own rows what it must know."
 
 
@@ -24,6 +25,7 @@ def validate_detector(
     normal: Collection[str],
     out: Path,
     progress: Progress | None = None,
+    embedders: Mapping[tuple[str, str], Embedder] | None = None,
 ) -> list[str]:
     """`validate` for one detector; returns the outcome in sentences.
 
@@ -34,6 +36,7 @@ def validate_detector(
         normal: labels that mean normal.
         out: folder for the figures.
         progress: called with (done, total, name) after each recording.
+        embedders: of the baselines that judge an embedding.
 
     Raises:
         BadInput: no such detector, a baseline is missing, or no row could be scored.
@@ -41,7 +44,10 @@ def validate_detector(
     if name in LEARNED:
         if baselines is None:
             raise BadInput("detector", f"the detector '{name}' needs --baseline DIR: commission the machine first")
-        return sentences(validate(rows, BaselineScorer(baselines, only=name), out, normal, progress))
+        if name == EMBEDDING and not embedders:
+            why = "no baseline judges one, or its encoder is not at hand (--search)"
+            raise BadInput("detector", f"the detector '{name}' cannot be judged: {why}")
+        return sentences(validate(rows, BaselineScorer(baselines, name, embedders), out, normal, progress))
     if name not in DETECTORS and name not in ALIASES:
         every = ", ".join((*DETECTORS, *LEARNED))
         raise BadInput("detector", f"there is no detector '{name}'; choose from {every}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from models.anomaly.baseline import Baseline
+from models.anomaly.embedding import Embedder
 from pipeline.clips import read_clip, second_ns
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Group, Labels, Row, is_split, scoring_rows, torn_groups, was_learned
@@ -84,13 +85,14 @@ def validate_baselines(
     normal: Collection[str],
     out: Path,
     progress: Progress | None = None,
+    embedders: Mapping[tuple[str, str], Embedder] | None = None,
 ) -> list[str]:
     """`validate` for commissioned baselines, by (machine, sensor); returns the outcome in sentences.
 
     Raises:
         BadInput: no row could be scored.
     """
-    return sentences(validate(rows, BaselineScorer(baselines), out, normal, progress))
+    return sentences(validate(rows, BaselineScorer(baselines, None, embedders), out, normal, progress))
 
 
 def sentences(result: Validation) -> list[str]:

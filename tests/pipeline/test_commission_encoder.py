@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.anomaly.chain import windows
+from models.anomaly.embedding import EmbeddingScore
 from models.anomaly.store import load_all
+from models.anomaly.vectors import extraction
+from models.impact.pooling import pool
 from pipeline.cli.main import main
+from pipeline.clips import read_clip
+from pipeline.manifest import read_manifest
 from tests.models.probe.rig import encoder, manifest, sound
 
 
@@ -42,8 +51,40 @@ def test_left_out_starts_decide(tmp_path: Path, count: int, joins: bool, capsys:
     assert ("The embedding judges beside the log-Mel" in said) == joins
     assert ("The embedding was left out" in said) == (not joins)
     assert (baseline.encoder, baseline.pooling) == ((tiny.digest, "mean") if joins else ("", ""))
-    assert run("validate", "--manifest", m, "--baseline", out, "--out", tmp_path / "v") == 0
+    args = ("validate", "--manifest", m, "--baseline", out, "--out", tmp_path / "v")
+    assert run(*args) == 0
+    assert (f"package {tiny.digest[:16]}, is not at hand" in " ".join(capsys.readouterr().out.split())) == joins
     assert json.loads((tmp_path / "v" / "summary.json").read_text())["recall"]["value"] == 1.0
+
+
+def test_the_embedding_is_judged_as_in_the_lane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its encoder at hand: every second window, by the scores that the operator gives to the same embedding."""
+    tiny = encoder(tmp_path / "tiny")
+    m = starts(tmp_path, 3)
+    out, figures = tmp_path / "baselines", tmp_path / "v"
+    assert run("commission", "--manifest", m, "--encoder", tiny.folder, "--pooling", "mean", "--out", out) == 0
+    args = ("validate", "--manifest", m, "--baseline", out, "--search", tiny.folder, "--out", figures)
+    assert run(*args) == 0
+    assert "embedding was judged on every 2nd window" in " ".join(capsys.readouterr().out.split())
+    with (figures / "scores.csv").open() as file:
+        told = [row for row in csv.DictReader(file) if row["path"] == "3.wav"]
+    (baseline,) = load_all(out).values()
+    (row,) = [row for row in read_manifest(m) if row.name == "3.wav"]
+    clip = read_clip(row)
+    scorer = EmbeddingScore(baseline, tiny.digest, "mean", lambda _: row.state)
+    found = [w for piece in clip.pieces for w in windows(clip.stream, extraction(clip.stream), piece.segments())][::2]
+    images = np.stack([window.values for window in found])
+    tokens = tiny.session().run(images[:, None])["tokens"]
+    x = pool(tokens, "mean", tiny.card.grid, tiny.card.cls, images)
+    own = [next(iter(scorer.process(replace(w, values=v)))) for w, v in zip(found, x, strict=True)]
+    said = [float(row["score"]) for row in told if row["detector"] == "embedding"]
+    assert said == pytest.approx([score.value for score in own])
+    assert {row["detector"] for row in told} == {"anomaly", "level", "embedding"}
+    assert run(*args, "--detector", "embedding") == 0
+    with (figures / "scores.csv").open() as file:
+        assert {row["detector"] for row in csv.DictReader(file)} == {"embedding"}
+    assert run("validate", "--manifest", m, "--baseline", out, "--detector", "embedding", "--out", figures) == 2
+    assert "its encoder is not at hand" in " ".join(capsys.readouterr().err.split())
 
 
 def test_live_and_wrong_encoders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
