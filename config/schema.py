@@ -86,7 +86,7 @@ class Spindle(Closed):
     lowest_rpm: float | None = Field(None, ge=400, description="lowest speed at which chatter is judged")
     highest_rpm: float | None = Field(None, gt=0, description="of the machine, for the advice of a stable speed")
     cutting_states: tuple[str, ...] = Field((), description="`state_context` values that mean cutting; none: by level")
-    chatter_on_delay_s: float = Field(0.0, ge=0, le=10, description="how long chatter must last before it is an alarm")
+    chatter_on_delay_s: float = Field(0.0, ge=0, le=10, description="time that wavering chatter must last")
 
     @model_validator(mode="after")
     def _one_speed(self) -> Spindle:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from operators.chatter_lines import band_power, energy_ratio, lines, noise_floor, power, tooth_levels
+from operators.chatter_lines import band_power, energy_ratio, lines, noise_floor, power, tooth_levels, wavering
 from operators.chatter_plan import LEAST_S, Plan, plan, window_s
 from operators.gated import Gated
 from operators.grid import Grid
@@ -43,8 +43,8 @@ class ChatterFeatures(Gated):
     (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
     scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
     ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``, ``contradicts_rpm``, ``forced_db``,
-    ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see `tooth_levels`), and over its last 16 revolutions ``opr`` and
-    ``residual``.
+    ``wavering``, ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see `tooth_levels`), and over its last 16 revolutions
+    ``opr`` and ``residual``.
 
     A window without a usable speed gives an incomplete feature with the value ``doubt`` (where the spindle is said to
     stand, ``level_db`` and ``cutting`` too), missing samples one without values. A hop needs the long window's samples,
@@ -144,6 +144,7 @@ class ChatterFeatures(Gated):
             "coherent": found.coherent,
             "contradicts_rpm": found.contradicts_rpm,
             "forced_db": found.forced_db,
+            "wavering": wavering(x[len(x) - made.samples :], found.line_hz, made, self._rate),
             "tooth_db": tooth,
             "half_tooth_db": half,
             "turn_db": turn,

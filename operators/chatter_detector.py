@@ -18,7 +18,8 @@ is heard there is the mode, rung by the force's own noise, and a share of the en
 noise does, so that its line is wide; a limit cycle's is narrow. With a wide line and no such harmonic beside it the
 first and the third way wait, unless nearly all is tonal or the neighbours stand far out.
 
-An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings.
+An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings; it ends as
+soon as the line's amplitude has been steady for three quarters of the long window, as a rung mode's never is for long.
 
 The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
 idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
@@ -60,6 +61,8 @@ WEAK_LEAST = 0.15
 _NARROW, _FORCED_DB = 0.8, -12.0
 """Share of the tonal energy in the line and its family, and level of a harmonic beside it: below both, a mode rings."""
 _ALL_TONAL, _FAR_OUT_DB = 0.95, 25.0
+STEADY = 1.25
+"""`wavering` of a line below which its amplitude is a limit cycle's, and no noise's."""
 _OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
 _LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
@@ -70,6 +73,7 @@ _CUT_BUCKETS = 12
 """So much slower the idle level is forgotten while cutting: within two hours, not within ten minutes."""
 _POWERS = ("level_db", "tonal", "long_tonal", "coherent")
 """Values that overflow, or are no numbers, where samples are too large to be squared."""
+_SLOW_VIEW = ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent", "wavering")
 _MISMATCH = 4
 
 _DOUBT_TEXT = {
@@ -114,7 +118,7 @@ class ChatterDetector(Stateful):
             raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._on_delay = round(on_delay_s / HOP_S)
-        said = f"{DETECTOR}|4|{teeth}|{highest_rpm}" + (f"|{self._on_delay}" if self._on_delay else "")
+        said = f"{DETECTOR}|4|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
         self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
@@ -210,7 +214,7 @@ class ChatterDetector(Stateful):
             self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
             clear = heard and v["long_pair_db"] >= _CLEAR_DB
             self._weak = [*self._weak[1 - _WEAK :], v["coherent"] if clear else 0.0]
-            self._slow_view = {k: v[k] for k in ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent")}
+            self._slow_view = {k: v[k] for k in _SLOW_VIEW if k in v}
 
     # the decision ----------------------------------------------------------------------------------------------------
 
@@ -224,9 +228,12 @@ class ChatterDetector(Stateful):
         return limit * max(fast, long, lasting, weak)
 
     def _delayed(self, value: float, limit: float) -> float:
-        """The value, held at its limit until it has been above for the on-delay."""
+        """The value, held at its limit until it has been above for the on-delay, or the line is steady."""
         self._over = min(self._over + 1, self._on_delay) if value > limit else max(self._over - 1, 0)
-        return value if self._over == self._on_delay else min(value, limit)
+        return value if self._steady() or self._over == self._on_delay else min(value, limit)
+
+    def _steady(self) -> bool:
+        return self._slow_view.get("wavering", inf) < STEADY
 
     def _weak_limit(self) -> float:
         """Threshold of the coherent share for weak chatter: from the stable cutting of this speed, if known."""
@@ -323,8 +330,9 @@ class ChatterDetector(Stateful):
             parts.append(f"{self._teeth} teeth: {blind}")
         elif abs(line / passing % 1.0 - 0.5) < 0.02:
             parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
-        if 0 < self._over < self._on_delay:
-            parts.append(f"lasts for {self._over * HOP_S:.2f} of {self._on_delay * HOP_S:.2f} s on-delay")
+        if 0 < self._over < self._on_delay and not self._steady():
+            lasts = f"{self._over * HOP_S:.2f} of {self._on_delay * HOP_S:.2f} s on-delay"
+            parts.append(f"lasts for {lasts}, its amplitude wavers")
         if v["clipped"] > 0.001:
             parts.append("the sensor clips")
         return "; ".join(parts)

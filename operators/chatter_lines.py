@@ -11,7 +11,7 @@ that coolant and air jets would pass for chatter; `Lines.tonal` counts only what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, log10
+from math import ceil, floor, log, log10
 
 import numpy as np
 from scipy import fft
@@ -148,6 +148,33 @@ def lines(p: Float64, floor: Float64, made: Plan, *, family: bool = True) -> Lin
     below = f - f % passing
     forced = max(_near(p, made, below), _near(p, made, below + passing)) / max(float(p[k]), _TINY) if family else 0.0
     return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other, _db(forced))
+
+
+def wavering(x: Float32, f_hz: float, made: Plan, rate_hz: float) -> float:
+    """⟨A⁴⟩/⟨A²⟩² of the amplitude A of a line between two multiples of the rotation: 1 for a steady one, 2 for noise.
+
+    A limit cycle keeps its amplitude; what the force's noise rings in a mode has the Rayleigh-distributed one of
+    narrow-band Gaussian noise, ⟨A⁴⟩ = 2 ⟨A²⟩². From the middle three quarters of the window, free of its ends.
+
+    Args:
+        x: samples of shape (plan.samples, channels), float32; amplitudes of several channels count by their power.
+        f_hz: the line.
+        made: the plan.
+        rate_hz: samples per second.
+
+    Returns:
+        At least 1; 1 where there is nothing between the two multiples.
+    """
+    n: int = fft.next_fast_len(len(x), real=True)
+    below = f_hz - f_hz % made.rotation_hz
+    apart = min(2.0 * made.b_hz, 0.25 * made.rotation_hz)
+    first, last = ceil((below + apart) * n / rate_hz), floor((below + made.rotation_hz - apart) * n / rate_hz)
+    band = fft.rfft(x, n, axis=0)[first : last + 1]
+    finer = 4 * max(len(band), 1)  # the fourth power is four times as wide
+    squares = (np.abs(fft.ifft(band, finer, axis=0)).astype(np.float64) ** 2).sum(axis=1)
+    inside = squares[ceil(0.2 * len(x) / n * finer) : floor(0.95 * len(x) / n * finer)]
+    mean = float(inside.mean()) if len(inside) else 0.0
+    return float((inside**2).mean()) / mean**2 if mean > _TINY else 1.0
 
 
 def tooth_levels(p: Float64, floor: Float64, made: Plan) -> tuple[float, float, float]:
