@@ -328,6 +328,10 @@ class Status(Closed):
     port: int = Field(8420, ge=0, le=65535)
 
 
+InfluxTopic = Literal["score", "feature", "machine_state", "alarm", "health"]
+ResultTopic = Literal["score", "feature", "machine_state", "alarm", "health", "embedding", "late", "dlq", "decision"]
+
+
 class InfluxSinkConfig(Closed):
     """InfluxDB 2."""
 
@@ -336,7 +340,7 @@ class InfluxSinkConfig(Closed):
     org: str
     bucket: str
     token: SecretStr = Field(description='or "env:NAME" to read it from the environment')
-    topics: tuple[str, ...] = ("score", "feature", "machine_state", "alarm", "health")
+    topics: tuple[InfluxTopic, ...] = Field(("score", "feature", "machine_state", "alarm", "health"), min_length=1)
 
 
 class JournalSinkConfig(Closed):
@@ -344,7 +348,7 @@ class JournalSinkConfig(Closed):
 
     type: Literal["jsonl"]
     path: Path
-    topics: tuple[str, ...] = ("score", "machine_state", "alarm", "health")
+    topics: tuple[ResultTopic, ...] = Field(("score", "machine_state", "alarm", "health"), min_length=1)
 
 
 SinkConfig = Annotated[InfluxSinkConfig | JournalSinkConfig, Field(discriminator="type")]

@@ -12,11 +12,15 @@ SourceMessage = Chunk | Image | Mark | Context
 
 
 class Resume(NamedTuple):
-    """Where a re-readable source goes on after a restart: the same stream, the same anchor, from sample `n`."""
+    """Where a re-readable source goes on after a restart: the same stream, the same anchor, from sample `n`.
+
+    A `fresh` one begins a stream of this epoch, with an anchor of its own: it has other contents than before.
+    """
 
     epoch: int
     anchor: Anchor
     n: int
+    fresh: bool = False
 
 
 class Source(ABC):

@@ -59,6 +59,10 @@ class Listener(Protocol):
         """Take one message in; return what the detectors say to it, in order."""
         ...
 
+    def judges(self, stream: Stream) -> bool:
+        """Whether a detector listens to this stream, and to the others of the machine that have one, too."""
+        ...
+
 
 class FastLane(Source):
     """A source that lets detectors listen before it hands its messages on, unchanged.
@@ -96,6 +100,11 @@ class FastLane(Source):
         self._slice_s = slice_s
         self.failures = 0
         self.errors: list[str] = []
+
+    def contents(self) -> Mapping[tuple[str, str], str]:
+        """Of the source."""
+        told: Mapping[tuple[str, str], str] = getattr(self._source, "contents", dict)()
+        return told
 
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Open the source, and what the hook needs."""
@@ -153,7 +162,7 @@ class FastLane(Source):
             try:
                 for said in listener.listen(part):
                     self._say(said)
-                if self._outlet is not None and isinstance(part, Chunk):
+                if self._outlet is not None and isinstance(part, Chunk) and listener.judges(part.stream):
                     self._outlet.heard(machine)
             except Exception as error:  # a detector's fault must not cost the pipeline its samples
                 self._failed(f"{machine}: {type(error).__name__}: {error}")

@@ -205,6 +205,7 @@ class CsvRecording(Recording):
         self.path = path
         self.rate = agreed_rate(path, None, rate)
         table = self._table()
+        self._agree_with(table.shape[1], channels)
         self._x = _finite(path, 0, _columns(table, chosen_channels(path, table.shape[1], channels), self.dtype))
         self.frames, self.channels = self._x.shape
 
@@ -214,7 +215,7 @@ class CsvRecording(Recording):
                 first = file.readline()
                 separator = max(",;\t", key=first.count)
                 names = [name.strip().strip('"').casefold() for name in first.split(separator)]
-                headed = not all(_is_number(name) for name in names)
+                self._headed = headed = not all(_is_number(name) for name in names)
                 timed = headed and names[0] in _TIME_COLUMNS
                 rows = file if headed else [first, *file]
                 lines = [line for line in rows if line.strip()]
@@ -228,11 +229,26 @@ class CsvRecording(Recording):
             raise BadInput(
                 "format", f"{self.path}: {error} (rows counted {counted}): every cell must be a number"
             ) from error
+        if headed and table.shape[1] != len(names):
+            raise BadInput(
+                "channels",
+                f"{self.path} has {len(names)} columns in its heading and {table.shape[1]} below: write decimal "
+                "points, not commas, or separate the columns by semicolons or tabs",
+            )
         if timed and table.shape[1] == 1:
             raise BadInput("channels", f"{self.path} has a column of times and nothing else")
         if timed:
             self._agree(table[:, 0])
         return table[:, 1:] if timed else table
+
+    def _agree_with(self, columns: int, channels: Sequence[int] | None) -> None:
+        """Without a heading nobody can tell further channels from the decimals of a comma."""
+        if not self._headed and channels is not None and columns > len(channels):
+            raise BadInput(
+                "channels",
+                f"{self.path} has {columns} columns without a heading, {len(channels)} are wanted: put a heading over "
+                "them, write decimal points instead of commas, or set channels",
+            )
 
     def _agree(self, times: NDArray[np.float64]) -> None:
         """Played at another rate than it was sampled with, all its frequencies would be wrong."""

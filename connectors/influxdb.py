@@ -49,6 +49,7 @@ _MENDS = {
     401: "mend the token",
     403: "give the token write permission on the bucket",
     404: "create the bucket, or mend bucket and org",
+    **dict.fromkeys((301, 302, 303, 307, 308), "mend the url: it leads elsewhere (https instead of http?)"),
 }
 """Faults of the set-up, not of the records, which wait until a person has mended it, on the server or by a restart."""
 _LONGEST_WAIT_S = 30.0
@@ -139,7 +140,7 @@ class InfluxSink(Sink):
 
     Raises:
         MissingExtra: the package influxdb-client is not installed.
-        ConfigError: `url`, `org` or `bucket` cannot be used.
+        ConfigError: `url`, `token`, `org` or `bucket` cannot be used.
     """
 
     name: ClassVar[str] = "influxdb"
@@ -166,6 +167,9 @@ class InfluxSink(Sink):
             raise MissingExtra("influxdb", "the InfluxDB sink") from error
         if not url.startswith(("http://", "https://")) or not org or not bucket:
             raise ConfigError("InfluxDB needs a url that starts with http:// or https://, an org and a bucket")
+        token = token.strip()  # files of secrets end with a newline
+        if not token.isascii() or not token.isprintable():
+            raise ConfigError("InfluxDB: the token holds characters that no HTTP header can carry")
         self._where = f"InfluxDB at {url}"
         self._org, self._bucket, self._batch_points = org, bucket, max(1, batch_points)
         self._point: Any = Point
@@ -188,10 +192,10 @@ class InfluxSink(Sink):
 
         Raises:
             SinkBusy: no connection, no answer in time, 408, 429 or 5xx, or a fault of the set-up that a person can mend
-                while the records wait (401, 403, 404; the text says how); `retry_after_s` is the server's wish or
-                grows from 1 s to 30 s with each failure.
+                while the records wait (401, 403, 404, a redirection; the text says how); `retry_after_s` is the
+                server's wish or grows from 1 s to 30 s with each failure.
             RecordsRejected: some points were refused with 400, 413 or 422, all others were written.
-            SinkRejected: the server refuses us for good (other 3xx and 4xx), with its reason.
+            SinkRejected: the server refuses us for good (other 4xx), with its reason.
         """
         lines, refused = self._lines(records)
         for start in range(0, len(lines), self._batch_points):
@@ -243,6 +247,8 @@ class InfluxSink(Sink):
             self._raise_for(int(error.status or 0), str(error.message).strip(), error.retry_after)
         except self._transport_errors as error:
             raise SinkBusy(f"{self._where} does not answer: {error}", self._back_off()) from error
+        except ValueError:  # of the request itself; its text may quote a header, and with it the token
+            raise SinkBusy(f"{self._where} cannot be asked: mend the url", self._back_off()) from None
         self._failures = 0
 
     def _raise_for(self, status: int, message: str, retry_after: str | None) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import SEEK_END, FileIO
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from connectors.base import Sink
 from pipeline.errors import SinkBusy
@@ -32,19 +32,36 @@ class JsonLinesSink(Sink):
             SinkBusy: the file cannot be written now (disk full, folder gone).
         """
         lines = [
-            json.dumps({"topic": r.topic, "seq": r.seq, **r.body}, sort_keys=True, separators=(",", ":"))
+            json.dumps({**_told(r), "topic": r.topic, "seq": r.seq}, sort_keys=True, separators=(",", ":"))
             for r in records
         ]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab", buffering=0) as file:
+            with self._path.open("a+b", buffering=0) as file:
                 whole = file.seek(0, SEEK_END)
+                if _torn(file, whole):
+                    lines.insert(0, "")
                 _write(file, ("\n".join(lines) + "\n").encode(), whole)
         except OSError as error:
             raise SinkBusy(f"{self._path}: {error.strerror}", 5.0) from None
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _told(record: Record) -> Mapping[str, Any]:
+    """The body; a dead letter names the topic that it came from, which is not that of the line."""
+    if record.topic != "dlq":
+        return record.body
+    return {("from_topic" if key == "topic" else key): value for key, value in record.body.items()}
+
+
+def _torn(file: FileIO, whole: int) -> bool:
+    """Whether the power went in the middle of the last line: what follows must not hang on to it."""
+    if not whole:
+        return False
+    file.seek(whole - 1)
+    return file.read(1) != b"\n"
 
 
 def _write(file: FileIO, data: bytes, whole: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,6 +88,16 @@ class Playback(Source):
         """Pictures that were too large for a message and were made smaller."""
         return 0 if self._tape is None else self._tape.shrunk
 
+    def contents(self) -> Mapping[tuple[str, str], str]:
+        """What is played, as a digest: a place within other recordings means nothing. Files by path, size and time."""
+        facts = [str(self._rate_hz), str(self._unit), str(self._scale), str(self._channels), str(self._pause_s)]
+        for clip in self._clips:
+            facts += [str(clip.path.absolute()), str(clip.start_s), str(clip.end_s)]
+            for path in sorted(clip.path.iterdir()) if clip.path.is_dir() else [clip.path]:
+                with suppress(OSError):  # `open` says what is missing
+                    facts += [path.name, str(path.stat().st_size), str(path.stat().st_mtime_ns)]
+        return {(self._machine, self._sensor): sha256("\n".join(facts).encode()).hexdigest()}
+
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Look through all files and go to the first sample, or to where the stream stopped.
 
@@ -100,7 +112,9 @@ class Playback(Source):
         tape = self._tape
         told = resume.get((self._machine, self._sensor))
         start_ns = now_ns if self._start_ns is None else self._start_ns
-        epoch, self._anchor, self._n = told or (0, Anchor(0, start_ns), 0)
+        epoch, self._anchor, self._n = 0 if told is None else told.epoch, Anchor(0, start_ns), 0
+        if told is not None and not told.fresh:
+            self._anchor, self._n = told.anchor, told.n
         self._ended = False
         self._stream = Stream(
             self._machine, self._sensor, epoch, self._modality, tape.rate, tape.channels, tape.dtype, unit, scale

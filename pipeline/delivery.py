@@ -68,7 +68,7 @@ class Delivery:
             try:
                 store = store or Store(self._path)
                 wait_s = self.drain(store)
-            except StethosError as error:  # the state cannot be read or written for now
+            except Exception as error:  # the state cannot be read or written for now; a thread that ends says nothing
                 self._missed("failed", error)
                 wait_s = RETRY_S
             if last:

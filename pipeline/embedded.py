@@ -13,11 +13,11 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from connectors.base import Resume
 from pipeline.clock import Clock
 from pipeline.errors import StateError, StethosError
 from pipeline.intake import Intake, Resumable, machine_of
 from pipeline.messages import NS
+from pipeline.places import Places
 from pipeline.shard import Shard
 from pipeline.shard_process import REFUSED, ShardProcess
 from pipeline.stages import LaneSettings
@@ -78,6 +78,7 @@ class Embedded:
         self._store = store
         self._clock = clock
         self._intake = Intake(sources, queue_bytes, machines)
+        self._places = Places(store, sources)
         self._counts: Counter[str] = Counter()
         self._build = build
         self._queue_bytes = queue_bytes
@@ -129,7 +130,7 @@ class Embedded:
             every_s: called about once a second (watchdog, status).
         """
         began = self._clock.now_ns()
-        self._intake.open(self._places(), began)
+        self._intake.open(self._places.begin(), began)
         second = began
         over = threading.Event()
         tidier = threading.Thread(target=self._tidy, args=(over,), name="tidy-state", daemon=True)
@@ -162,9 +163,6 @@ class Embedded:
         while not over.wait(TIDY_EVERY_S):
             store.tidy()
         store.close()
-
-    def _places(self) -> dict[tuple[str, str], Resume]:
-        return {key: Resume(p.epoch, p.anchor, p.n) for key, p in self._store.positions().items()}
 
     def _slice(self, began: int) -> bool:
         """Hand waiting inputs on for about 5 ms; says whether there were any."""
@@ -214,7 +212,7 @@ class Embedded:
         except (AttributeError, TypeError, pickle.PicklingError):
             raise StethosError(f"{fate}; its lanes resume from the durable state at the next start") from None
         machines = {lane.machine.name for lane in self._shares[number]}
-        self._intake.reopen(machines, self._places(), now)
+        self._intake.reopen(machines, self._places.now(), now)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Counters of the intake and of the shard in this process; shards elsewhere publish theirs with their state."""

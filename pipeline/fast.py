@@ -9,7 +9,7 @@ from operators.base import Stateful, Windowed
 from operators.rewindow import Sequence
 from pipeline import stages_head, stages_physics
 from pipeline.contexts import Contexts
-from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Mark, Message, Score, Stream
+from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Late, Mark, Message, Score, Stream
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import Facing, Raise
 from pipeline.topics import ABANDON_S
@@ -19,6 +19,10 @@ _CHAINS: tuple[tuple[Callable[..., Windowed | None], Callable[..., Stateful | No
     (stages_physics.drill, stages_physics.drill_detector),
     (stages_head.head, stages_head.head_detector),
 )
+
+
+APART_S = 5.0
+"""A stream so far behind another one of its machine has fallen silent."""
 
 
 class _Chain:
@@ -34,6 +38,11 @@ class _Chain:
         self.event_ns = 0
 
     @property
+    def judged(self) -> bool:
+        """Whether any detector listens to the stream: another sensor of the machine may be for something else."""
+        return bool(self._detectors)
+
+    @property
     def starves(self) -> str | None:
         """The fact that the oldest samples wait for."""
         return next((fact for features, _ in self._detectors if (fact := features.waits_for) is not None), None)
@@ -42,6 +51,8 @@ class _Chain:
         self.event_ns = max(self.event_ns, message.t1_ns)
         self.began_ns = self.began_ns or message.t0_ns
         for part in self._sequence.process(message):
+            if isinstance(part, Late):  # heard before, as of files that are read again
+                continue
             for features, detector in self._detectors:
                 yield from self._judge(detector, features.process(part))
 
@@ -90,6 +101,14 @@ class FastDetectors:
         if (fact := chain.starves) is not None and self._give_up(chain, fact):
             said += chain.release()
         return said
+
+    def judges(self, stream: Stream) -> bool:
+        """Whether a detector listens to this stream, and the others of the machine that have one are heard, too."""
+        chain = self._chains.get(stream.key)
+        if chain is None or not chain.judged:
+            return False
+        others = (other for other in self._chains.values() if other.judged)
+        return all(other.event_ns > chain.event_ns - APART_S * NS for other in others)
 
     def _told(self, fact: Context) -> list[Score | Alarm]:
         contexts = self._settings.contexts

@@ -120,5 +120,5 @@ def _microphone(clock: Clock, machine: Machine, sensor: Sensor, source: object) 
     return Microphone(
         machine.name, sensor.name, source.device, host_api=source.host_api, port=source.port,
         rate_hz=round(sensor.rate_hz), channels=sensor.channels, modality=sensor.modality, unit=sensor.unit,
-        chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True, clock=clock.now_ns,
+        scale=sensor.scale, chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True, clock=clock.now_ns,
     )  # fmt: skip

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 import config
+from config.schema import InfluxTopic, JournalSinkConfig, ResultTopic
+from connectors.influxdb import _POINTS
 from pipeline.errors import ConfigError
+from pipeline.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = """
@@ -174,3 +179,13 @@ def test_a_package_that_ships_is_named_barely(tmp_path: Path) -> None:
         assert encoder(name) == tmp_path / name
     (tmp_path / "impact-small").mkdir()
     assert encoder("impact-small") == tmp_path / "impact-small"
+
+
+def test_sinks_name_topics_that_there_are() -> None:
+    """A misspelt topic would be a sink that never writes."""
+    out = {topic.name for topic in TOPICS if topic.kind == "out"}
+    assert set(get_args(ResultTopic)) == out | {"decision"}
+    assert set(get_args(InfluxTopic)) == set(_POINTS)
+    for wrong in (["alarms"], []):
+        with pytest.raises(ValidationError, match="topics"):
+            JournalSinkConfig.model_validate({"type": "jsonl", "path": "x", "topics": wrong})

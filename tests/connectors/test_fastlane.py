@@ -83,6 +83,10 @@ class Ear:
         self.heard: list[Any] = []
         self.said = list(said)
 
+    def judges(self, stream: Stream) -> bool:
+        """It hears everything."""
+        return bool(stream.sensor)
+
     def listen(self, message: Chunk | Mark | Context) -> Iterable[Score | Alarm]:
         self.heard.append(message)
         return self.said

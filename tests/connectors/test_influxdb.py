@@ -319,7 +319,8 @@ def test_wish_of_the_server_is_heard(status: int, headers: dict[str, str], low: 
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"), [(401, "mend the token"), (403, "write permission"), (404, "create the bucket")]
+    ("status", "mend"),
+    [(401, "mend the token"), (403, "write permission"), (404, "create the bucket"), (301, "mend the url")],
 )
 def test_a_fault_of_the_set_up_waits_for_its_mend(status: int, mend: str) -> None:
     """The same batch again, ever later; and then, as if nothing had been."""
@@ -338,7 +339,7 @@ def test_a_fault_of_the_set_up_waits_for_its_mend(status: int, mend: str) -> Non
         sink.close()
 
 
-@pytest.mark.parametrize("status", [301, 405])
+@pytest.mark.parametrize("status", [402, 405])
 def test_other_refusals_are_final(status: int) -> None:
     with Answering([(status, {})]) as server:
         sink = InfluxSink(server.url, "t", "o", "b")
@@ -366,3 +367,13 @@ def test_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_unusable_settings_are_refused(url: str, org: str, bucket: str) -> None:
     with pytest.raises(ConfigError):
         InfluxSink(url, "t", org, bucket)
+
+
+def test_a_token_of_a_file_ends_without_its_newline_and_is_never_told() -> None:
+    with Answering([(204, {})]) as server:
+        sink = InfluxSink(server.url, "t0k3n\n", "o", "b")
+        sink.write([score(1, T0, 0.5)])
+        sink.close()
+    with pytest.raises(ConfigError) as refused:
+        InfluxSink("http://x", "t0k\n3n", "o", "b")
+    assert "t0k" not in str(refused.value)

@@ -19,7 +19,7 @@ from connectors.mqtt_command import fill, payload_of
 from connectors.mqtt_hook import DROPS, MqttCommand
 from connectors.mqtt_session import Broker, Session, wake_pair
 from pipeline.errors import ConfigError
-from pipeline.messages import Alarm
+from pipeline.messages import Alarm, Stream
 from tests.connectors.test_fastlane import Ear as Listening
 from tests.connectors.test_fastlane import Listed, run
 from tests.pipeline.test_stages_physics import log
@@ -189,6 +189,10 @@ def test_faults_of_detectors_are_counted_and_told(broker: MosquittoServer) -> No
     """And what they do not hear in one piece makes no machine heard."""
 
     class Broken:
+        def judges(self, stream: Stream) -> bool:
+            """It hears everything."""
+            return bool(stream.sensor)
+
         def listen(self, message: object) -> list[Any]:
             raise ArithmeticError("no detector")
 

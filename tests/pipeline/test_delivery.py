@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,17 +121,18 @@ def test_other_errors_of_ours_are_tried_again(store: Store) -> None:
     assert delivery.counts == {"failed": 2, "delivered": 30}
 
 
+@pytest.mark.parametrize("error", [StateError("database or disk is full"), sqlite3.DatabaseError("malformed")])
 def test_the_thread_survives_a_state_that_cannot_be_used_for_a_while(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk: the cursor cannot move, so the batch comes again; then all is well."""
+    """A full disk, a bad block: the cursor cannot move, so the batch comes again; then all is well."""
     monkeypatch.setattr("pipeline.delivery.RETRY_S", 0.02)
     move, failures = Store.move_cursor, [3]
 
     def moved(self: Store, sink: str, seq: int) -> None:
         if failures[0]:
             failures[0] -= 1
-            raise StateError("database or disk is full")
+            raise error
         move(self, sink, seq)
 
     monkeypatch.setattr(Store, "move_cursor", moved)

@@ -21,7 +21,7 @@ from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.fast import FastDetectors
 from pipeline.live import Live
-from pipeline.messages import NS, Anchor, Chunk, Context, Score
+from pipeline.messages import NS, Anchor, Chunk, Context, Score, Stream
 from pipeline.sources import build_sources
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
@@ -35,6 +35,26 @@ ACC = stream("acc", "vibration", 4000)
 MILL = machine(ACC, spindle={"rpm_context": SPEED, "teeth": 3, "lowest_rpm": 8000})
 LAST_S, BACK_S, END_S = 4, 22, 26
 """The speed is told every second, but not between these."""
+
+
+def test_only_samples_that_a_detector_listens_to_are_judged() -> None:
+    """An accelerometer too slow for the drill's detector is no sign that the drill is heard, nor one of two alone."""
+    mic, other, slow = (
+        stream("mic", "acoustic", 8000),
+        stream("mic2", "acoustic", 8000),
+        stream("vib", "vibration", 2000),
+    )
+    ear = FastDetectors(LaneSettings(machine(mic, other, slow, drill={})))
+    noise = np.random.default_rng(4).standard_normal((8 * 8000, 1))
+
+    def hear(one: Stream, until_s: float) -> bool:
+        for chunk in chunks(one, (1000 * noise[: round(until_s * one.rate.hz)]).astype("<i2"), 0.1):
+            ear.listen(chunk)  # what it has heard before changes nothing
+        return ear.judges(one)
+
+    assert [hear(slow, 1.0), ear.judges(mic), hear(mic, 1.0), hear(other, 1.0)] == [False, False, True, True]
+    assert hear(other, 7.0) is False and ear.judges(mic) is True  # the first microphone has fallen silent
+    assert hear(mic, 7.0) is True and ear.judges(other) is True
 
 
 def test_a_speed_that_falls_silent_is_given_up_and_taken_back() -> None:

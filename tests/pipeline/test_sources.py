@@ -30,10 +30,22 @@ class CardClock(ManualClock):
         return self._card.monotonic_ns + self._offset
 
 
-def lathe() -> Settings:
+def lathe(**quantity: object) -> Settings:
     source = {"type": "microphone", "device": "USB*"}
-    sensor = {"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS", "source": source}
+    sensor = {"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS", "source": source, **quantity}
     return Settings.model_validate({"schema_version": 1, "machine": [{"name": "lathe", "sensor": [sensor]}]})
+
+
+def test_a_microphone_is_calibrated_by_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit and scale of its sensor are those of its stream."""
+    card = SoundCard()
+    monkeypatch.setattr("connectors.microphone.library", lambda: card)
+    clock = CardClock(card)
+    for quantity, scale in (({}, 2.0**-15), ({"scale": 0.5}, 0.5), ({"unit": "Pa", "scale": 1e-4}, 1e-4)):
+        (source,) = build_sources(lathe(**quantity), clock)
+        (stream,) = source.open({}, clock.now_ns())
+        source.close()
+        assert (stream.unit, stream.scale) == (quantity.get("unit", "FS"), scale)
 
 
 @pytest.mark.parametrize("own_clock", [True, False])
