@@ -28,15 +28,16 @@ class Contexts:
         self._facts: dict[str, tuple[list[int], list[float | str]]] = {}
         self._silences: dict[str, list[tuple[int, bool]]] = {}  # (after this time, given up or back)
 
-    def add(self, fact: Context) -> None:
-        """Take one fact in; one that repeats or contradicts an older time is passed over."""
+    def add(self, fact: Context) -> bool:
+        """Take one fact in; says whether its time is known then: one behind the newest is passed over."""
         times, values = self._facts.setdefault(fact.name, ([], []))
         if times and fact.t_ns <= times[-1]:
-            return
+            return times[bisect_left(times, fact.t_ns)] == fact.t_ns  # read again after a restart
         times.append(fact.t_ns)
         values.append(fact.value)
         if len(times) > MOST:
             del times[0], values[0]
+        return True
 
     def decide(self, decision: Decision) -> None:
         """A decision ``abandon`` or ``return`` with the body ``{"context": name}``."""

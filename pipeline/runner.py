@@ -88,8 +88,8 @@ class Lane:
             self._decide(message, out)
         elif isinstance(message, Context):
             self.counts["in.context"] += 1
-            self.event_ns = max(self.event_ns, message.t_ns)
-            self.settings.contexts.add(message)
+            if not self.settings.contexts.add(message):
+                self.counts["late.context"] += 1
             self._release(out)
         else:
             self._take(message, out)
@@ -142,12 +142,15 @@ class Lane:
                 return
         graph.anchor = message.anchor
         graph.n1 = max(graph.n1, message.n1)
-        self.event_ns = max(self.event_ns, message.t1_ns)
+        first = len(out)
         if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
             self._end(graph, message, out)
-            return
-        for node in graph.entry:
-            self._run(node, message, out)
+        else:
+            for node in graph.entry:
+                self._run(node, message, out)
+        # decisions are dated by it: a time that nothing was judged at must not put them off
+        if not any(isinstance(said, Late) and said.reason == "clock_jump" for said in out[first:]):
+            self.event_ns = max(self.event_ns, message.t1_ns)
 
     def _graph(self, message: Chunk | Image | Mark, graph: StreamGraph | None, out: list[Result]) -> StreamGraph | None:
         stream = message.stream

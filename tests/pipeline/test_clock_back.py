@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.messages import NS, Alarm, Anchor, Chunk, Health, Score
+from pipeline.messages import NS, Alarm, Anchor, Chunk, Context, Health, Score
 from pipeline.runner import Lane
 from tests.engines.scenarios import T0, chunks, machine, normal_noise, stream, with_baselines
 
@@ -35,3 +35,22 @@ def test_a_stream_that_begins_in_the_past_is_judged(back_s: int, restarted: bool
     again = Lane(settings)
     again.restore(lane.snapshot())
     assert again.snapshot() == lane.snapshot()
+
+
+@pytest.mark.parametrize("ahead", ["chunk", "fact"])
+def test_one_time_far_ahead_does_not_put_decisions_off(ahead: str) -> None:
+    """A refused chunk, a fact of another year: what decisions are dated by is what was judged."""
+    lane = Lane(with_baselines(machine(ACC), ACC))
+    first, *rest = (m for m in chunks(ACC, normal_noise(ACC, 4.0, 1)) if isinstance(m, Chunk))
+    lane.process(first)
+    far_ns = T0 + 3650 * 86_400 * NS
+    for message in (
+        Context("m", "state", T0, "idle"),
+        replace(first, n0=10**11) if ahead == "chunk" else Context("m", "state", far_ns, "idle"),
+        Context("m", "state", T0 + NS, "cut"),
+        Context("m", "state", T0, "idle"),  # heard again after a restart
+        *rest,
+    ):
+        lane.process(message)
+    assert lane.event_ns == rest[-1].t1_ns
+    assert lane.counts["late.clock_jump" if ahead == "chunk" else "late.context"] == 1
