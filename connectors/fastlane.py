@@ -72,7 +72,7 @@ class FastLane(Source):
     `connectors.mqtt_hook` does.
 
     Args:
-        source: the source.
+        source: the source, which stays at hand under this name.
         listeners: the detectors by machine.
         hook: called with each alarm that is raised or cleared, in the thread that polls; an `Outlet` is held open too.
         on_score: called with each score, for tests and measurements.
@@ -92,7 +92,7 @@ class FastLane(Source):
     ) -> None:
         if not slice_s > 0.0:
             raise ValueError(f"slices must have a length, not {slice_s} s")
-        self._source = source
+        self.source = source
         self._listeners = dict(listeners)
         self._hook, self._on_score = hook, on_score
         self._outlet = hook if isinstance(hook, Outlet) else None
@@ -103,12 +103,12 @@ class FastLane(Source):
 
     def contents(self) -> Mapping[tuple[str, str], str]:
         """Of the source."""
-        told: Mapping[tuple[str, str], str] = getattr(self._source, "contents", dict)()
+        told: Mapping[tuple[str, str], str] = getattr(self.source, "contents", dict)()
         return told
 
     def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Open the source, and what the hook needs."""
-        streams = self._source.open(resume, now_ns)
+        streams = self.source.open(resume, now_ns)
         if self._outlet is not None and not self._held:
             self._outlet.__enter__()
             self._held = True
@@ -116,7 +116,7 @@ class FastLane(Source):
 
     def poll(self, now_ns: int) -> Sequence[SourceMessage]:
         """What the source has, after the detectors have heard it."""
-        messages = self._source.poll(now_ns)
+        messages = self.source.poll(now_ns)
         for message in messages:
             if isinstance(message, Chunk | Mark | Context):
                 self.hear(message)
@@ -124,16 +124,16 @@ class FastLane(Source):
 
     def wake_ns(self, now_ns: int) -> int:
         """When the source has more."""
-        return self._source.wake_ns(now_ns)
+        return self.source.wake_ns(now_ns)
 
     @property
     def exhausted(self) -> bool:
         """Whether the source has ended."""
-        return self._source.exhausted
+        return self.source.exhausted
 
     def close(self) -> None:
         """Close the source, and what the hook needed."""
-        self._source.close()
+        self.source.close()
         if self._outlet is not None and self._held:
             self._held = False
             self._outlet.__exit__(None, None, None)
@@ -150,7 +150,7 @@ class FastLane(Source):
         outlet = "" if self._outlet is None else self._outlet.trouble
         fault = f"{self.failures} faults, the last: {self.errors[-1]}" if self.errors else ""
         own = "; ".join(part for part in (outlet, fault) if part)
-        return str(getattr(self._source, "trouble", "")) or (own and f"fast lane: {own}")
+        return str(getattr(self.source, "trouble", "")) or (own and f"fast lane: {own}")
 
     def hear(self, message: Chunk | Mark | Context) -> None:
         """Let the detectors hear one message; also for a device's own callback, before a chunk is full."""

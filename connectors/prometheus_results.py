@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
@@ -38,11 +38,14 @@ RESULT_METRICS = tuple(_FAMILIES)
 _EVENTS = ("score", "feature", "machine_state")  # topics whose records tell how far a machine's results have come
 _SCORES = ("stethos_score", "stethos_score_threshold", "stethos_score_timestamp_seconds")
 _SHADOW = ("stethos_shadow_windows", "stethos_shadow_disagreements")
-_IDS = 50_000  # late and dlq records remembered, so that a repeat is not counted again
+_IDS = 50_000  # alarms, late and dlq records remembered of each, so that a repeat is not counted again
+_STEP_S = 60.0  # a series whose event time goes back so far has been given another clock
 
 
 class ResultMetrics:
     """The newest state of all machines in memory; the caller keeps threads apart.
+
+    What is newest, the place in the log says and not the event time: a device's clock may have been set back.
 
     Args:
         limit: most label sets per metric.
@@ -54,12 +57,11 @@ class ResultMetrics:
     def __init__(self, limit: int, stale_after_s: float, vanished_after_s: float) -> None:
         self.families = {name: Family(name, text, labels, limit) for name, (labels, text) in _FAMILIES.items()}
         self._limit, self._stale_after_s, self._vanished_after_s = limit, stale_after_s, vanished_after_s
-        self._transitions: dict[tuple[str, ...], tuple[int, int]] = {}  # condition -> (t_ns, ordinal) of its newest
-        self._raised: dict[tuple[str, ...], int] = {}  # condition -> its newest raise time
-        self._health: dict[tuple[str, str], int] = {}  # (machine, sensor) -> t_ns of its newest state
-        self._states: dict[tuple[str, ...], int] = {}  # condition -> t_ns of its newest state
+        self._transitions: dict[tuple[str, ...], tuple[int, str, int]] = {}  # condition -> newest (seq, alarm, ordinal)
+        self._places: dict[tuple[str, ...], int] = {}  # (machine, topic, who) -> seq of its newest score, state, health
+        self._times: dict[tuple[str], dict[tuple[str, ...], float]] = {}  # machine -> event time of each series, s
         self._seen: dict[str, float] = {}  # machine -> when its newest record came
-        self._counted: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._counted: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
         self._handlers: Mapping[str, Callable[[Record, float], None]] = {
             "score": self._score,
             "feature": self._feature,
@@ -82,8 +84,7 @@ class ResultMetrics:
         if handler is not None:
             handler(record, now)
         if record.topic in _EVENTS:
-            times = self.families["stethos_event_timestamp_seconds"]
-            times.set((record.machine,), max(record.t_ns / 1e9, times.values.get((record.machine,), 0.0)), now)
+            self._event(record, now)
         if record.machine in self._seen or len(self._seen) < self._limit:
             self._seen[record.machine] = now
 
@@ -108,7 +109,7 @@ class ResultMetrics:
             return
         for family in self.families.values():
             family.remove(lambda key: key[0] in machines)
-        stores: tuple[dict[Any, Any], ...] = (self._transitions, self._raised, self._health, self._states)
+        stores: tuple[dict[Any, Any], ...] = (self._transitions, self._places, self._times)
         for store in stores:
             for key in [key for key in store if key[0] in machines]:
                 del store[key]
@@ -123,26 +124,44 @@ class ResultMetrics:
             age.set(key, now - t_s)
         return age
 
+    def _event(self, record: Record, now: float) -> None:
+        """How far the machine is; what its other series said before its clock was set back says nothing about it."""
+        body, t_s, machine = record.body, record.t_ns / 1e9, (record.machine,)
+        times = self._times.setdefault(machine, {})
+        series = (record.topic, sensors_of(body), str(body.get("detector", body.get("name"))))
+        if t_s < times.get(series, 0.0) - _STEP_S:
+            times.clear()
+        times[series] = t_s
+        if not self.families["stethos_event_timestamp_seconds"].set(machine, max(times.values()), now):
+            del self._times[machine]
+
+    def _newest(self, record: Record, *who: str) -> bool:
+        """Whether nothing behind this place of the log has been taken in of the same."""
+        return record.seq >= self._places.get((record.machine, record.topic, *who), 0)
+
     def _score(self, record: Record, now: float) -> None:
         body = record.body
-        key = (record.machine, sensors_of(body), str(body["detector"]))
+        who = (sensors_of(body), str(body["detector"]))
+        key = (record.machine, *who)
         score, threshold, times = (self.families[name] for name in _SCORES)
         self.families["stethos_alarms_total"].add(key, 0.0, now)  # so that the first alarm is an increase
-        value, t_s = number(body["value"]), record.t_ns / 1e9
-        if value is None or not body.get("complete", True) or t_s < times.values.get(key, 0.0):
+        value = number(body["value"])
+        if value is None or not body.get("complete", True) or not self._newest(record, *who):
             return
-        for family, new in ((score, value), (threshold, float(body["threshold"])), (times, t_s)):
-            family.set(key, new, now)
+        for family, new in ((score, value), (threshold, float(body["threshold"])), (times, record.t_ns / 1e9)):
+            if family.set(key, new, now):
+                self._places[record.machine, record.topic, *who] = record.seq
 
     def _machine_state(self, record: Record, now: float) -> None:
         body = record.body
-        state, who = str(body["state"]), (record.machine, sensors_of(body), str(body["detector"]))
-        if record.t_ns < self._states.get(who, 0):
+        state, what = str(body["state"]), (sensors_of(body), str(body["detector"]))
+        who = (record.machine, *what)
+        if not self._newest(record, *what):
             return
         family = self.families["stethos_machine_state"]
         family.remove(lambda key: key[:3] == who and key[3] != state)
         if family.set((*who, state), 1.0, now):
-            self._states[who] = record.t_ns
+            self._places[record.machine, record.topic, *what] = record.seq
         sure = self.families["stethos_machine_state_probability"]
         if (probability := number(body.get("probability"))) is None:
             sure.remove(lambda key: key == who)
@@ -161,45 +180,49 @@ class ResultMetrics:
     def _alarm(self, record: Record, now: float) -> None:
         body = record.body
         condition = (record.machine, sensors_of(body), str(body["detector"]))
-        transition, severity, raised_ns = str(body["transition"]), str(body["severity"]), int(body["raised_ns"])
-        place = (record.t_ns, int(body["ordinal"]))
-        counter, active = self.families["stethos_alarms_total"], self.families["stethos_alarm_active"]
-        if transition == "raised" and raised_ns > self._raised.get(condition, -1) and counter.add(condition, 1.0, now):
-            self._raised[condition] = raised_ns
-        if transition not in ("raised", "cleared") or place < self._transitions.get(condition, (-1, -1)):
+        transition, severity = str(body["transition"]), str(body["severity"])
+        alarm, ordinal = str(body["alarm"]), int(body["ordinal"])
+        active = self.families["stethos_alarm_active"]
+        if transition == "raised" and self._first_time(record, alarm):
+            self.families["stethos_alarms_total"].add(condition, 1.0, now)
+        seq, known, newest = self._transitions.get(condition, (-1, alarm, -1))
+        # within an alarm its ordinals decide: a transition that is told anew, in other words, has moved in the log
+        past = ordinal < newest if alarm == known else record.seq < seq
+        if transition not in ("raised", "cleared") or past:
             return
         active.remove(lambda key: key[:3] == condition and key[3] != severity)
         if active.set((*condition, severity), float(transition == "raised"), now):
-            self._transitions[condition] = place
+            self._transitions[condition] = (max(seq, record.seq), alarm, ordinal)
         self.families["stethos_alarm_timestamp_seconds"].set(condition, record.t_ns / 1e9, now)
 
     def _sensor_health(self, record: Record, now: float) -> None:
-        who, state = (record.machine, str(record.body["sensor"])), str(record.body["state"])
+        sensor, state = str(record.body["sensor"]), str(record.body["state"])
         if state not in HEALTH_STATES:
             raise ValueError(f"'{state}' is no NE 107 state")
-        if record.t_ns < self._health.get(who, 0):
+        if not self._newest(record, sensor):
             return
         for each in HEALTH_STATES:
-            if self.families["stethos_sensor_health_state"].set((*who, each), float(each == state), now):
-                self._health[who] = record.t_ns
+            key = (record.machine, sensor, each)
+            if self.families["stethos_sensor_health_state"].set(key, float(each == state), now):
+                self._places[record.machine, record.topic, sensor] = record.seq
 
     def _late(self, record: Record, now: float) -> None:
         body = record.body
         key = (record.machine, str(body["sensor"]), str(body["reason"]))
         samples = int(body["n1"]) - int(body["n0"])
-        if self._first_time(record):
+        if self._first_time(record, record.id):
             self.families["stethos_samples_dropped_total"].add(key, samples, now)
 
     def _dead_letter(self, record: Record, now: float) -> None:
         key = (record.machine, str(record.body["topic"]), str(record.body["reason"]))
-        if self._first_time(record):
+        if self._first_time(record, record.id):
             self.families["stethos_dead_letters_total"].add(key, 1.0, now)
 
-    def _first_time(self, record: Record) -> bool:
-        key = (record.topic, record.id)
-        if key in self._counted:
+    def _first_time(self, record: Record, name: str) -> bool:
+        counted = self._counted[record.topic]
+        if name in counted:
             return False
-        self._counted[key] = None
-        if len(self._counted) > _IDS:
-            self._counted.popitem(last=False)
+        counted[name] = None
+        if len(counted) > _IDS:
+            counted.popitem(last=False)
         return True

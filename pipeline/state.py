@@ -8,6 +8,7 @@ and, if it says something new, moves to the end of the log so that sinks see it.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,51 +18,16 @@ from typing import Any
 import orjson
 
 from pipeline.errors import StateError
-from pipeline.messages import Anchor, Decision, Record
+from pipeline.messages import NS, Anchor, Decision, Record
 from pipeline.results import record_of
 from pipeline.roster import Roster
+from pipeline.state_tables import ADDED, SERIES, STANDING, TABLES
 
 SCHEMA_VERSION = 1
 
 WAL_PAGES = 25_000
 """A writer tidies the write-ahead log itself only beyond this (100 MB): it would wait for the disk in a lane's time."""
 JOURNAL_TOPICS = ("embedding", "score", "machine_state", "alarm", "health")
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS out (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, topic TEXT NOT NULL, machine TEXT NOT NULL,
-    t_ns INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (topic, id));
-CREATE INDEX IF NOT EXISTS out_topic ON out (topic, machine, t_ns);
-CREATE TABLE IF NOT EXISTS snapshot (machine TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS position (
-    machine TEXT NOT NULL, sensor TEXT NOT NULL, epoch INTEGER NOT NULL, n INTEGER NOT NULL,
-    anchor_n INTEGER NOT NULL, anchor_ns INTEGER NOT NULL, ended INTEGER NOT NULL,
-    PRIMARY KEY (machine, sensor)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS decision (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, id TEXT NOT NULL UNIQUE,
-    t_ns INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS command (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
-    decision TEXT, error TEXT);
-CREATE TABLE IF NOT EXISTS cursor (sink TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS metric (shard TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-"""
-_ADDED = """
-CREATE INDEX IF NOT EXISTS out_time ON out (topic, t_ns);
-CREATE TABLE IF NOT EXISTS stored (at_ns INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
-"""
-"""What files of earlier versions lack; older programs pass it over."""
-_STANDING = """
-WITH told AS (
-    SELECT seq, json_extract(CAST(body AS TEXT), '$.alarm') AS alarm,
-    json_extract(CAST(body AS TEXT), '$.transition') AS transition FROM out WHERE topic = 'alarm')
-SELECT seq FROM told WHERE alarm NOT IN (SELECT alarm FROM told WHERE transition = 'cleared')
-UNION SELECT seq FROM (
-    SELECT seq, max(t_ns) FROM out WHERE topic = 'health'
-    GROUP BY machine, json_extract(CAST(body AS TEXT), '$.sensor'))
-"""
-"""Places of the alarms that were raised and not cleared, and of the newest health of every sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +84,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._noted_ns = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db: _Connection = sqlite3.connect(
@@ -130,10 +97,10 @@ class Store:
             with self._transaction():
                 version = self._version()
                 if version is None:
-                    for statement in _TABLES.split(";"):
+                    for statement in TABLES.split(";"):
                         self._db.execute(statement)
                     self.put_meta("schema_version", str(SCHEMA_VERSION))
-                for statement in _ADDED.split(";") if (version or 0) <= SCHEMA_VERSION else ():
+                for statement in ADDED.split(";") if (version or 0) <= SCHEMA_VERSION else ():
                     self._db.execute(statement)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path}: cannot be used as state: {error}") from None
@@ -194,6 +161,9 @@ class Store:
         try:
             with self._transaction():
                 self._insert(results)
+                if results and abs(time.time_ns() - self._noted_ns) >= NS:
+                    self._noted_ns = time.time_ns()
+                    self.put_meta("stored_ns", str(self._noted_ns))
                 if snapshots:
                     self._db.executemany("INSERT OR REPLACE INTO snapshot VALUES (?, ?)", snapshots.items())
                 self._db.executemany(
@@ -244,12 +214,45 @@ class Store:
         return None if row[0] is None else int(row[0])
 
     def latest(self, topic: str, limit: int = 100) -> list[Record]:
-        """The newest records of a topic, newest event time first."""
+        """The newest records of a topic, last told first: a clock that was ahead hides nothing."""
         rows = self._db.execute(
-            "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic = ? ORDER BY t_ns DESC, seq DESC LIMIT ?",
+            "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE topic = ? ORDER BY seq DESC LIMIT ?",
             (topic, limit),
         )
         return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def newest_of_each(self, topic: str, each: int = 1, most: int = 3000) -> list[Record]:
+        """The newest records of every series of a topic, series by series, last told first.
+
+        A series is what is told of the same: scores of a detector, features of a name, health of a sensor.
+
+        Args:
+            topic: of the records.
+            each: most of one series.
+            most: about so many of all; each has one at least.
+        """
+        here = f"FROM out INDEXED BY out_series WHERE topic = ? AND {SERIES}"
+        found = [""]
+        while name := self._db.execute(f"SELECT min({SERIES}) {here} > ?", (topic, found[-1])).fetchone()[0]:
+            found.append(name)
+        share = max(1, min(each, most // len(found)))
+        told = f"SELECT seq, topic, machine, t_ns, id, body {here} = ? ORDER BY seq DESC LIMIT ?"
+        rows = (row for name in found[1:] for row in self._db.execute(told, (topic, name, share)))
+        return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+
+    def quiet_ns(self, now_ns: int) -> int | None:
+        """For how long no result has been stored, by the host's clock; None if nobody knows."""
+        said = self.meta("stored_ns")
+        return None if said is None else max(0, now_ns - int(said))
+
+    def old(self, now_ns: int, age_ns: int) -> int:
+        """The place up to which results were stored `age_ns` ago or earlier, as far as is known."""
+        if (self.quiet_ns(now_ns) or 0) >= age_ns:
+            return self.last_seq()
+        row = self._db.execute(
+            "SELECT seq FROM stored WHERE at_ns <= ? ORDER BY at_ns DESC LIMIT 1", (now_ns - age_ns,)
+        ).fetchone()
+        return int(row[0]) if row else 0
 
     def newest(self, topic: str, machine: str, part: str, limit: int = 100) -> list[Record]:
         """The newest records of a machine whose id holds `part`, newest event time first."""
@@ -294,15 +297,17 @@ class Store:
         Without what the roster takes for past.
         """
         rows = self._db.execute(
-            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({_STANDING}) ORDER BY t_ns"  # noqa: S608
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({STANDING}) ORDER BY seq"  # noqa: S608
         )
-        told = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+        alarms = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
+        told = sorted([*alarms, *self.newest_of_each("health")], key=lambda record: record.seq)
         roster = self.roster()
         return [record for record in told if not roster.past(record)]
 
     def enrol(self, sensors: Mapping[str, Sequence[str]], unasked: Mapping[str, Sequence[str]]) -> None:
         """Say at the start of a run which sensors it monitors, and which detectors its machines do without."""
         self.put_meta("roster", orjson.dumps(Roster(sensors, self.last_seq(), unasked)).decode())
+        self._db.execute("DELETE FROM metric")  # counters start anew, and perhaps in fewer shards
 
     def roster(self) -> Roster:
         """Who is monitored; until a run has said so, nobody, and nothing is past."""

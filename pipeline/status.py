@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,17 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError, StateError
 from pipeline.evidence import index
+from pipeline.messages import NS, Record
+from pipeline.roster import Roster
 from pipeline.state import Store
 from pipeline.states import SHADOW
 
 SHOWN = 240
-"""Scores of a detector that the page draws: two minutes."""
+"""Scores of a detector that the page draws: two minutes; fewer where detectors are many."""
+STALE_NS = 300 * NS
+"""What was stored so long ago says nothing about now; `connectors.prometheus` takes such scores off its page."""
+QUIET_S = 120
+"""A run that has stored nothing for so long is said to be quiet."""
 SHOWN_ALARMS = 50
 """Alarms that the page lists, active ones first."""
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -74,6 +81,9 @@ class StatusServer:
             def do_GET(self) -> None:
                 outer.answer(self)
 
+            def do_HEAD(self) -> None:
+                outer.answer(self)
+
             def log_message(self, *_args: Any) -> None:
                 """Stay quiet: the terminal belongs to the machines."""
 
@@ -102,7 +112,7 @@ class StatusServer:
                 self._store = None
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """One GET."""
+        """One GET or HEAD."""
         where = urlsplit(request.path).path
         if self._stopped:
             request.close_connection = True
@@ -148,35 +158,47 @@ class StatusServer:
         """
         with self._lock:  # one connection for all readers: opening one would write
             self._store = self._store or Store(self._path)
-            found = overview(self._store, self._evidence)
+            found = overview(self._store, self._evidence, self._alive())
         return {**found, "problems": list(self._problems())}
 
 
-def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
+def overview(
+    store: Store, evidence: Path | None = None, alive: bool | None = None, now_ns: int | None = None
+) -> dict[str, Any]:
     """The state of all machines as JSON values, from the durable log and the folder of evidence.
 
     Args:
         store: the durable state.
         evidence: the folder of evidence.
+        alive: whether the engine works, where that is known.
+        now_ns: by the host's clock; default: now.
 
     Returns:
         `machines`: {machine: {"sensors · detector": newest scores first, (t_ns, value, threshold), value None where it
         could not be told}}; `conditions`: {machine: ``alarm``, ``no data``, ``sensor``, ``abnormal``, ``normal`` or
         ``not judged``}; `states`: what models say that machines do, newest of each detector, packages in shadow
-        left out; `levels`, `health`, `alarms`, `active`, `evidence`.
+        left out; `levels`, `health`, `alarms`, `active`, `evidence`; `alive`; `newest_ns`, event time of the newest
+        result; `quiet`: that nothing comes any more, in words.
     """
-    roster = store.roster()  # a machine that says nothing is shown, too
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    roster, old = store.roster(), store.old(now_ns, STALE_NS)
+    since = max(old, roster.since)  # what was told before says nothing about now: event times may be of recordings
+    heard: dict[str, Record] = {}  # by machine, the newest of its results
     scores: dict[str, dict[str, Any]] = {machine: {} for machine in roster.sensors}
-    for record in store.latest("score", 2000):
+    now: dict[str, dict[str, Any]] = {}  # the series among them that still grow
+    for record in store.newest_of_each("score", SHOWN):
+        _hear(heard, record)
         if record.body["detector"].startswith(SHADOW) or roster.past(record):
             continue
         key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
         series = scores.setdefault(record.machine, {}).setdefault(key, [])
-        if len(series) < SHOWN:
-            value = record.body["value"] if record.body["complete"] else None
-            series.append([record.t_ns, value, record.body["threshold"]])
+        if record.seq > since:
+            now.setdefault(record.machine, {})[key] = series
+        value = record.body["value"] if record.body["complete"] else None
+        series.append([record.t_ns, value, record.body["threshold"]])
     levels: dict[str, str] = {}
-    for record in store.latest("feature", 500):
+    for record in sorted(store.newest_of_each("feature"), key=lambda record: -record.seq):
+        _hear(heard, record)
         where = f"{record.machine}/{'+'.join(record.body['sensors'])}"
         said = level_text(record.body)
         if said:
@@ -195,40 +217,66 @@ def overview(store: Store, evidence: Path | None = None) -> dict[str, Any]:
     for machine in [*active, *(machine for machine, _ in health)]:
         scores.setdefault(machine, {})
     shown = sorted(shown, key=lambda a: (a["cleared"] is not None, -int(a["raised"]["t_ns"])))[:SHOWN_ALARMS]
-    states = {machine: [b["state"] for (m, _), b in health.items() if m == machine] for machine in scores}
+    states = _states(store, roster, heard)
+    silent = {
+        machine: alive is False or (old > roster.since and (machine not in heard or heard[machine].seq <= old))
+        for machine in scores
+    }
+    sensors = {machine: [b["state"] for (m, _), b in health.items() if m == machine] for machine in scores}
+    newest = max(heard.values(), key=lambda record: record.seq, default=None)
     return {
         "machines": scores,
-        "conditions": {m: condition(m in active, states[m], found) for m, found in scores.items()},
-        "states": _states(store),
+        "conditions": {m: condition(m in active, sensors[m], now.get(m, {}), silent[m]) for m in scores},
+        "states": states,
         "levels": levels,
         "health": [{"machine": m, "sensor": s, **body} for (m, s), body in sorted(health.items())],
-        "alarms": sorted(shown, key=lambda a: -int(a["raised"]["t_ns"])),
+        "alarms": shown,
         "active": len(active),
         "evidence": index(evidence, [a["raised"] for a in shown]) if evidence else {},
+        "alive": alive,
+        "newest_ns": None if newest is None else newest.t_ns,
+        "quiet": "engine stopped" if alive is False else _quiet(store.quiet_ns(now_ns)),
     }
 
 
-def _states(store: Store) -> list[dict[str, Any]]:
-    newest: dict[tuple[str, ...], dict[str, Any]] = {}
-    roster = store.roster()
-    for record in store.latest("machine_state", 1000):
-        body = record.body
-        if not (body["detector"].startswith(SHADOW) or roster.past(record)):
-            newest.setdefault((record.machine, *body["sensors"], body["detector"]), dict(body))
-    return [body for _, body in sorted(newest.items())]
+def _hear(heard: dict[str, Record], record: Record) -> None:
+    if record.machine not in heard or heard[record.machine].seq < record.seq:
+        heard[record.machine] = record
 
 
-def condition(alarmed: bool, sensors: Sequence[str], scores: Mapping[str, Sequence[Sequence[Any]]]) -> str:
+def _quiet(for_ns: int | None) -> str:
+    seconds = (for_ns or 0) // NS
+    if seconds < QUIET_S:
+        return ""
+    for unit, name in ((86_400, "days"), (3600, "h")):
+        if seconds >= 2 * unit:
+            return f"no results for {seconds // unit} {name}"
+    return f"no results for {seconds // 60} min"
+
+
+def _states(store: Store, roster: Roster, heard: dict[str, Record]) -> list[dict[str, Any]]:
+    found = []
+    for record in store.newest_of_each("machine_state"):
+        _hear(heard, record)
+        if not (record.body["detector"].startswith(SHADOW) or roster.past(record)):
+            found.append(dict(record.body))
+    return found
+
+
+def condition(
+    alarmed: bool, sensors: Sequence[str], scores: Mapping[str, Sequence[Sequence[Any]]], silent: bool = False
+) -> str:
     """A machine in one word: what a person should look at first.
 
     Args:
         alarmed: whether one of its alarms is active.
         sensors: NE 107 states of its sensors.
         scores: its newest scores first, by detector.
+        silent: whether nothing has come from it for long.
     """
     if alarmed:
         return "alarm"
-    if sensors and all(state == "failure" for state in sensors):
+    if silent or (sensors and all(state == "failure" for state in sensors)):
         return "no data"
     if any(state != "normal" for state in sensors):
         return "sensor"
@@ -256,6 +304,7 @@ def _send(request: BaseHTTPRequestHandler, code: HTTPStatus, body: bytes, kind: 
         request.send_header("Content-Security-Policy", _POLICY)
         request.send_header("X-Content-Type-Options", "nosniff")
         request.end_headers()
-        request.wfile.write(body)
+        if request.command != "HEAD":
+            request.wfile.write(body)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the reader went away

@@ -17,6 +17,8 @@ from pipeline.state import Store
 from pipeline.status import overview
 
 _BAR = 24
+_ALARMS = 6
+_LOOK = {"alarm": "bold red", "abnormal": "yellow", "no data": "red", "sensor": "yellow", "normal": "green"}
 
 
 class View:
@@ -56,30 +58,36 @@ class View:
 def render(state: dict[str, Any], address: str = "", problems: Sequence[str] = ()) -> RenderableType:
     """The picture of a state as `overview` gives it, and of what is wrong with the run itself."""
     table = Table(expand=True, pad_edge=False, box=None)
-    for name in ("machine", "sensor · detector", "level", "score", "threshold", "", "sensor health"):
+    for name in ("machine", "condition", "sensor · detector", "level", "score", "threshold", "", "sensor health"):
         table.add_column(name)
     health = {(h["machine"], h["sensor"]): h for h in state["health"]}
     for machine, detectors in sorted(state["machines"].items()):
+        rows: list[tuple[str | Text, ...]] = []
         for key, series in sorted(detectors.items()):
             _, value, threshold = series[0]
             sensor = key.split(" · ")[0]
             level = state["levels"].get(f"{machine}/{sensor}", "")
             score = "–" if value is None else f"{value:8.2f}"
-            table.add_row(
-                machine, key, level, score, f"{threshold:8.2f}", _bar(value or 0.0, threshold),
-                _health(health.get((machine, sensor))),
-            )  # fmt: skip
-        for said in [one for one in state["states"] if one["machine"] == machine]:
-            key = "+".join(said["sensors"]) + " · " + said["detector"]
-            sure = "" if said["probability"] is None else f"{said['probability']:.0%}"
-            table.add_row(machine, key, "", said["state"], sure, "", "")
-        for (of, sensor), said in sorted(health.items()):
+            bar, said = _bar(value or 0.0, threshold), _health(health.get((machine, sensor)))
+            rows.append((Text(key), level, score, f"{threshold:8.2f}", bar, said))
+        for told in [one for one in state["states"] if one["machine"] == machine]:
+            key = "+".join(told["sensors"]) + " · " + told["detector"]
+            sure = "" if told["probability"] is None else f"{told['probability']:.0%}"
+            rows.append((Text(key), "", Text(told["state"]), sure, "", ""))
+        for (of, sensor), told in sorted(health.items()):
             if of == machine and not any(key.startswith(sensor + " ") for key in detectors):
                 level = state["levels"].get(f"{machine}/{sensor}", "")
-                table.add_row(machine, sensor, level, "", "", "", _health(said))
-    alarms = [_alarm(alarm, state["evidence"]) for alarm in state["alarms"][:6]]
-    foot = Text(f"{time.strftime('%H:%M:%S')}   {address}", style="dim")
+                rows.append((Text(sensor), level, "", "", "", _health(told)))
+        word = state["conditions"][machine]
+        for number, row in enumerate(rows or [("",) * 6]):  # a machine that says nothing is shown, too
+            table.add_row(Text(machine), Text("" if number else word, style=_LOOK.get(word, "dim")), *row)
+    first = sorted(state["alarms"], key=lambda alarm: alarm["cleared"] is not None)[:_ALARMS]  # active ones
+    alarms = [_alarm(alarm, state["evidence"]) for alarm in first]
+    foot = Text(f"{time.strftime('%H:%M:%S %Z')}   {address}", style="dim")
     body: list[RenderableType] = [Panel(table, title="stethos")]
+    if state["quiet"]:
+        newest = "" if state["newest_ns"] is None else f"; the newest result is of {_time(state['newest_ns'])}"
+        body.append(Text(f"{state['quiet']}{newest}", style="bold red"))
     if alarms:
         body.append(Panel(Group(*alarms), title=f"alarms: {state['active']} active", border_style="red"))
     if problems:
@@ -94,15 +102,22 @@ def _bar(value: float, threshold: float) -> Text:
 
 
 def _health(health: dict[str, Any] | None) -> Text:
-    if health is None or health["state"] == "normal":
+    if health is None:
+        return Text("–", style="dim")
+    if health["state"] == "normal":
         return Text("normal", style="green")
     return Text(f"{health['state'].replace('_', ' ')}: {', '.join(health['reasons'])}", style="yellow")
 
 
+def _time(t_ns: int) -> str:
+    """In the zone that the foot names, with the date if that is not today's."""
+    then = time.localtime(t_ns / 1e9)
+    return time.strftime("%H:%M:%S" if then[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M:%S", then)
+
+
 def _alarm(alarm: dict[str, Any], evidence: dict[str, Any]) -> Text:
     raised = alarm["raised"]
-    when = time.strftime("%H:%M:%S", time.localtime(raised["t_ns"] / 1e9))
-    line = Text(f"{when} ", style="dim" if alarm["cleared"] else "bold red")
+    line = Text(f"{_time(raised['t_ns'])} ", style="dim" if alarm["cleared"] else "bold red")
     line.append(raised["text"], style="dim" if alarm["cleared"] else "red")
     for part in evidence.get(raised["alarm"], {}).get("parts", []):
         line.append(f"\n         listen: {part.get('sound', '')}   look: {part.get('picture', '')}", style="dim")

@@ -14,6 +14,7 @@ import click
 
 import config as configuration
 from config.schema import Excerpt, InfluxSinkConfig, Settings
+from connectors.fastlane import FastLane
 from connectors.playback import Playback
 from pipeline import app
 from pipeline.clock import HostClock
@@ -60,7 +61,8 @@ def _unfit(settings: Settings) -> Iterator[str]:
     """
     if any(isinstance(sink, InfluxSinkConfig) for sink in settings.sinks):
         importlib.import_module("connectors.influxdb")
-    for source in build_sources(settings, HostClock()):
+    for made in build_sources(settings, HostClock()):
+        source = made.source if isinstance(made, FastLane) else made  # opened, a fast lane would look for its broker
         if isinstance(source, Playback):
             try:
                 source.open({}, 0)

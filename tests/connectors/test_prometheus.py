@@ -124,7 +124,7 @@ def scraped() -> Iterator[tuple[PrometheusSink, PrometheusServer]]:
 
 
 def test_newest_score_wins(sink: PrometheusSink) -> None:
-    sink.write([score(1, T0, 0.5), score(2, T0 + NS, 7.25), score(3, T0 - NS, 99.0)])
+    sink.write([score(1, T0, 0.5), score(3, T0 + NS, 7.25), score(2, T0 + 2 * NS, 99.0)])
     assert value(sink, "stethos_score", **CONDITION) == 7.25
     assert value(sink, "stethos_score_threshold", **CONDITION) == 1.0
     assert value(sink, "stethos_score_timestamp_seconds", **CONDITION) == T0 / 1e9 + 1
@@ -150,9 +150,46 @@ def test_alarms_are_counted_once(sink: PrometheusSink) -> None:
     assert samples(sink, "stethos_alarm_active") == {frozenset({**CONDITION, "severity": "warning"}.items()): 1.0}
 
 
-def test_transitions_of_equal_time_follow_their_ordinal(sink: PrometheusSink) -> None:
+def test_transitions_of_an_alarm_follow_their_ordinal(sink: PrometheusSink) -> None:
+    """One that is told anew in other words has moved to the end of the log."""
     sink.write([alarm(1, T0, "cleared", 1, T0), alarm(2, T0, "raised", 0, T0)])
     assert value(sink, "stethos_alarm_active", **CONDITION, severity="critical") == 0.0
+
+
+def test_a_clock_that_was_set_back_hides_nothing(sink: PrometheusSink) -> None:
+    """The place in the log says what is newest; what is delivered again changes nothing."""
+    ahead = [
+        score(1, T0, 0.5),
+        machine_state(2, T0, "idle"),
+        health(3, T0, "normal"),
+        alarm(4, T0, "raised", 0, T0),
+        alarm(5, T0 + 60 * NS, "cleared", 1, T0),
+        feature(6, T0, "band_level", {"rms_m_s2": 1.5}),
+    ]
+    back = T0 - 3600 * NS
+    right = [
+        score(7, back, 9.0),
+        machine_state(8, back, "cutting"),
+        health(9, back, "failure", "no_data"),
+        alarm(10, back, "raised", 0, back),
+    ]
+    sink.write(ahead)
+    sink.write([*right, *ahead, *right])
+    assert value(sink, "stethos_score", **CONDITION) == 9.0
+    assert [dict(key)["state"] for key in samples(sink, "stethos_machine_state")] == ["cutting"]
+    assert value(sink, "stethos_sensor_health_state", machine="mill-3", sensor="mic", state="failure") == 1.0
+    assert value(sink, "stethos_alarms_total", **CONDITION) == 2.0
+    assert value(sink, "stethos_alarm_active", **CONDITION, severity="critical") == 1.0
+    assert value(sink, "stethos_event_age_seconds", machine="mill-3") == pytest.approx(3600)
+    sink.write([alarm(11, back + NS, "cleared", 1, back)])
+    assert value(sink, "stethos_alarm_active", **CONDITION, severity="critical") == 0.0
+
+
+def test_sensors_whose_clocks_differ_do_not_take_turns(sink: PrometheusSink) -> None:
+    """How far a machine is does not jump between them."""
+    for n in range(3):
+        sink.write([score(2 * n, T0 + n * NS, 0.5), feature(2 * n + 1, T0 + (n - 3600) * NS, "band_level", {})])
+        assert value(sink, "stethos_event_timestamp_seconds", machine="mill-3") == T0 / 1e9 + n
 
 
 def test_restore_brings_state_back_without_counting(sink: PrometheusSink) -> None:
@@ -167,7 +204,7 @@ def test_restore_brings_state_back_without_counting(sink: PrometheusSink) -> Non
 
 
 def test_health_is_one_state_of_five(sink: PrometheusSink) -> None:
-    sink.write([health(1, T0, "failure", "no_data"), health(2, T0 + NS, "normal"), health(3, T0, "failure", "no_data")])
+    sink.write([health(1, T0, "failure", "no_data"), health(2, T0 + NS, "normal"), health(1, T0, "failure", "no_data")])
     states = {dict(key)["state"]: number for key, number in samples(sink, "stethos_sensor_health_state").items()}
     assert states == {**dict.fromkeys(STATES, 0.0), "normal": 1.0}
 

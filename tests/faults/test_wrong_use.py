@@ -156,11 +156,14 @@ def test_an_excerpt_is_checked_like_a_file(config: Path, capsys: pytest.CaptureF
 
 
 def test_a_check_opens_what_is_to_be_played(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what `run` would say later."""
-    config.write_text(CONFIG.replace("rate_hz = 2000", "rate_hz = 4000"))
-    assert stethos("config", "check", config) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and "x.npz" in said and said.count("\n") == 1
+    """It says what `run` would say later; also beside a fast lane, whose broker it does not look for."""
+    wrong = CONFIG.replace("rate_hz = 2000", "rate_hz = 4000")
+    fast = wrong.replace("[[machine.sensor]]", "fast_lane = true\n[machine.drill]\n[[machine.sensor]]")
+    for text in (wrong, fast + '[fast_lane.mqtt]\nhost = "localhost"\n'):
+        config.write_text(text)
+        assert stethos("config", "check", config) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and "x.npz" in said and said.count("\n") == 1
 
 
 def test_a_migration_of_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,7 +193,7 @@ def test_only_machines_that_ask_have_one(tmp_path: Path) -> None:
     fast, plain = build_sources(config.load(tmp_path / "c.toml"), HostClock())
     assert isinstance(fast, RereadFastLane) and not isinstance(plain, FastLane)
     lengths = []
-    for source in (fast._source, plain):
+    for source in (fast.source, plain):
         source.open({}, T0)
         first = next(m for m in source.poll(T0) if isinstance(m, Chunk))
         lengths.append(len(first.samples) / DRILL_HZ)

@@ -101,6 +101,31 @@ def test_pruning_spares_what_stands(tmp_path: Path) -> None:
     assert seen["active"] == 1 and seen["health"][1]["state"] == "failure"
 
 
+def test_the_place_in_the_log_says_what_is_newest(tmp_path: Path) -> None:
+    """And not the event time: clocks are set back, and one that was ahead must not hide the others' series."""
+    store = Store(tmp_path / "s.sqlite")
+    store.commit([
+        *(told("score", f"a{k}", sensors=["a"], detector="d", t_ns=1000 + k) for k in range(9)),
+        told("health", "h0", sensor="a", state="normal", t_ns=1000),
+    ])  # fmt: skip
+    store.commit([
+        *(told("score", f"{s}-{k}", sensors=[s], detector="d", t_ns=k) for k in range(5) for s in "ab"),
+        told("health", "h1", sensor="a", state="failure", t_ns=3),
+    ])  # fmt: skip
+    assert [r.id for r in store.latest("score", 3)] == ["b-4", "a-4", "b-3"]
+    assert [r.id for r in store.newest_of_each("score", 2)] == ["a-4", "a-3", "b-4", "b-3"]
+    assert [r.id for r in store.newest_of_each("score", 9, most=6)] == ["a-4", "a-3", "b-4", "b-3"]
+    assert [r.body["state"] for r in store.standing()] == ["failure"]
+
+
+def test_a_run_starts_without_the_counters_of_the_last_one(tmp_path: Path) -> None:
+    """It may have fewer shards and other machines; nobody would ever replace what those have published."""
+    store = Store(tmp_path / "s.sqlite")
+    store.put_metrics("shard-1", {"counts": {"x": 1}})
+    store.enrol({"m": ["a"]}, {})
+    assert store.metrics() == {}
+
+
 def test_a_sink_that_is_gone_does_not_hold_the_log(tmp_path: Path) -> None:
     """And a new one holds it from the start."""
     store = Store(tmp_path / "s.sqlite")
@@ -120,14 +145,20 @@ def test_neither_sinks_nor_the_page_look_through_the_whole_log(tmp_path: Path) -
     path = tmp_path / "s.sqlite"
     Store(path).close()
     with sqlite3.connect(path) as old:
-        old.execute("DROP INDEX out_time")
+        old.execute("DROP INDEX out_place")
+        old.execute("DROP INDEX out_series")
+        old.execute("CREATE INDEX out_time ON out (topic, t_ns)")
         old.execute("DROP TABLE stored")
     store, asked = Store(path), []
     store._db.set_trace_callback(asked.append)
     store.read(5, TOPICS)
     store.latest("score", 10)
+    store.commit([record("a")])
+    store.newest_of_each("score", 10)
     store._db.set_trace_callback(None)
-    for statement in [text for text in asked if text.startswith("SELECT")]:
+    asked = [text for text in asked if text.startswith("SELECT") and " FROM out " in text]
+    assert len(asked) == 5
+    for statement in asked:
         plan = " ".join(str(row[3]) for row in store._db.execute("EXPLAIN QUERY PLAN " + statement))
         assert "TEMP B-TREE" not in plan and "SEARCH" in plan, plan
 

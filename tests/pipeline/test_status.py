@@ -41,6 +41,7 @@ def of(machine: str, record: Record, **body: Any) -> Record:
 def store(tmp_path: Path) -> Store:
     """A plant: one machine in alarm, one normal, one whose only sensor has died, one that is not judged."""
     made = Store(tmp_path / "state.sqlite")
+    made.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press", "drill")}, {})
     made.commit([
         *(of("lathe", score(k, T0 + k * NS, 0.5 if k < 20 else 3.0)) for k in range(40)),
         *(of("mill", score(k, T0 + k * NS, 0.2)) for k in range(40)),
@@ -53,7 +54,6 @@ def store(tmp_path: Path) -> Store:
         of("press", health(1, T0 + 6 * NS, "failure", "no_data"), sensor="mic"),
         of("mill", health(2, T0 + 6 * NS, "normal"), sensor="mic"),
     ])  # fmt: skip
-    made.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press", "drill")}, {})
     return made
 
 
@@ -157,6 +157,7 @@ def test_what_is_served_and_what_is_not(server: StatusServer) -> None:
     assert body["problems"] == ["sink influxdb-0: is away"]
     assert request(address(server, "metrics")) == (200, b"# metrics\n")
     assert request(address(server, "healthz")) == (200, b"ok\n")
+    assert request(address(server, "healthz"), method="HEAD") == (200, b"")
     assert request(address(server, "evidence/a.png")) == (200, PNG)
     for path in ("evidence/secret.toml", "evidence/..%2Fstate.sqlite", "evidence/nothing.png", "evidence/", "x"):
         assert request(address(server, path))[0] == 404
