@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,6 +96,7 @@ def write_evidence(
     *,
     stills: Sequence[Still | tuple[str, int, bytes, str]] = (),
     sound: Literal["wav", "flac"] = "wav",
+    number: int = 0,
 ) -> dict[str, Any]:
     """Write what was recorded around an alarm; the same arguments give the same files.
 
@@ -106,12 +108,13 @@ def write_evidence(
         missing: what should be there and is not, in words for the operator.
         stills: camera frames, ``(sensor, t_ns, data, media)``; JPEG and PNG.
         sound: file format, 16 bits either way.
+        number: how many came before it in its folder: the order in which it goes when room is needed.
 
     Returns:
-        What the JSON file holds: `version`, `name`, `file` (the JSON's own name), `alarm` (the alarm's name), `record`
-        (the alarm's body), `t_ns` (raise time), `parts` and `missing`. Each part has `sensor`, `t0_ns`, `t1_ns`,
-        `rate_hz`, `unit`, `samples`, `channels`, and the names of its files under `sound` and `picture`; `playback`
-        says how the sound differs from the samples. A still's part has `sensor`, `t_ns` and `picture`.
+        What the JSON file holds: `version`, `name`, `file` (the JSON's own name), `number`, `alarm` (the alarm's name),
+        `record` (the alarm's body), `t_ns` (raise time), `parts` and `missing`. Each part has `sensor`, `t0_ns`,
+        `t1_ns`, `rate_hz`, `unit`, `samples`, `channels`, and the names of its files under `sound` and `picture`;
+        `playback` says how the sound differs from the samples. A still's part has `sensor`, `t_ns` and `picture`.
 
     Raises:
         OSError: a file cannot be written.
@@ -141,6 +144,7 @@ def write_evidence(
         "version": VERSION,
         "name": name,
         "file": f"{name}.json",
+        "number": number,
         "alarm": str(body["alarm"]),
         "record": dict(body),
         "t_ns": int(body["raised_ns"]),
@@ -238,8 +242,13 @@ def _caption(clip: Clip, record: Record, missing: Sequence[str]) -> Caption:
 def _write(path: Path, content: bytes) -> None:
     """Write the file whole or not at all."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):  # a full disk has no room for half a file
+            part.unlink()
+        raise

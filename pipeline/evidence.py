@@ -51,6 +51,7 @@ class EvidenceSink(Sink):
         self._sensors = {lane.machine.name: [s.name for s in lane.machine.sensors] for lane in lanes}
         self._now_s = monotonic_s
         self._first_asked: dict[str, float] = {}
+        self._number: int | None = None
         self._made: set[str] = set()
         self._ended = False
 
@@ -61,20 +62,22 @@ class EvidenceSink(Sink):
             SinkWaits: the time behind an alarm is not recorded yet.
             SinkBusy: the disk is full.
         """
-        for record in records:
-            wanted = record.body["transition"] == "raised" and record.machine in self._sensors
-            if wanted and record.id not in self._made:
+        wanted = [r for r in records if r.body["transition"] == "raised" and r.machine in self._sensors]
+        for record in wanted:  # all wait from now on, not each from its turn
+            self._first_asked.setdefault(record.id, self._now_s())
+        for record in wanted:
+            if record.id not in self._made:
                 self._make(record)
                 self._made.add(record.id)
         self._made.clear()  # the batch is done and does not come again
+        self._first_asked.clear()
 
     def _make(self, record: Record) -> None:
         t0 = record.t_ns - round(self._settings.before_s * NS)
         t1 = record.t_ns + round(self._settings.after_s * NS)
         clips = [window_of(self._recordings, record.machine, s, t0, t1) for s in self._sensors[record.machine]]
-        asked = self._first_asked.setdefault(record.id, self._now_s())
-        incomplete = any(clip.missing and clip.missing[-1].t1_ns >= t1 for clip in clips)
-        if incomplete and not self._ended and self._now_s() - asked < GIVE_UP_S:
+        incomplete = any(clip.reached_ns < t1 for clip in clips)  # a mark that nothing comes is all that comes
+        if incomplete and not self._ended and self._now_s() - self._first_asked[record.id] < GIVE_UP_S:
             raise SinkWaits("the time behind the alarm is not recorded yet", 0.5)
         parts = [part for clip in clips for part in pieces(clip)]
         missing = [
@@ -82,12 +85,20 @@ class EvidenceSink(Sink):
             for clip in clips
             for m in clip.missing
         ]
+        folder, most_bytes = self._settings.folder, self._settings.most_bytes
         try:
-            write_evidence(self._settings.folder, record, parts, missing)
-            make_room(self._settings.folder, self._settings.most_bytes)
+            make_room(folder, most_bytes)  # first of all: on a full disk nothing can be written before
+            write_evidence(folder, record, parts, missing, number=self._next())
+            make_room(folder, most_bytes)
         except OSError as error:
-            raise SinkBusy(f"{self._settings.folder}: {error.strerror}", 5.0) from None
-        self._first_asked.pop(record.id, None)
+            raise SinkBusy(f"{folder}: {error.strerror}", 5.0) from None
+
+    def _next(self) -> int:
+        """The number of the next evidence: one more than that of the newest there is."""
+        if self._number is None:
+            self._number = max((_order(body)[0] for body in index(self._settings.folder).values()), default=0)
+        self._number += 1
+        return self._number
 
     def ending(self) -> None:
         """Nothing more is recorded: evidence is what there is, and says what is missing."""
@@ -131,11 +142,11 @@ def index(folder: Path, alarms: Iterable[Mapping[str, Any]] | None = None) -> di
 
 
 def make_room(folder: Path, most_bytes: int) -> int:
-    """Remove the evidence of the oldest alarms until the rest takes at most so much; returns how many went.
+    """Remove the oldest evidence until the rest takes at most so much; returns how many alarms' went.
 
-    Names begin with the time at which an alarm was raised. The newest one stays, and what is not evidence.
+    The newest one stays, and what is not evidence.
     """
-    told = sorted(index(folder).values(), key=lambda body: str(body["file"]))
+    told = sorted(index(folder).values(), key=_order)
     files = {body["file"]: [body["file"], *_files(body)] for body in told}
     sizes = {name: sum(_size(folder / file) for file in files[name]) for name in files}
     total, removed = sum(sizes.values()), 0
@@ -147,6 +158,12 @@ def make_room(folder: Path, most_bytes: int) -> int:
         total -= sizes[name]
         removed += 1
     return removed
+
+
+def _order(body: Mapping[str, Any]) -> tuple[int, str]:
+    """What evidence is ordered by: its number, as a clock may have been set back; the older ones have but a time."""
+    number = body.get("number", 0)
+    return number if isinstance(number, int) else 0, str(body["file"])
 
 
 def _files(body: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from pipeline.errors import StateError
 from pipeline.evidence import EvidenceSink
 from pipeline.messages import Input, Record
 from pipeline.metrics import families
-from pipeline.recording.recorder import Recorder
+from pipeline.recording.format import RecordingError
+from pipeline.recording.recorder import Recorder, RecordingEnded
 from pipeline.retention import Retention
 from pipeline.sources import build_sources
 from pipeline.state import Store
@@ -174,26 +175,44 @@ class Live:
 
 
 class SingleFile:
-    """A recorder as the shard's tap: one file, never rotated."""
+    """A recorder as the shard's tap: one file, never rotated.
+
+    Its first error ends the run, as there is nothing else to go on for: with `RecordingEnded`, once.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._told = False
 
     def write(self, message: Input, now_ns: int) -> None:
         """Keep one input."""
-        self._recorder.write(message, now_ns)
+        with self._ending():
+            self._recorder.write(message, now_ns)
 
     def write_result(self, record: Record, now_ns: int = 0) -> None:
         """Add a result for viewers."""
-        self._recorder.write_result(record, now_ns)
+        with self._ending():
+            self._recorder.write_result(record, now_ns)
 
     def sync(self) -> object:
         """Bring everything to disk."""
-        return self._recorder.sync()
+        with self._ending():
+            return self._recorder.sync()
 
     def close(self) -> None:
         """Finish the file."""
-        self._recorder.close()
+        with self._ending():
+            self._recorder.close()
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except RecordingError as error:
+            if self._told:  # what ends tries a last time
+                raise
+            self._told = True
+            raise RecordingEnded(str(error)) from error
 
     def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
         """Never."""
@@ -207,8 +226,8 @@ class SingleFile:
 
 def known(store: Store) -> list[Record]:
     """What an exporter that starts anew should show: what stands, and the newest of each kind, oldest first."""
-    topics = ("health", "alarm", "machine_state")
-    newest = (r for topic in topics for r in reversed(store.latest(topic, 1000)))
+    newest = [r for topic in ("health", "alarm") for r in reversed(store.latest(topic, 1000))]
+    newest += sorted(store.newest_of_each("machine_state"), key=lambda record: record.seq)
     roster = store.roster()
     return [*store.standing(), *(r for r in newest if not roster.past(r))]
 

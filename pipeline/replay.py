@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pipeline.app import Plan, config_sha256
 from pipeline.clock import Clock
-from pipeline.messages import NS, Decision
-from pipeline.recording.reader import Logged, Recording, read
+from pipeline.errors import BadInput
+from pipeline.messages import NS, Chunk, Decision, Image, Mark
+from pipeline.recording.reader import Logged, Recording, read, written
+from pipeline.recording.recorder import StreamKey
 from pipeline.shard import Shard
 from pipeline.state import Store
 
@@ -40,7 +42,7 @@ class Replay:
         speed: float = 0.0,
         faithful: bool = True,
     ) -> None:
-        self._recordings = sorted(recordings, key=lambda r: r.path.name.split("-")[-1])
+        self._recordings = in_order(recordings)
         self._clock = clock
         self._speed = speed
         self._faithful = faithful
@@ -50,12 +52,18 @@ class Replay:
         self.shard = Shard("replay", plan.lanes, store, clock)
 
     def run(self, every: Callable[[Logged], None] | None = None) -> None:
-        """Play everything and make the results durable; `every` is called for each message (progress)."""
+        """Play everything and make the results durable; `every` is called for each message (progress).
+
+        Raises:
+            BadInput: a file does not continue those before it.
+        """
         begun: set[str] = set()
+        last: dict[StreamKey, tuple[Chunk | Image | Mark, Path]] = {}
         first_ns: int | None = None
         began_ns = self._clock.now_ns()
         for recording in self._recordings:
             known = set(begun)
+            streams: set[StreamKey] = set()
             if self._faithful:
                 for machine, snapshot in recording.snapshots.items():
                     if machine in self.shard.lanes and machine not in known:
@@ -67,6 +75,12 @@ class Replay:
                         self.shard.warm(logged.message)
                     continue
                 begun.add(machine)
+                if isinstance(message := logged.message, Chunk | Image | Mark):
+                    key = (machine, *message.stream.key)
+                    if key not in streams and key in last:
+                        _must_continue(*last[key], message, recording.path)
+                    streams.add(key)
+                    last[key] = (message, recording.path)
                 first_ns = logged.log_ns if first_ns is None else first_ns
                 if self._speed > 0:
                     due = began_ns + int((logged.log_ns - first_ns) / self._speed)
@@ -93,11 +107,29 @@ def _machine(logged: Logged) -> str:
     return message.machine if hasattr(message, "machine") else message.stream.machine
 
 
+def _must_continue(before: Chunk | Image | Mark, place: Path, message: Chunk | Image | Mark, path: Path) -> None:
+    """Refuse a stream that begins anew under its old epoch: all of it would be passed over, as a clock that jumped."""
+    stream = message.stream
+    apart_ns = message.t0_ns - before.anchor.at(message.n0, stream.rate)
+    if stream.epoch >= 0 and message.n0 < before.n1 and abs(apart_ns) > NS:
+        raise BadInput(
+            "separate",
+            f"{path}: {stream.machine}/{stream.sensor} begins anew, {abs(apart_ns) / NS:,.0f} s away from what {place}"
+            " says of the same samples: these are separate recordings; replay them one after the other, each into a"
+            " journal of its own",
+        )
+
+
+def in_order(recordings: Sequence[Recording]) -> list[Recording]:
+    """As they were written, the oldest first."""
+    return sorted(recordings, key=lambda recording: written(recording.path))
+
+
 def open_all(paths: Sequence[Path]) -> list[Recording]:
-    """The recordings of files and folders.
+    """The recordings of files and folders, the oldest first.
 
     Raises:
         BadInput: a file is no recording or of a newer version.
     """
     files = [f for path in paths for f in (sorted(path.glob("*.mcap*")) if path.is_dir() else [path])]
-    return [read(file) for file in files]
+    return in_order([read(file) for file in files])

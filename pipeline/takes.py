@@ -82,7 +82,13 @@ def _of_csv(path: Path, labels: frozenset[str] | None) -> list[Take]:
 
 def _dinos(path: Path) -> list[Take]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [{k.strip(): v for k, v in row.items() if k} for row in csv.DictReader(lines)]
+        reader = csv.DictReader(lines)
+        rows = []
+        for cells in reader:
+            row = {k.strip(): v for k, v in cells.items() if k}
+            if any(row[name] is None for name in _DINOS):
+                raise BadInput("broken", f"{path}: line {reader.line_num} has fewer cells than the header has names")
+            rows.append(row)
     files = [path.parent / row["filepath"] for row in rows]
     _present(path, files)
     found = []

@@ -96,6 +96,9 @@ def play(
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / app.STATE_FILE
         if config_file is None:
+            if len({recording.facts.get("config_sha256") for recording in opened}) > 1:
+                told = "recorded under different configurations; all are replayed under the one of"
+                click.echo(f"{told} {opened[-1].path}: replay them one after the other, or name --config", err=True)
             attachments = {name: data for rec in opened for name, data in rec.attachments.items()}
             plan = app.plan_of_recording(attachments, state)
         else:
@@ -110,7 +113,7 @@ def play(
                     bar.update(task, completed=player.messages)
 
             player.run(step)
-        for line in refused(_dead(player), store):
+        for line in (*refused(_counted(player, "dead."), store), *passed_over(_counted(player, "late."))):
             click.echo(line, err=True)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         return sha256_of(journal), player
@@ -126,18 +129,24 @@ def refused(dead: Mapping[str, int], store: Store) -> Iterator[str]:
         yield f"{count:,} message{'s' if count > 1 else ''} could not be used: {reason}{text}"
 
 
+def passed_over(late: Mapping[str, int]) -> Iterator[str]:
+    """A sentence for each reason why messages came too late, twice or with a wrong time."""
+    for reason, count in sorted(late.items()):
+        yield f"{count:,} message{'s' if count > 1 else ''} not used, or not all of it: {reason}"
+
+
 def any_used(player: Replay) -> bool:
     """Whether a stage has run for any message, unless nothing was refused."""
     counts = [lane.counts for lane in player.shard.lanes.values()]
-    return not _dead(player) or any(name.startswith("stage.") for of in counts for name in of)
+    return not _counted(player, "dead.") or any(name.startswith("stage.") for of in counts for name in of)
 
 
-def _dead(player: Replay) -> Counter[str]:
-    """Dead letters by reason, also those that were counted only."""
-    dead: Counter[str] = Counter()
+def _counted(player: Replay, prefix: str) -> Counter[str]:
+    """Messages by reason, also those dead letters that were counted only."""
+    found: Counter[str] = Counter()
     for counts in (player.shard.counts, *(lane.counts for lane in player.shard.lanes.values())):
-        dead.update({name.removeprefix("dead."): n for name, n in counts.items() if name.startswith("dead.")})
-    return dead
+        found.update({name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)})
+    return found
 
 
 def must_be_new(path: Path) -> None:

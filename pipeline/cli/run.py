@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.live import Live
+from pipeline.recording.recorder import RecordingEnded
 from pipeline.state import Store
 from pipeline.view import View
 
@@ -59,11 +61,7 @@ def run(
     if view is None and live.address:
         click.echo(f"status page: {live.address}")
 
-    def tell() -> None:
-        for problem in live.news():
-            click.echo(f"problem: {problem}", err=True)
-
-    errors = live.run(for_s, view.update if view else tell)
+    errors = live.run(for_s, view.update if view else _teller(live))
     if view:
         view.close()
     for error in errors:
@@ -94,11 +92,28 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
     plan = app.plan(_with_sources(config_file, "record --from-kafka"))
     live = Live(plan, HostClock(), record_to=out)
     live.start()
-    errors = live.run(for_s)
+    try:
+        errors = live.run(for_s, _teller(live))
+    except RecordingEnded as ended:
+        errors = [*live.problems, str(ended)]
     for error in errors:
         click.echo(f"error: {error}", err=True)
-    click.echo(f"{out}: {out.stat().st_size:,} bytes")
+    part = out.with_name(out.name + ".part")
+    if out.exists():
+        click.echo(f"{out}: {out.stat().st_size:,} bytes")
+    elif part.exists():
+        click.echo(f"{part} is what was recorded until then; make it whole: stethos recover {part} {out}", err=True)
     return 1 if errors else 0
+
+
+def _teller(live: Live) -> Callable[[], None]:
+    """Says on stderr, about once a second, what problems have come up."""
+
+    def tell() -> None:
+        for problem in live.news():
+            click.echo(f"problem: {problem}", err=True)
+
+    return tell
 
 
 def _with_sources(config_file: Path, otherwise: str) -> Settings:

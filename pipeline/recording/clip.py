@@ -13,7 +13,7 @@ from pipeline.errors import DecodeError
 from pipeline.messages import NS, Chunk, Image, Input, Mark
 from pipeline.recording.format import RecordingError, reader_of, stream_of
 from pipeline.recording.mcap_walk import DAMAGE, ChunkPlace, Item, chunk_places, inside, publish_ns
-from pipeline.recording.reader import open_recording
+from pipeline.recording.reader import open_recording, written
 
 NOT_RECORDED: Final = "not_recorded"
 _LONGEST_NS = 5 * NS
@@ -38,6 +38,7 @@ class Clip:
         parts: chunks, cut to the time asked for, or whole images; in order, without repeats. Consecutive parts may
             belong to different epochs or have a gap between them: `missing` tells.
         missing: times without samples, in order.
+        reached_ns: how far the sensor's recording has come, by samples or by a mark; 0 if there is none.
     """
 
     machine: str
@@ -46,6 +47,7 @@ class Clip:
     t1_ns: int
     parts: tuple[Chunk | Image, ...]
     missing: tuple[Missing, ...]
+    reached_ns: int
 
 
 Sampled: TypeAlias = Chunk | Image | Mark
@@ -57,11 +59,19 @@ def window_of(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) -
     Sync the recorder first: what it has not written yet is missing. Only the parts of the files that are needed are
     read.
     """
-    found: list[Sampled] = []
-    for path in _candidates(folder, t0_ns):
+    newest_first: list[list[Sampled]] = []
+    reached_ns = 0
+    searched: set[str] = set()
+    for path in sorted((*folder.glob("*.mcap"), *folder.glob("*.mcap.part")), key=written, reverse=True):
+        series = path.name.rpartition("-")[0]
+        if series in searched:
+            continue
+        messages: list[Sampled] = []
+        newest_first.append(messages)
         try:
             with open_recording(path) as file:
-                found.extend(_Search(file, machine, sensor, t0_ns, t1_ns).messages())
+                search = _Search(file, machine, sensor, t0_ns, t1_ns)
+                messages.extend(search.messages())
         except (
             *DAMAGE,
             OSError,
@@ -69,40 +79,29 @@ def window_of(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) -
             RecordingError,
         ):  # damaged, or just deleted by the ring: missing shows what that cost
             continue
+        reached_ns = reached_ns or search.reached_ns
+        if search.begins_before:
+            searched.add(series)
+    found = [message for messages in reversed(newest_first) for message in messages]
     marks = [message for message in found if isinstance(message, Mark)]
     parts = tuple(_joined((m for m in found if not isinstance(m, Mark)), t0_ns, t1_ns))
-    return Clip(machine, sensor, t0_ns, t1_ns, parts, tuple(_missing(parts, marks, t0_ns, t1_ns)))
-
-
-def _candidates(folder: Path, t0_ns: int) -> Iterator[Path]:
-    """The files that may hold samples from t0 on, in log order: a file ends before its follower begins."""
-    followers: dict[str, int] = {}
-    files = sorted((*folder.glob("*.mcap"), *folder.glob("*.mcap.part")), key=lambda path: path.name, reverse=True)
-    chosen: list[Path] = []
-    for path in files:
-        series = path.name.rpartition("-")[0]
-        if followers.get(series, t0_ns) >= t0_ns - _SKEW_NS:
-            chosen.append(path)
-            followers[series] = _first_log_ns(path)
-    yield from reversed(chosen)
-
-
-def _first_log_ns(path: Path) -> int:
-    try:
-        with open_recording(path) as file:
-            first = next(chunk_places(file), None)
-    except (*DAMAGE, OSError, RecordingError):
-        first = None
-    return 1 << 63 if first is None else first.log_ns
+    return Clip(machine, sensor, t0_ns, t1_ns, parts, tuple(_missing(parts, marks, t0_ns, t1_ns)), reached_ns)
 
 
 class _Search:
-    """One pass over one file."""
+    """One pass over one file.
+
+    Attributes:
+        reached_ns: event time that the newest message of the sensor has come to; 0 if there is none.
+    """
 
     def __init__(self, file: BinaryIO, machine: str, sensor: str, t0_ns: int, t1_ns: int) -> None:
         self._file = file
         self._of = (machine, sensor)
         self._t = (t0_ns, t1_ns)
+        self.reached_ns = 0
+        self._first_ns: int | None = None
+        self._first_log_ns: int | None = None
         self._known: set[int] = set()
         self._wanted: dict[int, Callable[[bytes], Input]] = {}
 
@@ -110,6 +109,8 @@ class _Search:
         """All chunks, images and marks of the sensor that overlap the time."""
         before: ChunkPlace | None = None
         for place in chunk_places(self._file):
+            if self._first_log_ns is None:
+                self._first_log_ns = place.log_ns
             new = not place.channels or not self._known.issuperset(place.channels)
             if new and before is not None:  # a channel may be described at the end of the chunk before its first one
                 for _ in self._read(before):
@@ -118,9 +119,22 @@ class _Search:
                 yield from self._read(place)
             before = place
 
+    @property
+    def begins_before(self) -> bool:
+        """Whether no earlier file of the series can hold samples of the time: known once all messages were taken.
+
+        The sensor's own clock decides, which may be anywhere: the host's says nothing about it, and is asked only
+        where the file has nothing of the sensor.
+        """
+        if self._first_ns is not None:
+            return self._first_ns < self._t[0] - _LONGEST_NS
+        return self._first_log_ns is not None and self._first_log_ns < self._t[0] - _SKEW_NS
+
     def _relevant(self, place: ChunkPlace) -> bool:
         first, end = self._t[0] - _LONGEST_NS, self._t[1]
-        places = (at for channel in self._wanted.keys() & place.channels.keys() for at in place.channels[channel])
+        places = [at for channel in self._wanted.keys() & place.channels.keys() for at in place.channels[channel]]
+        if places:
+            self.reached_ns = publish_ns(self._file, max(places))
         return any(first <= publish_ns(self._file, at) < end for at in places)
 
     def _read(self, place: ChunkPlace) -> Iterator[Sampled]:
@@ -130,7 +144,12 @@ class _Search:
                 self._learn(found)
             elif isinstance(found, Item) and found.channel in self._wanted:
                 message = self._wanted[found.channel](found.data)
-                if isinstance(message, Chunk | Image | Mark) and message.t0_ns < t1_ns and message.t1_ns > t0_ns:
+                if not isinstance(message, Chunk | Image | Mark):
+                    continue
+                if self._first_ns is None:
+                    self._first_ns = message.t0_ns
+                self.reached_ns = message.t1_ns
+                if message.t0_ns < t1_ns and message.t1_ns > t0_ns:
                     yield message
 
     def _learn(self, channel: Channel) -> None:

@@ -19,6 +19,7 @@ times before 1970), `sequence` is the low 32 bits of seq.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias, cast, get_args
@@ -40,6 +41,8 @@ DERIVED: Final = "derived."
 PREAMBLE: Final = struct.Struct("<qqqq")
 CHANNELS: Final = "channels"
 PREROLL: Final = "preroll"
+RUN: Final = "run"
+"""Fact of a ring's recordings: which run wrote it, counted in its folder."""
 TOPIC: Final = "topic"
 
 ChannelKey: TypeAlias = tuple[object, ...]
@@ -47,6 +50,15 @@ ChannelKey: TypeAlias = tuple[object, ...]
 
 class RecordingError(StethosError):
     """A recording cannot be written or read: names the file and the cause."""
+
+
+class DiskFull(RecordingError):
+    """A recording cannot be written for lack of space: it can be once there is some."""
+
+
+def full(error: OSError) -> bool:
+    """Whether an error is a lack of space."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class Entry(NamedTuple):

@@ -6,7 +6,9 @@ being written, or that a crash cut short, gives all that is whole in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,6 +24,7 @@ from pipeline.recording.format import (
     HEADER,
     PREROLL,
     PROFILE,
+    RUN,
     SCHEMA_VERSION,
     TOPIC,
     RecordingError,
@@ -146,6 +149,36 @@ def read(path: Path) -> Recording:
         StateError: a newer version of stethos wrote it.
     """
     return Recording(path)
+
+
+_STAMP = re.compile(r".*-(\d{8}T\d{6}\.\d{9}Z\.mcap)")
+
+
+def written(path: Path) -> tuple[int, str]:
+    """What orders the files of a folder by when they were written: the run, then the time in the name.
+
+    Not the time alone: a box that starts with an earlier clock writes newer files of earlier times.
+    """
+    name = path.name.removesuffix(".part")
+    found = _STAMP.fullmatch(name)
+    try:
+        run = _run_of(path.with_name(name))
+    except (*DAMAGE, OSError, RecordingError):  # broken, just deleted, or only just begun
+        run = 0
+    return run, found[1] if found else name
+
+
+@lru_cache(maxsize=1 << 14)  # of a whole ring: evidence asks for all of it, several times a second
+def _run_of(path: Path) -> int:
+    """The number of the run that wrote a recording, finished or not; 0 where it does not say."""
+    with open_recording(path if path.exists() else path.with_name(path.name + ".part")) as file:
+        for piece in walk(file):
+            found = record(file, piece)
+            if isinstance(found, Metadata) and found.name == HEADER:
+                return int(found.metadata.get(RUN, "0"))
+            if piece.opcode in {Opcode.CHUNK, Opcode.DATA_END}:
+                break
+    return 0
 
 
 def check_version(facts: Mapping[str, str], path: Path) -> None:

@@ -27,10 +27,12 @@ from pipeline.recording.format import (
     TOPIC,
     ChannelInfo,
     ChannelKey,
+    DiskFull,
     RecordingError,
     channel_key,
     channel_of,
     entry_of,
+    full,
 )
 from pipeline.recording.mcap_file import McapFile
 from pipeline.results import canonical
@@ -59,6 +61,13 @@ class Start:
     facts: Mapping[str, str] = field(default_factory=dict)
     preroll: Sequence[Input] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RecordingEnded(Exception):
+    """A run that only records cannot do so any more: names the cause.
+
+    No StethosError: a shard counts those of its recording and goes on.
+    """
 
 
 class OnDisk(NamedTuple):
@@ -119,7 +128,7 @@ class Recorder:
         rotate_s: age from which it does, by the caller's clock; 0 never.
 
     Raises:
-        RecordingError: the file cannot be created or written.
+        RecordingError: the file cannot be created or written; `DiskFull` if there is no space. Nothing is left of it.
     """
 
     def __init__(
@@ -147,11 +156,14 @@ class Recorder:
         except BlockingIOError:
             raise RecordingError(f"{self.part}: another process is writing it; choose another name") from None
         except OSError as error:
-            raise RecordingError(f"{self.part}: cannot be created: {error.strerror}") from None
+            kind = DiskFull if full(error) else RecordingError
+            raise kind(f"{self.part}: cannot be created: {error.strerror}") from None
         try:
             self._mcap = McapFile(self._disk, PROFILE)
             self._begin(start, now_ns)
         except OSError as error:
+            with suppress(OSError):  # tried every second while a disk is full: no heap of empty files
+                self.part.unlink()
             raise self._fail(error) from None
 
     def _begin(self, start: Start, now_ns: int) -> None:
@@ -284,7 +296,8 @@ class Recorder:
         self._failed = error.strerror or str(error)
         with suppress(OSError):
             self._disk.close()
-        return RecordingError(f"{self.part}: {self._failed}; free space or choose another folder for recordings")
+        kind = DiskFull if full(error) else RecordingError
+        return kind(f"{self.part}: {self._failed}; free space or choose another folder for recordings")
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Header, Metadata, Schema
 
 from pipeline.errors import BadInput
-from pipeline.recording.format import RecordingError
+from pipeline.recording.format import DiskFull, RecordingError, full
 from pipeline.recording.mcap_file import McapFile
 from pipeline.recording.mcap_walk import DAMAGE, Inner, Item, inside, record, walk
 from pipeline.recording.reader import open_recording, reason_of
@@ -35,7 +35,7 @@ def recover(damaged: Path, repaired: Path) -> Recovered:
 
     Raises:
         BadInput: not even the beginning is there.
-        RecordingError: a file cannot be read or written.
+        RecordingError: a file cannot be read or written; `DiskFull` if there is no space.
     """
     part = repaired.with_name(repaired.name + _REPAIR)
     try:
@@ -48,7 +48,8 @@ def recover(damaged: Path, repaired: Path) -> Recovered:
             os.fsync(target.fileno())
         part.replace(repaired)
     except OSError as error:
-        raise RecordingError(f"{repaired}: cannot be written: {error.strerror}") from None
+        kind = DiskFull if full(error) else RecordingError
+        raise kind(f"{repaired}: cannot be written: {error.strerror}") from None
     finally:
         with suppress(OSError):
             part.unlink()
@@ -121,7 +122,7 @@ def adopt(folder: Path, prefix: str = "") -> dict[Path, Recovered]:
     for left in folder.glob(f"{prefix}*.mcap{_REPAIR}"):
         left.unlink(missing_ok=True)
     for part in sorted(folder.glob(f"{prefix}*.mcap.part")):
-        if _in_use(part):
+        if in_use(part):
             continue
         target = part.with_suffix("")
         try:
@@ -134,7 +135,12 @@ def adopt(folder: Path, prefix: str = "") -> dict[Path, Recovered]:
     return done
 
 
-def _in_use(part: Path) -> bool:
+def in_use(part: Path) -> bool:
+    """Whether a process is writing a ``.part`` file.
+
+    Raises:
+        RecordingError: it cannot be opened.
+    """
     with open_recording(part) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ newest context, and the last seconds of every stream, so that its first windows 
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -16,22 +17,28 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
-from pipeline.recording.format import RecordingError
+from pipeline.recording.format import RUN, DiskFull, RecordingError, full
+from pipeline.recording.reader import written
 from pipeline.recording.recorder import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder, Start, StreamKey
-from pipeline.recording.recover import Recovered, adopt
+from pipeline.recording.recover import Recovered, adopt, in_use
 
 PREROLL_S: Final = 6.0
 """The longest memory of a lane (5 s) and one chunk."""
 
 Sampled = Chunk | Image | Mark
 
+log = logging.getLogger(__name__)
+
 
 class Ring:
     """Writes recordings into a folder, one at a time. Not for several threads at once.
 
+    The oldest file is that of the oldest run, and within a run that of the earliest time: a box that starts with an
+    earlier clock must not delete what it records.
+
     Attributes:
         adopted: what became of the files that an earlier process had left unfinished.
-        failures: files that could not be finished.
+        failures: files that could not be begun, finished or repaired.
 
     Args:
         folder: where the files lie; created if missing.
@@ -47,7 +54,7 @@ class Ring:
             touches no file but its own.
 
     Raises:
-        RecordingError: the folder cannot be used.
+        RecordingError: the folder cannot be used. That it is full is no error: a file begins when there is space.
     """
 
     def __init__(
@@ -80,18 +87,45 @@ class Ring:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RecordingError(f"{folder}: cannot hold recordings: {error.strerror}") from None
-        self.adopted: dict[Path, Recovered] = adopt(folder, prefix + "-")
-        self._adopt_orphans()
+            if not full(error):
+                raise RecordingError(f"{folder}: cannot hold recordings: {error.strerror}") from None
+        self.adopted: dict[Path, Recovered] = {}
+        self._recorder: Recorder | None = None
+        self._log_ns = -1
+        self._adopt()
+        self._run = 1 + max((written(path)[0] for path in self._earlier()), default=0)
         for message in start.preroll:
             self._remember(message)
-        self._recorder = self._open(start, now_ns)
+        try:
+            self._recorder = self._open(start, now_ns)
+        except DiskFull as error:
+            self.failures += 1
+            log.warning("%s; the machines are watched without a recording until there is space", error)
         self._make_room()
 
     @property
     def path(self) -> Path:
-        """The growing file, under the name that it will have."""
-        return self._recorder.path
+        """The growing file, under the name that it will have.
+
+        Raises:
+            RecordingError: there is none, for lack of space.
+        """
+        return self._growing.path
+
+    @property
+    def _growing(self) -> Recorder:
+        if self._recorder is None:
+            raise RecordingError(f"{self.folder}: no file could be begun for lack of space; the next try is due")
+        return self._recorder
+
+    def _own(self) -> list[Path]:
+        names = (f"{self._prefix}-*.mcap", f"{self._prefix}-*.mcap.part")
+        return [path for name in names for path in self.folder.glob(name)]
+
+    def _earlier(self) -> list[Path]:
+        """What earlier runs have left: all shards', so that their numbers can be compared; none that is growing."""
+        family = [path for path in self.folder.glob("*.mcap*") if self._numbered.fullmatch(path.name)]
+        return [path for path in {*self._own(), *family} if not self._grows(path)]
 
     def _orphans(self) -> list[Path]:
         """What shards have left that this run does not have. A name that no shard gives is somebody else's file."""
@@ -100,13 +134,20 @@ class Ring:
         named = ((path, self._numbered.fullmatch(path.name)) for path in self.folder.glob("*.mcap*"))
         return [path for path, found in named if found and found[1] not in self._shards]
 
-    def _adopt_orphans(self) -> None:
-        for path in sorted(self._orphans()):
-            if path.suffix == ".part":
+    def _adopt(self) -> None:
+        """Repair what earlier runs have left unfinished. None of it must keep this run from starting."""
+        self._make_room()
+        for part in sorted(path for path in {*self._own(), *self._orphans()} if path.suffix == ".part"):
+            stem = part.name.removesuffix(".mcap.part")
+            try:
                 try:
-                    self.adopted |= adopt(self.folder, path.name.removesuffix(".mcap.part"))
-                except (RecordingError, OSError):  # a file of another run must not keep this one from starting
-                    self.failures += 1
+                    self.adopted |= adopt(self.folder, stem)
+                except DiskFull:
+                    self._make_room(part.stat().st_size)  # a repair takes as much once more
+                    self.adopted |= adopt(self.folder, stem)
+            except (RecordingError, OSError) as error:
+                self.failures += 1
+                log.warning("%s: is not repaired before the next start: %s", part, error)
 
     def _open(self, start: Start, now_ns: int) -> Recorder:
         size, age = self._limits
@@ -116,13 +157,14 @@ class Ring:
             stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(s))
             path = self.folder / f"{self._prefix}-{stamp}.{ns:09d}Z.mcap"
             if not path.exists() and not path.with_name(path.name + ".part").exists():
-                return Recorder(path, start, now_ns, size, age)
+                facts = {**start.facts, RUN: str(self._run)}
+                return Recorder(path, replace(start, facts=facts), now_ns, size, age)
             at += 1
 
     def write(self, message: Input, now_ns: int) -> None:
         """Take one input of the lanes; errors as `Recorder.write`. After a RecordingError, `rotate` begins anew."""
         try:
-            self._recorder.write(message, now_ns)
+            self._growing.write(message, now_ns)
         except RecordingError:
             self._remember(message)  # the next file repeats it
             raise
@@ -130,17 +172,17 @@ class Ring:
 
     def write_result(self, record: Record, now_ns: int = 0) -> None:
         """Add a result for viewers."""
-        self._recorder.write_result(record, now_ns)
+        self._growing.write_result(record, now_ns)
 
     def sync(self) -> OnDisk:
         """Wait until all that was written is on disk, and keep the folder within its bound."""
-        done = self._recorder.sync()
+        done = self._growing.sync()
         self._make_room()
         return done
 
     def due(self, now_ns: int) -> bool:
         """Whether it is time for `rotate`: by size or age, or because the growing file has failed."""
-        return self._recorder.due(now_ns)
+        return self._recorder is None or self._recorder.due(now_ns)
 
     def rotate_if_due(self, now_ns: int, snapshots: Mapping[str, bytes]) -> bool:
         """Begin a new file if it is time, with the lanes' snapshots of this moment by machine."""
@@ -161,8 +203,8 @@ class Ring:
         fresh = {f"snapshot/{machine}": data for machine, data in snapshots.items()}
         self.rotate(replace(self._start, attachments={**kept, **fresh}, preroll=()), now_ns)
 
-    def rotate(self, start: Start, now_ns: int) -> Path:
-        """Finish the file and begin the next; returns the finished one.
+    def rotate(self, start: Start, now_ns: int) -> Path | None:
+        """Finish the file and begin the next; returns the finished one, if there was one.
 
         What the ring has kept itself is put before ``start.preroll``.
 
@@ -171,14 +213,17 @@ class Ring:
         """
         done = self._recorder
         try:
-            done.close()
+            self.close()
         except RecordingError:  # what it had synced stays as .part and is repaired at the next start
             self.failures += 1
+        self._recorder = None  # until the next one has begun: what is finished takes nothing more
         self._start = start
         self._make_room()
         whole = replace(start, preroll=(*self._preroll(), *start.preroll))
-        self._recorder = self._open(whole, max(now_ns, done.log_ns + 1))
-        return done.path
+        if done is not None:
+            self._log_ns = done.log_ns
+        self._recorder = self._open(whole, max(now_ns, self._log_ns + 1))
+        return None if done is None else done.path
 
     def _remember(self, message: Input) -> None:
         if isinstance(message, Decision):
@@ -200,26 +245,32 @@ class Ring:
         samples.sort(key=lambda message: message.t0_ns)
         return (*self._decisions.values(), *self._context.values(), *samples)
 
-    def _make_room(self) -> None:
-        """Delete the oldest files until they are within their bound; never a growing one."""
-        names = (f"{self._prefix}-*.mcap", f"{self._prefix}-*.mcap.part")
-        orphans = self._orphans()
-        growing = {path for path in orphans if path.suffix == ".part"}  # not adopted: another process has it
-        if not self._recorder.failed:
-            growing.add(self._recorder.part)
+    def _make_room(self, spare: int = 0) -> None:
+        """Delete the oldest files until they are within their bound, less `spare`; never a growing one."""
         sizes: dict[Path, int] = {}
-        for path in [*(path for name in names for path in self.folder.glob(name)), *orphans]:
+        for path in [*self._own(), *self._orphans()]:
             with suppress(FileNotFoundError):  # another process has finished it meanwhile
                 sizes[path] = path.stat().st_size
         total = sum(sizes.values())
-        for path in sorted(sizes, key=lambda path: path.name.rpartition("-")[2]):
-            if total <= self._ring_bytes:
+        if total <= self._ring_bytes - spare:  # not a file is opened to see how old it is
+            return
+        for path in sorted(sizes, key=written):
+            if total <= self._ring_bytes - spare:
                 return
-            if path not in growing:
-                with suppress(OSError):
+            with suppress(OSError):
+                if not self._grows(path):
                     path.unlink()
                     total -= sizes[path]
 
+    def _grows(self, path: Path) -> bool:
+        if self._recorder is not None and not self._recorder.failed and path == self._recorder.part:
+            return True
+        try:
+            return path.suffix == ".part" and in_use(path)
+        except RecordingError:  # just finished or deleted by another process
+            return True
+
     def close(self) -> None:
         """Finish the file. May be called twice."""
-        self._recorder.close()
+        if self._recorder is not None:
+            self._recorder.close()

@@ -62,6 +62,37 @@ def test_a_full_disk_for_recordings_stops_no_machine(tmp_path: Path, disk: Disk)
     assert newest.damage is None
 
 
+def test_a_disk_that_is_still_full_after_a_kill_stops_no_start(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was left is kept for a later start; nothing heaps up; with space, a file begins by itself."""
+    folder = disk.folder / "rec"
+    ring = Ring(folder, Start(), T0, **RING)  # type: ignore[arg-type]
+    for message in chunks(ACC, signal(ACC))[:30]:
+        ring.write(message, T0)
+    ring.sync()
+    ring._growing._disk.close()  # its process dies
+    before = [path.name for path in folder.iterdir()]
+    disk.fill()
+    ring = Ring(folder, Start(), T0 + NS, **RING)  # type: ignore[arg-type]
+    assert (ring.failures, ring.adopted) == (2, {})
+    assert "is not repaired" in caplog.messages[0] and "are watched without a recording" in caplog.messages[1]
+    made = plant(tmp_path, lane(ACC), tap=ring)
+    ours, theirs = chunks(ACC, signal(ACC)), good()
+    for k in range(80):
+        if k == 50:
+            assert [path.name for path in folder.iterdir()] == before
+            disk.free()
+        step(made, [ours[k], theirs[k]])
+    made.shard.close()
+    assert unnoticed(made)
+    assert made.metrics()("stethos_engine_events_total", shard="shard-0", kind="recording", reason="failed") >= 50
+    assert [m.message for m in read(ring.path).messages()][-1].t1_ns == T0 + 8 * NS
+    again = Ring(folder, Start(), T0 + 100 * NS, **RING)  # type: ignore[arg-type]
+    assert [found.kept for found in again.adopted.values()] == [30]
+    again.close()
+
+
 def test_a_full_disk_for_the_state_loses_no_result(disk: Disk) -> None:
     """Results wait in memory and are durable, each once, when there is space again; positions and alarms too."""
     made = plant(disk.folder, lane(ACC))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.recording.mcap_file import McapFile
+from pipeline.recording.recorder import _Disk
 from tests.faults.test_wrong_use import CONFIG, config, own_signals, run, stethos
 
 __all__ = ["config", "own_signals"]
@@ -56,6 +60,54 @@ def test_a_candidate_that_fits_one_of_two_machines(recording: Path, capsys: pyte
     assert "unknown_machine, first: the configuration has no machine 'n'" in capsys.readouterr().err
 
 
+def recorded(config: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """`stethos record` under the configuration with other words."""
+    text, out = CONFIG, config.parent / name
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+    assert stethos("record", out, "--config", config) == 0
+    return out
+
+
+LATER = ("start_ns = 1700000000000000000", "start_ns = 1700000600000000000")
+
+
+def test_separate_recordings_are_not_played_as_one(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each begins at epoch 0: the second would be late from its first sample to its last."""
+    both = recorded(config, "b.mcap"), recorded(config, "a.mcap", LATER)
+    journal = config.parent / "j.jsonl"
+    assert stethos("replay", *both, "--journal", journal) == 2
+    said = capsys.readouterr().err
+    assert "m/acc begins anew, 600 s away from what " in said and "replay them one after the other" in said
+    assert not journal.exists()
+    for one in both:
+        assert stethos("replay", one, "--journal", journal) == 0
+    assert "not used" not in capsys.readouterr().err
+
+
+def test_what_is_replayed_twice_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same samples at the same time: passed over, as a dead letter is told of."""
+    one = recorded(config, "a.mcap")
+    (again := one.with_name("b.mcap")).write_bytes(one.read_bytes())
+    assert stethos("replay", one, again, "--journal", config.parent / "j.jsonl") == 0
+    said = capsys.readouterr().err
+    assert " messages not used, or not all of it: duplicate" in said and "configurations" not in said
+
+
+def test_recordings_of_different_configurations_are_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One configuration is in force: that of the newest file, in whatever order they are named."""
+    other = ('name = "m"', 'name = "m"\n  persistence = { k = 1, n = 1 }')
+    first, second = recorded(config, "2026-09-30.mcap"), recorded(config, "2026-10-02.mcap", other)
+    for order in ((first, second), (second, first)):
+        assert stethos("replay", *order, "--journal", config.parent / "j.jsonl") == 0
+        said = capsys.readouterr().err
+        assert f"recorded under different configurations; all are replayed under the one of {second}: " in said
+    assert stethos("replay", *order, "--journal", config.parent / "j.jsonl", "--config", config) == 0
+    assert "configurations" not in capsys.readouterr().err
+
+
 def test_recover_keeps_what_is_there(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Above all the only copy of what it is to save."""
     cut, other = tmp_path / "cut.mcap", tmp_path / "other.mcap"
@@ -77,6 +129,52 @@ def test_record_keeps_what_is_there(config: Path, name: str, capsys: pytest.Capt
     assert stethos("record", config.parent / "a.mcap", "--config", config) == 2
     assert f"{there}: exists already" in capsys.readouterr().err
     assert there.read_bytes() == b"mine"
+
+
+def test_a_recording_that_fills_the_disk_ends(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, with the cause and with what saves the rest."""
+    config.write_text(CONFIG.replace("speed = 0", "speed = 1, loop = true"))
+    calls, sync = [], _Disk.sync
+
+    def full(disk: _Disk) -> None:
+        calls.append(disk)
+        if len(calls) > 2:  # the beginning and a second
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(disk)
+
+    monkeypatch.setattr(_Disk, "sync", full)
+    out, began = config.parent / "a.mcap", time.monotonic()
+    assert stethos("record", out, "--config", config, "--for", "60") == 1
+    assert time.monotonic() - began < 30
+    said, part = capsys.readouterr().err, out.with_name("a.mcap.part")
+    assert f"error: {part}: No space left on device; free space" in said
+    assert f"make it whole: stethos recover {part} {out}" in said
+    assert stethos("recover", part, out) == 0
+
+
+def test_a_recording_that_cannot_be_finished_says_so(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last bytes are the index."""
+
+    def full(_mcap: McapFile) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(McapFile, "finish", full)
+    out = config.parent / "a.mcap"
+    assert stethos("record", out, "--config", config) == 1
+    said = capsys.readouterr().err
+    assert "a.mcap.part: No space left on device" in said and "stethos recover " in said
+
+
+def test_a_source_that_fails_is_told_while_it_is_recorded(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not only when the shift is over."""
+    (config.parent / "x.npz").unlink()
+    assert stethos("record", config.parent / "a.mcap", "--config", config, "--for", "2.5") == 1
+    said = capsys.readouterr().err
+    assert said.index("problem: playback m/acc: ") < said.index("error: playback m/acc: ")
 
 
 @pytest.mark.parametrize("command", [["run"], ["record", "new.mcap"]])

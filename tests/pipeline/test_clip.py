@@ -4,9 +4,11 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from pipeline.messages import NS, Anchor, Chunk, Image, Mark, Rate, Stream
 from pipeline.recording.clip import Missing, window_of
+from pipeline.recording.reader import open_recording
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.ring import Ring
 
@@ -75,7 +77,65 @@ def test_a_clip_lists_what_is_missing_and_why(tmp_path):
     assert [part.stream.epoch for part in clip.parts] == [3] * 6 + [4]
     assert window_of(tmp_path, "mill/1 ä", "other", T, T + 1).missing == (Missing(T, T + 1, "not_recorded"),)
     assert window_of(tmp_path / "none", "m", "s", 5, 9) == replace(clip, machine="m", sensor="s", t0_ns=5, t1_ns=9,
-        parts=(), missing=(Missing(5, 9, "not_recorded"),))  # fmt: skip
+        parts=(), missing=(Missing(5, 9, "not_recorded"),), reached_ns=0)  # fmt: skip
+
+
+@pytest.mark.parametrize("ahead_s", [-100_000, -200, 200, 100_000])
+def test_a_clip_goes_by_the_sensors_clock_not_by_the_hosts(tmp_path, ahead_s):
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**9, rotate_s=60.0, preroll_s=1.0)
+    start = T + ahead_s * NS
+    short = replace(MIC, rate=Rate(480))
+    for k in range(1300):
+        ring.write(chunk(short, k, Anchor(0, start)), T + k * NS // 10)
+        ring.rotate_if_due(T + k * NS // 10, {})
+    ring.sync()
+    assert len(list(tmp_path.iterdir())) == 3
+    for at in (0, 20, 57, 100):
+        clip = window_of(tmp_path, "mill/1 ä", "mic", start + at * NS, start + (at + 5) * NS)
+        assert (len(samples_of(clip)), clip.missing) == (5 * 480, ())
+    ring.close()
+
+
+def test_a_clip_reads_no_more_files_than_it_needs(tmp_path, monkeypatch):
+    """Also of a sensor whose clock is far behind, and while files of a later clock lie there."""
+    read = []
+
+    def opened(path):
+        read.append(path.name)
+        return open_recording(path)
+
+    for clock in (T + 10**8 * NS, T):
+        ring = Ring(tmp_path, Start(), clock, ring_bytes=10**9, rotate_s=10.0, preroll_s=1.0)
+        for k in range(600):
+            ring.write(chunk(ACC, k, Anchor(0, clock - 3600 * NS)), clock + k * NS // 10)
+            ring.rotate_if_due(clock + k * NS // 10, {})
+        ring.close()
+    monkeypatch.setattr("pipeline.recording.clip.open_recording", opened)
+    clip = window_of(tmp_path, "mill/1 ä", "acc", T - 3600 * NS + 35 * NS, T - 3600 * NS + 38 * NS)
+    assert clip.missing == ()
+    assert len(read) == 3
+
+
+def test_a_clip_says_how_far_the_recording_has_come(tmp_path):
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for k in range(30):
+            recorder.write(chunk(MIC, k), T + k)
+            recorder.sync()
+        assert reached(tmp_path, 1, 2) == reached(tmp_path, 1, 9) == T + 3 * NS
+        recorder.write(Mark(MIC, Anchor(0, T), 30 * 4800, 50 * 4800, "silent"), T + 31)
+        recorder.sync()
+        assert reached(tmp_path, 4, 5) == T + 5 * NS
+        recorder.write(chunk(replace(MIC, epoch=4), 0, Anchor(0, T + NS)), T + 32)  # the device's clock was set back
+        recorder.sync()
+        assert reached(tmp_path, 1, 5) == T + NS + NS // 10
+        for k in range(1, 30):
+            recorder.write(chunk(replace(MIC, epoch=4), k, Anchor(0, T + NS)), T + 32 + k)
+            recorder.sync()
+    assert reached(tmp_path, 1, 2) == T + NS + 29 * NS // 10  # the newest one is not read, but begins there
+
+
+def reached(folder, t0_s: int, t1_s: int) -> int:
+    return window_of(folder, "mill/1 ä", "mic", T + t0_s * NS, T + t1_s * NS).reached_ns
 
 
 def test_a_clip_of_a_camera_and_of_a_slow_clock(tmp_path):

@@ -11,8 +11,10 @@ from pipeline.app import Plan, ShardBuilder
 from pipeline.clock import ManualClock
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Rate, Stream
-from pipeline.recording.reader import read
-from pipeline.recording.recorder import RecordingError, Start
+from pipeline.recording.format import DiskFull, RecordingError
+from pipeline.recording.reader import read, written
+from pipeline.recording.recorder import Start
+from pipeline.recording.recover import recover
 from pipeline.recording.ring import Ring
 
 T = 1_700_000_000 * NS
@@ -193,6 +195,26 @@ def test_the_oldest_goes_first_whoever_wrote_it(tmp_path):
     ring.close()
 
 
+def test_a_run_with_an_earlier_clock_does_not_delete_what_it_records(tmp_path):
+    """Three starts of a box: with its clock years ahead, then right twice. The oldest goes, whatever its name says."""
+    made = []
+    for start, clock in enumerate((T + 10**9 * NS, T, T + 3600 * NS)):
+        ring = Ring(tmp_path, Start(), clock, ring_bytes=4_000_000, rotate_bytes=400_000, preroll_s=0.1)
+        for k in range(10 * start, 10 * start + 150):
+            ring.write(chunk(MIC, k), clock + k * NS // 10)
+            ring.sync()
+            if not made or made[-1] != ring.path.name:
+                made.append(ring.path.name)
+            ring.rotate_if_due(clock + k * NS // 10, {})
+        ring.close()
+        made.append(ring.path.name)
+        made = list(dict.fromkeys(made))
+        assert len(left := {path.name for path in tmp_path.iterdir()}) >= 6
+        assert left == set(made[-len(left) :])
+    assert made != sorted(made)
+    assert [path.name for path in sorted(tmp_path.iterdir(), key=written)] == made[-len(left) :]
+
+
 def test_what_a_shard_of_an_earlier_run_left_unfinished_is_repaired_by_the_first_alone(tmp_path):
     rings = shared(tmp_path, 3)
     fill(rings, tmp_path, 0, 5)
@@ -243,6 +265,30 @@ def test_an_orphan_that_cannot_be_repaired_does_not_stop_the_start(tmp_path, mon
     (ring,) = shared(tmp_path, 1, T + NS)
     assert (ring.failures, ring.adopted) == (1, {})
     assert dead.with_name(dead.name + ".part").exists()
+    ring.close()
+
+
+def test_the_oldest_goes_for_the_repair_on_a_disk_that_the_ring_has_filled(tmp_path, monkeypatch):
+    bound = 2_000_000
+    ring = Ring(tmp_path, Start(), T, ring_bytes=bound, rotate_bytes=400_000, preroll_s=0.1)
+    made = [ring.path]
+    for k in range(95):
+        feed(ring, MIC, k, k + 1)
+        ring.sync()
+        if ring.rotate_if_due(T + (k + 1) * NS // 10, {}):
+            made.append(ring.path)
+    crash(ring)
+    before = held(tmp_path)
+
+    def on_a_full_disk(damaged, repaired):
+        if before - held(tmp_path) < damaged.stat().st_size:
+            raise DiskFull(f"{repaired}: cannot be written: No space left on device")
+        return recover(damaged, repaired)
+
+    monkeypatch.setattr("pipeline.recording.recover.recover", on_a_full_disk)
+    ring = Ring(tmp_path, Start(), T + 100 * NS, ring_bytes=bound, rotate_bytes=400_000)
+    assert list(ring.adopted) == made[-1:] and ring.failures == 0
+    assert [path.exists() for path in made] == [False, *[True] * (len(made) - 1)]
     ring.close()
 
 

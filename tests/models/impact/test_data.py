@@ -226,6 +226,9 @@ def test_dinos_manifest(tmp_path: Path) -> None:
     path.write_text("filepath,start_sample,label,class_name\nx.wav,-8000,0,low\n")
     with pytest.raises(ConfigError, match=r"-8000 of x\.wav lies before"):
         takes_of(path)
+    path.write_text("label,filepath,start_sample\nlow,x.wav,0\nlow\n")
+    with pytest.raises(BadInput, match="line 3 has fewer cells"):
+        takes_of(path)
 
 
 def manifest(path: Path, rows: list[dict[str, object]]) -> Path:
