@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -12,6 +14,15 @@ class Closed(BaseModel):
     """Base of all parts: frozen, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_here(broker: str) -> bool:
+    """Whether a HOST:PORT is this box, where nobody else can listen in."""
+    try:
+        host = urlsplit("//" + broker.strip()).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 class Access(Closed):
@@ -30,4 +41,10 @@ class Access(Closed):
             raise ValueError("username and password belong together: give both or neither")
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise ValueError("certificates are for TLS: set tls = true, or take them away")
         return self

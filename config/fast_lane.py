@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from config.closed import Access, Closed
 
@@ -23,12 +23,6 @@ class Mqtt(Access):
     expires_s: float = Field(5.0, gt=0, le=60, description="a command is sent at most so long after its event")
     queue: int = Field(100, ge=1, le=10_000, description="most commands that wait; beyond, the oldest are dropped")
     keepalive_s: int = Field(5, ge=1, le=600, description="after 1.5 of these without us the broker says offline")
-
-    @model_validator(mode="after")
-    def _encrypted(self) -> Mqtt:
-        if not self.tls and (self.ca_file or self.cert_file):
-            raise ValueError("certificates are for TLS: set tls = true, or take them away")
-        return self
 
 
 class FastLane(Closed):

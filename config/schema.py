@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from config.closed import Access, Closed
+from config.closed import Access, Closed, is_here
 from config.drill_head import DrillHead
 from config.fast_lane import FastLane
 
@@ -282,6 +282,13 @@ class Kafka(Access):
     spool_bytes: int = Field(4_000_000_000, ge=1_000_000, description="samples kept while the brokers are away")
     health_host: str = "127.0.0.1"
     health_port: int | None = Field(None, ge=0, le=65535, description="/live, /ready and /metrics of a worker")
+
+    @model_validator(mode="after")
+    def _password_unseen(self) -> Kafka:
+        plain = self.username is not None and self.mechanism == "PLAIN" and not self.tls
+        if plain and not all(map(is_here, self.bootstrap.split(","))):
+            raise ValueError("mechanism PLAIN sends the password as it is: set tls = true, or use SCRAM-SHA-512")
+        return self
 
 
 class Recording(Closed):

@@ -4,8 +4,8 @@ Records wait in memory, bounded in bytes, while a broker answers within seconds.
 spool on disk, and what comes later goes behind them; when the broker is back, the spool is sent in order, with the same
 ids, before anything new. A record never expires inside the producer, so that none can overtake another.
 
-Two things do lose records, each counted with its reason: a disk that does not take what should go to the spool, and
-brokers that refuse a record for what it is. Neither holds up what comes behind.
+Three things do lose records, each counted with its reason: a disk that does not take what should go to the spool, one
+that damages it, and brokers that refuse a record for what it is. None holds up what comes behind.
 """
 
 from __future__ import annotations
@@ -175,8 +175,12 @@ class KafkaPublisher:
     def _run(self) -> None:
         while not self._stop.is_set():
             wait_s = RETRY_S
-            with self._disk():
-                wait_s = self._round()
+            try:
+                with self._disk():
+                    wait_s = self._round()
+            except Exception as error:  # nobody would see that the thread has ended
+                self.error = repr(error)
+                self.counts["failed_rounds"] += 1
             self._stop.wait(wait_s)
 
     def _round(self) -> float:
@@ -222,10 +226,14 @@ class KafkaPublisher:
             if found is None:
                 self.spooling = False
                 return
-            self._segment, records = found
-            self._left = len(records)
+            self._segment, segment = found
+            self._left = len(segment.records)
+            if segment.damage:
+                self.error = f"spool: {self._segment} is damaged, what lies behind that is lost: {segment.damage}"
+                self.counts["damaged.segment"] += 1
+                self.counts["dropped.spool_damaged"] += segment.lost
             now = time.monotonic()
-            for record in records:
+            for record in segment.records:
                 self._queue.append(Waiting(now, record))
                 self._bytes += record.nbytes
 

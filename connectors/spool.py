@@ -6,10 +6,11 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from mcap.exceptions import McapError
+from mcap.reader import SeekingReader
 from mcap.records import Channel, Message
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
@@ -32,6 +33,20 @@ class Kept(NamedTuple):
     def nbytes(self) -> int:
         """About its size in memory and on disk."""
         return len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers) + 100
+
+
+class Segment(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        records: those that can be read, in order.
+        damage: what ended the reading; empty for a whole file.
+        lost: records behind the damage, as far as the file still tells.
+    """
+
+    records: list[Kept]
+    damage: str = ""
+    lost: int = 0
 
 
 class Spool:
@@ -68,7 +83,7 @@ class Spool:
     def next_seq(self) -> int:
         """A number behind all that is on disk."""
         last = self.segments()[-1:]
-        return 0 if not last else max((kept.seq for kept in read(last[0])), default=int(last[0].stem)) + 1
+        return 0 if not last else max((kept.seq for kept in load(last[0]).records), default=int(last[0].stem)) + 1
 
     @property
     def nbytes(self) -> int:
@@ -118,7 +133,7 @@ class Spool:
             if file is not None:
                 file.close()
         with suppress(OSError):
-            whole = sum(1 for _ in read(self._path))
+            whole = len(load(self._path).records)
             if whole == 0:
                 self._path.unlink()
         self.lost += self._count - whole
@@ -127,7 +142,8 @@ class Spool:
     def _bound(self) -> None:
         segments = self.segments()
         while len(segments) > 1 and sum(path.stat().st_size for path in segments) > self._limit:
-            self.dropped += sum(1 for _ in read(segments[0]))
+            found = load(segments[0])
+            self.dropped += len(found.records) + found.lost
             segments.pop(0).unlink()
 
     def sync(self) -> None:
@@ -148,12 +164,12 @@ class Spool:
                 self._file.close()
         self._writer = self._file = None
 
-    def first(self) -> tuple[Path, list[Kept]] | None:
-        """The oldest segment with its records; finishes the present one if that is all there is."""
+    def first(self) -> tuple[Path, Segment] | None:
+        """The oldest segment with what it holds; finishes the present one if that is all there is."""
         segments = self.segments()
         if segments and self._writer is not None and segments[0] == self._path:
             self.roll()
-        return (segments[0], list(read(segments[0]))) if segments else None
+        return (segments[0], load(segments[0])) if segments else None
 
     def close(self) -> None:
         """Finish the file. May be called twice."""
@@ -161,17 +177,52 @@ class Spool:
 
 
 def read(path: Path) -> Iterator[Kept]:
-    """A segment's records; of one that a crash cut short, those that are whole."""
+    """A segment's records; of one that is damaged, those before the damage."""
+    yield from load(path).records
+
+
+def load(path: Path) -> Segment:
+    """Read a segment up to its end, or to where a crash cut it short or its disk has damaged it.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    data, damage = _content(path)
     topics: dict[int, str] = {}
+    records: list[Kept] = []
+    try:
+        # Nothing is longer than its file. A checksum that fails comes before the records that it is of.
+        for record in StreamReader(BytesIO(data), validate_crcs=True, record_size_limit=len(data)).records:
+            if isinstance(record, Channel):
+                topics[record.id] = record.topic
+            elif isinstance(record, Message):
+                records.append(_unpack(topics[record.channel_id], record))
+    except MemoryError:  # of this process, not of the file
+        raise
+    except Exception as error:  # a flipped bit is a wrong length, number, name or type: it may raise anything
+        damage = damage or f"{type(error).__name__}: {error}".rstrip(": ")
+    return Segment(records, damage, max(0, _announced(data) - len(records)) if damage else 0)
+
+
+def _content(path: Path) -> tuple[bytes, str]:
+    """A file's bytes, up to a place that the disk cannot read, and what it says of that."""
+    pieces: list[bytes] = []
     with path.open("rb") as file:
         try:
-            for record in StreamReader(file, record_size_limit=None).records:
-                if isinstance(record, Channel):
-                    topics[record.id] = record.topic
-                elif isinstance(record, Message):
-                    yield _unpack(topics[record.channel_id], record)
-        except (McapError, struct.error):
-            return
+            while piece := file.read(1 << 20):
+                pieces.append(piece)
+        except OSError as error:
+            return b"".join(pieces), str(error)
+    return b"".join(pieces), ""
+
+
+def _announced(data: bytes) -> int:
+    """The number of records that the end of a finished segment tells; 0 without one."""
+    try:
+        summary = SeekingReader(BytesIO(data)).get_summary()
+    except Exception:  # as in `load`
+        return 0
+    return 0 if summary is None or summary.statistics is None else summary.statistics.message_count
 
 
 def _pack(record: Kept) -> bytes:

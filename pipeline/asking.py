@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from config.schema import Settings
 from pipeline.app import STATE_FILE
@@ -14,10 +14,11 @@ from pipeline.state import Store
 ANSWER_S = 15.0
 POLL_S = 0.02
 
+Engine: TypeAlias = Literal["embedded", "kafka"]
+
 
 def ask(
-    settings: Settings, machine: str, kind: str, body: Mapping[str, Any], engine: Literal["embedded", "kafka"],
-    wait_s: float = ANSWER_S,
+    settings: Settings, machine: str, kind: str, body: Mapping[str, Any], engine: Engine, wait_s: float = ANSWER_S
 ) -> str:  # fmt: skip
     """Returns the decision's id once it is durable and in force.
 
@@ -58,4 +59,5 @@ def _answer(store: Store, number: int, machine: str, wait_s: float) -> str:
         time.sleep(POLL_S)
     raise StateError(
         f"{machine}: no engine answered within {wait_s:g} s; the command stays open for the next start of `stethos run`"
+        " (an engine on Kafka is asked with --engine kafka)"
     )

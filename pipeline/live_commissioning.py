@@ -13,12 +13,11 @@ from models.anomaly.commission import Normal, commission
 from models.anomaly.store import save_all
 from operators.rewindow import Sequence as Sequencer
 from pipeline.app import STATE_FILE
+from pipeline.asking import Engine, ask
 from pipeline.errors import BadInput, StateError
 from pipeline.messages import NS, Chunk, Segment, Stream
 from pipeline.recording.clip import window_of
 from pipeline.state import Store
-
-ANSWER_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -81,26 +80,22 @@ def commission_live(settings: Settings, machines: Sequence[Machine], seconds: fl
             learned += commission(recordings)
     for baseline, folder in zip(learned, save_all(learned, out), strict=True):
         yield from (*baseline.sentences(), f"  → {folder}")
-        yield put_in_force(store, baseline, folder)
+        yield put_in_force(settings, baseline, folder)
 
 
-def put_in_force(store: Store, baseline: Baseline, folder: Path, wait_s: float = ANSWER_S) -> str:
+def put_in_force(settings: Settings, baseline: Baseline, folder: Path, engine: Engine = "embedded") -> str:
     """Ask the running engine for a decision and wait until it is durable.
 
     Raises:
         StateError: nobody answered, or the engine refused.
+        BrokerError: no broker answers.
     """
     body = {"sensor": baseline.sensor, "baseline": baseline.settings, "path": str(folder.resolve())}
-    number = store.ask(baseline.machine, "baseline", body)
-    end = time.monotonic() + wait_s
-    while time.monotonic() < end:
-        decision, error = store.command_state(number)
-        if error is not None:
-            raise StateError(f"{baseline.machine}/{baseline.sensor}: the engine refused the baseline: {error}")
-        if decision is not None:
-            return f"  in force by decision {decision}"
-        time.sleep(0.1)
-    raise StateError(
-        f"{baseline.machine}/{baseline.sensor}: no engine answered within {wait_s:g} s; the baseline is kept in "
-        f"{folder} and the command stays open for the next start"
-    )
+    try:
+        decision = ask(settings, baseline.machine, "baseline", body, engine)
+    except StateError as error:
+        where = f"it is kept in {folder}"
+        if engine == "kafka":
+            where += ", and every worker reads it there: engine.state_dir must be a folder that all of them share"
+        raise StateError(f"the baseline of {baseline.machine}/{baseline.sensor}: {error}; {where}") from None
+    return f"  in force by decision {decision}"

@@ -16,6 +16,8 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import DOCUMENT, load, load_all, save
 from pipeline.app import STATE_FILE
+from pipeline.asking import Engine
+from pipeline.cli.kafka import needs_kafka
 from pipeline.errors import ConfigError, StateError
 from pipeline.live_commissioning import put_in_force
 from pipeline.messages import Stream
@@ -59,25 +61,30 @@ def list_(folder: Path, config_file: Path, as_json: bool) -> None:
 @baseline.command()
 @_FOLDER
 @_CONFIG
-def use(folder: Path, config_file: Path) -> None:
+@click.option("--engine", type=click.Choice(["embedded", "kafka"]), default="embedded", show_default=True)
+def use(folder: Path, config_file: Path, engine: Engine) -> None:
     """Put the baseline in FOLDER in force on the engine that runs on this configuration.
 
     FOLDER holds one baseline, or several of which the current ones are meant. Each is copied into the state directory
     and takes hold by a decision, after the newest sample that its machine has taken in. The one before stays where it
     is: the same command goes back to it.
+
+    With --engine kafka the worker that has the machine decides. It, and whoever has the machine after it, reads the
+    copy by its path: the state directory must then lie where all workers read it under the same path.
     """
     settings = configuration.load(config_file)
     chosen = load_all(folder)
     for baseline in chosen.values():
         check(settings, baseline, config_file)
     state = settings.engine.state_dir / STATE_FILE
-    if not state.is_file():
+    if engine == "embedded" and not state.is_file():
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
-    store = Store(state)
+    if engine == "kafka":
+        needs_kafka()
     for baseline in chosen.values():
         kept = save(baseline, settings.engine.state_dir / KEPT)  # a decision needs it as long as the state lives
         click.echo(f"{baseline.machine}/{baseline.sensor}: baseline {baseline.settings}")
-        click.echo(put_in_force(store, baseline, kept))
+        click.echo(put_in_force(settings, baseline, kept, engine))
 
 
 def held(root: Path) -> Iterator[tuple[Path, Baseline]]:

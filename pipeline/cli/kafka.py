@@ -36,7 +36,7 @@ def needs_kafka() -> None:
 
 
 def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | None, journal: Path | None) -> int:
-    """`stethos run --engine kafka` in one of its roles."""
+    """`stethos run --engine kafka` in one of its roles; exit code 1 if something was still wrong at the end."""
     needs_kafka()
     plan = app.plan(configuration.load(config_file))
     if role == "worker":
@@ -51,13 +51,14 @@ def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | Non
     if live.crew is not None:
         click.echo("workers: " + ", ".join(f"{n} (pid {pid})" for n, pid in live.crew.pids.items()))
     sys.stdout.flush()
-    for error in live.run(for_s):
+    errors = live.run(for_s)
+    for error in errors:
         click.echo(f"error: {error}", err=True)
     if journal is not None:
         store = Store(plan.state)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         click.echo(sha256_of(journal))
-    return 0
+    return 1 if errors else 0
 
 
 def replay_kafka(

@@ -18,7 +18,12 @@ from pipeline.errors import ConfigError, StateError
 from pipeline.manifest import NORMAL_LABELS, Labels, Row, read_manifest
 
 _SIGN_S = 15.0
-"""A running engine writes results or counters at least once a second; one that is busy starting takes longer."""
+"""A running engine writes counters at least once a second; one that is busy starting takes longer."""
+_NO_ENGINE = "no engine works on it: start `stethos run` with this configuration first"
+_ON_KAFKA = (
+    "what comes in is from Kafka, whose workers keep no recordings to learn from: learn from files with --manifest, "
+    "and put the result in force with `stethos baseline use FOLDER --engine kafka`"
+)
 
 
 def _labels(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[str]:
@@ -52,6 +57,8 @@ def commission(
     config_file: Path,
 ) -> int:
     """Learn what is normal for each sensor, from recordings (--manifest) or from a running engine (--live).
+
+    An engine on Kafka keeps no recordings: learn from files, then `stethos baseline use FOLDER --engine kafka`.
 
     With --encoder the embedding of sound becomes a detector of its own, unless starts that were left out speak against
     it; the outcome says why.
@@ -103,16 +110,16 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
     if not state.is_file():
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
     store = Store(state)
-    before = store.last_seq(), store.metrics()
+    results, counters = store.last_seq(), store.metrics()
     idle = True
     with progress_bar() as bar:
         task = bar.add_task("listening", total=minutes * 60)
         began = time.monotonic()
         while (left := began + minutes * 60 - time.monotonic()) > 0:
             bar.update(task, completed=minutes * 60 - left)
-            idle = idle and before == (store.last_seq(), store.metrics())
+            idle = idle and counters == store.metrics()
             if idle and time.monotonic() - began > _SIGN_S:
-                raise StateError(f"{state}: no engine works on it: start `stethos run` with this configuration first")
+                raise StateError(f"{state}: {_NO_ENGINE if results == store.last_seq() else _ON_KAFKA}")
             time.sleep(min(1.0, left))
     store.close()
     for line in commission_live(settings, chosen, minutes * 60, out or settings.engine.state_dir / "baselines"):

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ROUND_S = 1.0
 LIVE_NS = 60 * NS
-"""A stream that ends further behind the host's clock than this is an old recording, whose time is its own."""
+"""What was published later than this after its event is an old recording, whose time is its own."""
 
 ASK_NS = NS
 """Sensors that were heard of this recently need no question to the brokers."""
@@ -43,10 +43,14 @@ ANSWER_S = 5.0
 
 @dataclass
 class Last:
-    """What is known of a sensor under this owner: the newest message, and since when there has been none."""
+    """What is known of a sensor under this owner: since when there has been no message, the newest, whether it is live.
+
+    How late it was read does not matter: a connector may die while no worker runs.
+    """
 
     since_ns: int
     message: Chunk | Image | Mark | None = None
+    live: bool = True
 
 
 class Absence:
@@ -81,15 +85,23 @@ class Absence:
         self._current = current
         self._of: dict[Part, dict[tuple[str, str], Last]] = {}
 
-    def heard(self, part: Part, message: Chunk | Image | Mark) -> None:
-        """A lane has taken in a message of a sensor."""
+    def heard(self, part: Part, message: Chunk | Image | Mark, sent_ns: int | None = None) -> None:
+        """A lane has taken in a message of a sensor.
+
+        Args:
+            part: its partition.
+            message: what it was.
+            sent_ns: when it was published; None where its publisher does not tell, and reading must do.
+        """
         now, key = self._clock.now_ns(), (message.stream.machine, message.stream.sensor)
         lasts = self._of.setdefault(part, {})
         last = lasts.get(key)
         if last is None:
             last = lasts[key] = Last(now)
         last.message = message
-        if not (isinstance(message, Mark) and message.reason == "abandoned"):
+        given_up = isinstance(message, Mark) and message.reason == "abandoned"
+        last.live = given_up or (now if sent_ns is None else sent_ns) - message.t1_ns < LIVE_NS
+        if not given_up:
             last.since_ns = now
         elif now - last.since_ns < ABANDON_S * NS:  # given up by the owner before us
             last.since_ns = now - round(ABANDON_S * NS)
@@ -157,15 +169,15 @@ class Absence:
 def _ours(sensor: Sensor, last: Last) -> bool:
     """Whether marks for a sensor would be right at all.
 
-    Not for files, whose samples keep their own time; not for streams that ended or are long past; and for one that was
-    never heard of only where a source is configured for it.
+    Not for files, whose samples keep their own time; not for streams that ended or were published long after their
+    time; and for one that was never heard of only where a source is configured for it.
     """
     if isinstance(sensor.source, PlaybackSource):
         return False
     if last.message is None:
         return sensor.source is not None
     ended = isinstance(last.message, Mark) and last.message.reason == "end"
-    return not ended and last.since_ns - last.message.t1_ns < LIVE_NS
+    return not ended and last.live
 
 
 def _first(settings: LaneSettings, sensor: Sensor, last: Last) -> Chunk | Image | Mark:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing as mp
 import os
 import signal
@@ -45,10 +46,17 @@ class Crew:
         self.counts: Counter[str] = Counter()
         self._plan = plan
         self._context = mp.get_context("spawn")
-        self._processes: dict[str, Any] = {name: self._begin(name) for name in names}
+        self._processes: dict[str, Any] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="crew", daemon=True)
         self._thread.start()
+        try:
+            for name in names:
+                self._processes[name] = self._begin(name)
+        except BaseException:
+            self.stop()
+            raise
+        atexit.register(self.stop)  # behind the first start: Python then does so before it waits for them, for ever
 
     def _begin(self, name: str) -> Any:
         process = self._context.Process(target=_main, args=(self._plan, name), name=name)
@@ -68,7 +76,8 @@ class Crew:
                     self._processes[name] = self._begin(name)
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Let all end gracefully; kill what does not."""
+        """Let all end gracefully; kill what does not. May be called twice."""
+        atexit.unregister(self.stop)
         self._stop.set()
         self._thread.join()
         for process in self._processes.values():

@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.base import Resume
 from connectors.kafka import KafkaPublisher
 from pipeline import codec
-from pipeline.clock import Clock
+from pipeline.clock import Clock, HostClock
 from pipeline.errors import BadInput, StateError
 from pipeline.intake import Intake, Resumable
 from pipeline.kafka import trace
 from pipeline.kafka.client import Client
+from pipeline.kafka.records import SENT
 from pipeline.messages import NS, Chunk, Image, Input, Mark
+from pipeline.places import Places
 from pipeline.state import Position, Store
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,17 @@ POSITIONS_EVERY_NS = NS
 QUIET_NS = 60 * NS
 """An error that comes again within this is not said again; losses are said so often."""
 
+LOSSES = ("dropped.", "refused.", "damaged.")
 
-def publish(publisher: KafkaPublisher, client: Client, message: Input) -> int:
+
+def publish(publisher: KafkaPublisher, client: Client, message: Input, now_ns: int | None = None) -> int:
     """Send one message; returns its number.
+
+    Args:
+        publisher: to Kafka.
+        client: names of topics.
+        message: what to send.
+        now_ns: by the clock that dates live samples; default: this host's.
 
     Raises:
         BadInput: it has no form on the wire.
@@ -37,7 +46,8 @@ def publish(publisher: KafkaPublisher, client: Client, message: Input) -> int:
     headers, value = codec.encode(message)
     t_ns = message.t_ns if not isinstance(message, Chunk | Image | Mark) else message.t0_ns
     sent = None if isinstance(message, Mark) else value
-    traced = [*headers, (trace.TRACEPARENT, trace.begin(headers))]
+    now = HostClock().now_ns() if now_ns is None else now_ns
+    traced = [*headers, (SENT, b"%d" % now), (trace.TRACEPARENT, trace.begin(headers))]
     return publisher.publish(
         client.topic(codec.topic_of(message)), codec.key_of(message), sent, traced, max(0, t_ns // 1_000_000)
     )
@@ -57,6 +67,7 @@ class Feed:
     def __init__(
         self, sources: Sequence[Resumable], publisher: KafkaPublisher, client: Client, clock: Clock, state: Path
     ) -> None:
+        self._sources = sources
         self._intake = Intake(sources, QUEUE_BYTES)
         self._publisher = publisher
         self._client = client
@@ -91,7 +102,7 @@ class Feed:
     def run(self, for_s: float | None = None, every_s: Callable[[], None] | None = None) -> None:
         """Publish until the sources end, the time is up or `stop` is called."""
         began = self._clock.now_ns()
-        self._intake.open({k: Resume(p.epoch, p.anchor, p.n) for k, p in self._store.positions().items()}, began)
+        self._intake.open(Places(self._store, self._sources).begin(), began)
         second = began
         try:
             while not self._stop.is_set():
@@ -117,7 +128,7 @@ class Feed:
         while count < 500 and (message := self._intake.take()) is not None:
             count += 1
             try:
-                seq = publish(self._publisher, self._client, message)
+                seq = publish(self._publisher, self._client, message, self._clock.now_ns())
             except BadInput:
                 self.refused += 1
                 continue
@@ -159,7 +170,7 @@ class Feed:
             self._said[error] = now
         self._said = {error: seen for error, seen in self._said.items() if now - seen < QUIET_NS}
         counts = self.metrics()["feed"]["counts"]
-        lost = {name: n for name, n in counts.items() if n and name.startswith(("dropped.", "refused."))}
+        lost = {name: n for name, n in counts.items() if n and name.startswith(LOSSES)}
         if lost != self._lost and now - self._lost_ns >= QUIET_NS:
             self._lost, self._lost_ns = lost, now
             log.warning("records lost since the start: %s", lost)

@@ -10,7 +10,7 @@ from pipeline import codec
 from pipeline.errors import DecodeError
 from pipeline.headers import Headers
 from pipeline.kafka.part import Part
-from pipeline.kafka.records import read_command
+from pipeline.kafka.records import SENT, read_command
 from pipeline.kafka.topics import COMMAND
 from pipeline.kafka.trace import TRACEPARENT
 from pipeline.messages import Chunk, Context, DeadLetter, Image, Input, Mark, Result
@@ -18,6 +18,7 @@ from pipeline.messages import Chunk, Context, DeadLetter, Image, Input, Mark, Re
 log = logging.getLogger(__name__)
 
 MAX_KEY = 63
+MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,16 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A record that was read: a message or a command for a lane, or the dead letters that it became."""
+    """A record that was read: a message or a command for a lane, or the dead letters that it became.
+
+    `sent_ns` is when the message was published, where its publisher told.
+    """
 
     machine: str
     message: Input | None = None
     command: Wish | None = None
     results: list[Result] = field(default_factory=list)
+    sent_ns: int | None = None
 
 
 def take_in(topic: str, record: Any, part: Part) -> Taken:
@@ -55,13 +60,16 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
             kind, body = read_command(record.value)
             return Taken(_here(key, part), command=Wish(key, f"{record.partition}.{record.offset}", kind, body))
         told = headers[:-1] if headers and headers[-1][0] == TRACEPARENT else headers
+        sent = told[-1][1] if told and told[-1][0] == SENT else b""
+        told = told[:-1] if sent else told  # the decoder is fast with what the codec wrote
         message = codec.decode(told or (), record.value)
         if not isinstance(message, Chunk | Image | Mark | Context) or codec.topic_of(message) != topic:
             raise DecodeError("type", f"a {type(message).__name__} does not belong into {topic}")
         machine = message.machine if isinstance(message, Context) else message.stream.machine
         if machine != key:
             raise DecodeError("key", f"the record's key is {key!r}, its machine {machine!r}")
-        return Taken(_here(machine, part), message)
+        sent_ns = int(sent) if sent.isdigit() and len(sent) < MAX_DIGITS else None
+        return Taken(_here(machine, part), message, sent_ns=sent_ns)
     except DecodeError as error:
         return Taken(key, results=[_letter(topic, key, error.reason, str(error), headers, record)])
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a worker must not end over and over

@@ -13,6 +13,7 @@ from pipeline.clock import HostClock
 from pipeline.errors import StateError
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
+from pipeline.kafka.records import SENT
 from pipeline.kafka.topics import INPUTS
 from pipeline.state import Store
 
@@ -38,7 +39,8 @@ def retry(settings: Settings, seq: int) -> str:
     body = found[0].body
     if body["topic"] not in INPUTS:
         raise StateError(f"dead letter {seq} came from '{body['topic']}', which is no input")
-    headers = [(name, base64.b64decode(value)) for name, value in body["headers"]]
+    # When it was published first says nothing of now: its sensor may have ended since.
+    headers = [(name, base64.b64decode(value)) for name, value in body["headers"] if name != SENT]
     client = Client(settings.kafka)
     with tempfile.TemporaryDirectory() as folder:
         publisher = KafkaPublisher(client.settings(), Path(folder), 10_000_000)

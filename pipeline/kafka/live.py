@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from connectors.kafka import KafkaPublisher
@@ -36,7 +37,20 @@ log = logging.getLogger(__name__)
 FEED_FILE = "feed.sqlite"
 SETTLE_S = 60.0
 """A worker that takes over needs a session timeout and its own start, on a busy machine many seconds of it."""
+UNSETTLED = (
+    f"not all that was published has been worked up: nothing moved for {SETTLE_S:g} s; what is left stays on Kafka and "
+    "on disk for the next start"
+)
 TOPICS = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
+
+
+def claim_spool(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder for this process's samples: another feed would write files of the same names.
+
+    Raises:
+        StateError: another process holds it, or it cannot be written.
+    """
+    return claim(folder / "spool", "kafka.spool_folder")
 
 
 class Sinks:
@@ -107,14 +121,14 @@ class Sinks:
         """End, if asked behind the last result on the brokers; returns what the sinks complain about."""
         self._alive = False
         self.collector.stop()
-        if to_the_end:
-            self.collector.finish(self.store)
+        whole = self.collector.finish(self.store) if to_the_end else True
         for delivery in self._deliveries:
             delivery.stop()
         if self._status:
             self._status.stop()
         self.store.close()
-        return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+        left = [] if whole else ["the last results could not be taken in: they stay on Kafka for the next start"]
+        return [*left, *(f"sink {d.name}: {d.error}" for d in self._deliveries if d.error)]
 
 
 class KafkaLive:
@@ -126,29 +140,36 @@ class KafkaLive:
     """
 
     def __init__(self, plan: Plan, role: str = "all") -> None:
-        kafka = plan.settings.kafka
-        self._client = Client(kafka)
+        self._client = Client(plan.settings.kafka)
         self._stop = threading.Event()
-        self._claims = contextlib.ExitStack()
-        feed_state = plan.settings.engine.state_dir / FEED_FILE
-        if role in {"all", "sinks"}:
-            self._claims.enter_context(claim(plan.state))
-        if role in {"all", "feed"}:
-            self._claims.enter_context(claim(feed_state))
-        admin.create(self._client)
-        host = kafka.instance_id or socket.gethostname()
-        count = plan.settings.engine.shards or 1
-        # Workers are forked before anything here starts a thread.
-        self.crew = Crew(plan, [f"{host}-{number}" for number in range(count)]) if role == "all" else None
+        self.crew: Crew | None = None
         self.feed: Feed | None = None
-        self.sinks = Sinks(plan, self._client, self._feed_errors) if role in {"all", "sinks"} else None
+        self.sinks: Sinks | None = None
+        with contextlib.ExitStack() as claims:
+            self._build(plan, role, claims)
+            self._claims = claims.pop_all()
+
+    def _build(self, plan: Plan, role: str, claims: contextlib.ExitStack) -> None:
+        """What can fail comes before the workers: Python would wait for them before it could say what failed."""
+        kafka, feed_state = plan.settings.kafka, plan.settings.engine.state_dir / FEED_FILE
+        if role in {"all", "sinks"}:
+            claims.enter_context(claim(plan.state))
+        if role in {"all", "feed"}:
+            claims.enter_context(claim(feed_state))
+        admin.create(self._client)
+        if role in {"all", "sinks"}:
+            self.sinks = Sinks(plan, self._client, self._feed_errors)
         clock = HostClock()  # of the feed and of its sources
         sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
         if sources:
+            claims.enter_context(claim_spool(kafka.spool_folder))
             self.publisher = KafkaPublisher(
                 self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
             )
             self.feed = Feed(sources, self.publisher, self._client, clock, feed_state)
+        if role == "all":
+            host = kafka.instance_id or socket.gethostname()
+            self.crew = Crew(plan, [f"{host}-{number}" for number in range(plan.settings.engine.shards or 1)])
 
     def _feed_errors(self) -> list[str]:
         return self.feed.errors if self.feed is not None else []
@@ -179,8 +200,8 @@ class KafkaLive:
             if self.feed is not None:
                 self.feed.run(for_s, second)
                 errors += self.feed.errors
-                if self.crew is not None and not self._stop.is_set():
-                    self.settle()
+                if self.crew is not None and not self._stop.is_set() and not self.settle():
+                    errors += [] if self._stop.is_set() else [UNSETTLED]
             else:
                 self._idle(for_s, second)
         finally:

@@ -23,6 +23,10 @@ from pipeline.headers import Headers
 from pipeline.results import canonical
 
 OWNER = "ce_owner"
+SENT = "ce_sent"
+"""When a message was handed to a publisher, in nanoseconds by the clock of that host: what the record's own timestamp
+does not tell, as that is the event's."""
+
 CLAIM_TYPE = b"stethos.claim.v1"
 SNAPSHOT_TYPE = b"stethos.snapshot.v1"
 COMMAND_TYPE = b"stethos.command.v1"

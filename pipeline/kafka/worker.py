@@ -302,7 +302,7 @@ class Worker:
             results = part.lanes[taken.machine].process(taken.message)
             part.newest_ns[row] = max(part.newest_ns.get(row, 0), taken.message.t1_ns)
             if self._absence is not None and isinstance(taken.message, Chunk | Image | Mark):
-                self._absence.heard(part, taken.message)
+                self._absence.heard(part, taken.message, taken.sent_ns)
         part.forget_samples(row, results)
         self.counts["taken"] += 1
         if results:

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from config.schema import Kafka
+from connectors.playback import Playback
+from pipeline import codec
 from pipeline.clock import ManualClock
 from pipeline.errors import StateError
 from pipeline.kafka.client import Client
 from pipeline.kafka.feed import Feed
+from pipeline.kafka.records import SENT
 from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
 from pipeline.metrics import families
 from pipeline.state import Position, Store
@@ -143,3 +146,47 @@ def test_a_full_disk_for_the_positions_does_not_end_it(tmp_path: Path, monkeypat
     assert errors[15] == ["database or disk is full"] and made.errors == []
     position = Store(tmp_path / "feed.sqlite").positions()["m", "acc"]
     assert position == Position("m", "acc", 0, 3000, Anchor(0, T0))
+
+
+def test_other_recordings_are_published_from_their_start(tmp_path: Path) -> None:
+    """A feed goes on in the same file, and begins a new stream with another one."""
+    sent: list[Chunk] = []
+
+    class Keeps(Publisher):
+        def publish(self, *record: Any) -> int:
+            _, _, value, headers, *_ = record
+            message = codec.decode(headers, value)
+            sent.extend([message] if isinstance(message, Chunk) else [])
+            return super().publish()
+
+    def play(name: str) -> list[tuple[int, int]]:
+        sent.clear()
+        played = Playback("m", "acc", "vibration", [tmp_path / name], rate_hz=100, unit="m/s2", speed=0)
+        feed = Feed([played], Keeps(), Client(Kafka()), ManualClock(T0), tmp_path / "feed.sqlite")  # type: ignore[arg-type]
+        feed.run()
+        return [(chunk.stream.epoch, chunk.n0) for chunk in sent]
+
+    for name in ("monday.csv", "tuesday.csv"):
+        (tmp_path / name).write_text("x\n" + "1\n" * 20)
+    assert play("monday.csv") == [(0, 0), (0, 10)]
+    assert play("monday.csv") == []
+    assert play("tuesday.csv") == [(1, 0), (1, 10)]
+
+
+def test_what_is_published_says_when_by_the_clock_of_the_sources(tmp_path: Path) -> None:
+    """A worker tells by it what is live from an old recording, however late it reads."""
+    made, publisher = feed(tmp_path, 3)
+    sent: list[int] = []
+    publisher.publish = lambda *told: sent.append(int(dict(told[3])[SENT])) or len(sent)  # type: ignore[method-assign]
+    made.run()
+    assert [round((at - T0) / NS) for at in sent] == [1, 2, 3]
+
+
+def test_a_damaged_spool_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The publisher's error is gone with the next record, before anybody has seen it."""
+    made, publisher = feed(tmp_path, 5)
+    counts = {"damaged.segment": 1, "memory_bytes": 0, "spool_bytes": 0}
+    publisher.metrics = lambda: dict(counts)  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING, "pipeline.kafka.feed"):
+        made.run()
+    assert "damaged.segment" in caplog.text

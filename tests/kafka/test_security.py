@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from config.fast_lane import Mqtt
 from config.schema import Kafka
 from pipeline.errors import ConfigError
 from pipeline.kafka import admin
@@ -55,3 +56,23 @@ def test_half_a_configuration_is_refused(tmp_path: Path) -> None:
         Kafka(cert_file=tmp_path / "c.pem")
     with pytest.raises(ConfigError, match="ca_file"):
         _ = Client(Kafka(tls=True, ca_file=tmp_path / "missing.pem")).ssl_context
+
+
+@pytest.mark.parametrize("section", [Kafka, Mqtt])
+def test_certificates_without_tls_are_refused(section: type[Kafka | Mqtt], tmp_path: Path) -> None:
+    """All would be sent as it is."""
+    for files in ({"ca_file": tmp_path}, {"cert_file": tmp_path, "key_file": tmp_path}):
+        with pytest.raises(ValueError, match="set tls = true"):
+            section.model_validate(files)
+        assert section.model_validate({**files, "tls": True}).tls
+
+
+@pytest.mark.parametrize("bootstrap", ["kafka-1:9092", "127.0.0.1:9092, 10.0.0.7:9092", "10.0.0.7", "[fe80::1]:9092"])
+def test_a_password_is_not_sent_where_others_listen(bootstrap: str) -> None:
+    """PLAIN is for TLS, or for a broker on this box; SCRAM tells no listener the password."""
+    login = {"bootstrap": bootstrap, "username": "u", "password": "p", "mechanism": "PLAIN"}
+    with pytest.raises(ValueError, match="PLAIN sends the password"):
+        Kafka.model_validate(login)
+    here = "localhost:9092, 127.0.0.2:9092, [::1]:9092"
+    for good in ({"tls": True}, {"mechanism": "SCRAM-SHA-256"}, {"bootstrap": here}):
+        assert Kafka.model_validate({**login, **good}).username == "u"

@@ -10,6 +10,7 @@ from pipeline import codec
 from pipeline.kafka import trace
 from pipeline.kafka.intake import take_in
 from pipeline.kafka.part import Part
+from pipeline.kafka.records import SENT
 from tests.kafka.plant import plant
 
 FORM = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-01")
@@ -51,9 +52,12 @@ def test_a_traced_record_is_read_as_the_same_message() -> None:
         headers, value = codec.encode(message)
         record = Record()
         record.key, record.value = codec.key_of(message), bytes(value)  # type: ignore[attr-defined]
-        record.headers = [*headers, (trace.TRACEPARENT, trace.begin(headers))]  # type: ignore[attr-defined]
-        taken = take_in(codec.topic_of(message), record, part)
-        assert taken.message is not None and codec.encode(taken.message).headers == list(headers)
+        begun = (trace.TRACEPARENT, trace.begin(headers))
+        for more, sent_ns in (([], None), ([(SENT, b"17")], 17), ([(SENT, b"1" * 30)], None), ([(SENT, b"x")], None)):
+            record.headers = [*headers, *more, begun]  # type: ignore[attr-defined]
+            taken = take_in(codec.topic_of(message), record, part)
+            assert taken.message is not None and codec.encode(taken.message).headers == list(headers)
+            assert taken.sent_ns == sent_ns
 
 
 @pytest.mark.parametrize("headers", [[], None, [("traceparent", b"")], [("", b"")], [("ce_type", None)]])

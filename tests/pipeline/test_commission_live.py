@@ -21,7 +21,7 @@ from pipeline.cli.main import main
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput, StateError
 from pipeline.manifest import Row
-from pipeline.messages import Rate
+from pipeline.messages import Rate, Record
 from pipeline.state import Store
 
 CONFIG = """
@@ -82,6 +82,22 @@ def test_an_engine_that_works_is_waited_for(config: Path, monkeypatch: pytest.Mo
     assert commission(config, 0.03) == 0
 
 
+def test_results_from_kafka_are_no_recordings(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would find nothing after half an hour; the line says what leads there."""
+    store = Store(config.parent / "state" / STATE_FILE)
+    sleep = time.sleep
+
+    def slept(seconds: float) -> None:
+        store.commit([Record(0, 1, "health", f"m|{time.monotonic_ns()}", "m", {})])
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", slept)
+    assert commission(config) == 2
+    assert "baseline use FOLDER --engine kafka" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [("--manifest", "m.csv"), ("--normal", "quiet")])
 def test_what_belongs_to_a_manifest_is_refused(config: Path, capsys: pytest.CaptureFixture[str], more: Any) -> None:
     """It would be ignored."""
@@ -103,7 +119,7 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         row = Row("x", path, "good", "g", machine, sensor, "vibration", Rate(2000))
         return [] if sensor == "silent" else [Normal("x", "g", "", read_clip(row).pieces)]
 
-    def put_in_force(_store: Store, baseline: Baseline, _folder: Path) -> str:
+    def put_in_force(_settings: object, baseline: Baseline, _folder: Path) -> str:
         if baseline.sensor == "refused":
             raise StateError("the engine refused the baseline")
         forced.append((baseline.sensor, baseline.settings))
