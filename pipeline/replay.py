@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.app import Plan, config_sha256
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Chunk, Decision, Image, Mark
+from pipeline.messages import NS, Chunk, Decision, Image, Input, Mark
 from pipeline.recording.reader import Logged, Recording, read, written
 from pipeline.recording.recorder import StreamKey
 from pipeline.shard import Shard
@@ -58,12 +58,11 @@ class Replay:
             BadInput: a file does not continue those before it.
         """
         begun: set[str] = set()
-        last: dict[StreamKey, tuple[Chunk | Image | Mark, Path]] = {}
+        continuity = Continuity()
         first_ns: int | None = None
         began_ns = self._clock.now_ns()
         for recording in self._recordings:
             known = set(begun)
-            streams: set[StreamKey] = set()
             if self._faithful:
                 for machine, snapshot in recording.snapshots.items():
                     if machine in self.shard.lanes and machine not in known:
@@ -75,12 +74,7 @@ class Replay:
                         self.shard.warm(logged.message)
                     continue
                 begun.add(machine)
-                if isinstance(message := logged.message, Chunk | Image | Mark):
-                    key = (machine, *message.stream.key)
-                    if key not in streams and key in last:
-                        _must_continue(*last[key], message, recording.path)
-                    streams.add(key)
-                    last[key] = (message, recording.path)
+                continuity.take(logged.message, recording.path)
                 first_ns = logged.log_ns if first_ns is None else first_ns
                 if self._speed > 0:
                     due = began_ns + int((logged.log_ns - first_ns) / self._speed)
@@ -107,17 +101,35 @@ def _machine(logged: Logged) -> str:
     return message.machine if hasattr(message, "machine") else message.stream.machine
 
 
-def _must_continue(before: Chunk | Image | Mark, place: Path, message: Chunk | Image | Mark, path: Path) -> None:
-    """Refuse a stream that begins anew under its old epoch: all of it would be passed over, as a clock that jumped."""
-    stream = message.stream
-    apart_ns = message.t0_ns - before.anchor.at(message.n0, stream.rate)
-    if stream.epoch >= 0 and message.n0 < before.n1 and abs(apart_ns) > NS:
-        raise BadInput(
-            "separate",
-            f"{path}: {stream.machine}/{stream.sensor} begins anew, {abs(apart_ns) / NS:,.0f} s away from what {place}"
-            " says of the same samples: these are separate recordings; replay them one after the other, each into a"
-            " journal of its own",
-        )
+class Continuity:
+    """Refuses recordings that do not belong together.
+
+    A stream that begins anew under its old epoch would be passed over as a whole, as a clock that jumped.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[StreamKey, tuple[Chunk | Image | Mark, Path]] = {}
+
+    def take(self, message: Input, path: Path) -> None:
+        """Take the next message of a file.
+
+        Raises:
+            BadInput: its stream does not continue that of the file before.
+        """
+        if not isinstance(message, Chunk | Image | Mark):
+            return
+        stream = message.stream
+        key = (stream.machine, *stream.key)
+        before, place = self._last.get(key, (message, path))
+        self._last[key] = (message, path)
+        apart_ns = message.t0_ns - before.anchor.at(message.n0, stream.rate)
+        if place != path and stream.epoch >= 0 and message.n0 < before.n1 and abs(apart_ns) > NS:
+            raise BadInput(
+                "separate",
+                f"{path}: {stream.machine}/{stream.sensor} begins anew, {abs(apart_ns) / NS:,.0f} s away from what "
+                f"{place} says of the same samples: these are separate recordings; replay them one after the other, "
+                "each into a journal of its own",
+            )
 
 
 def in_order(recordings: Sequence[Recording]) -> list[Recording]:

@@ -70,7 +70,7 @@ def replay_kafka(
         The journal's hash, the number of messages, damage by file, and whether any message could be used.
     """
     needs_kafka()
-    from pipeline.cli.replay import refused
+    from pipeline.cli.replay import passed_over, plan_of, refused
     from pipeline.kafka.replay import KafkaReplay, replay_settings
     from pipeline.replay import open_all
 
@@ -79,10 +79,7 @@ def replay_kafka(
         raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / app.STATE_FILE
-        if config_file is None:
-            plan = app.plan_of_recording({n: d for rec in opened for n, d in rec.attachments.items()}, state)
-        else:
-            plan = app.plan(configuration.load(config_file))
+        plan = plan_of(opened, config_file, state)
         base = plan.settings.kafka if config_file is not None else None
         kafka = replay_settings(bootstrap or (base.bootstrap if base else "127.0.0.1:9092"), base)
         plan = app.Plan(plan.settings.model_copy(update={"kafka": kafka}), plan.lanes, state)
@@ -91,7 +88,8 @@ def replay_kafka(
         player = KafkaReplay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
         player.run()
         dead = Counter(record.body["reason"] for record in store.read(0, ("dlq",), limit=100_000))
-        for line in refused(dead, store):
+        late = Counter(record.body["reason"] for record in store.read(0, ("late",), limit=100_000))
+        for line in (*refused(dead, store), *passed_over(late)):
             click.echo(line, err=True)
         write_journal(player.journal_records(), journal, app.journal_header(store))
         used = not dead or any(store.latest(topic, 1) for topic in ("feature", "score", "health"))

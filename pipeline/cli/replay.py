@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.journal_compare import compare as compare_journals
 from pipeline.recording.format import RecordingError
-from pipeline.recording.reader import Logged
+from pipeline.recording.reader import Logged, Recording
 from pipeline.recording.recover import recover as recover_file
 from pipeline.replay import Replay, open_all
 from pipeline.state import Store
@@ -95,14 +95,7 @@ def play(
         raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / app.STATE_FILE
-        if config_file is None:
-            if len({recording.facts.get("config_sha256") for recording in opened}) > 1:
-                told = "recorded under different configurations; all are replayed under the one of"
-                click.echo(f"{told} {opened[-1].path}: replay them one after the other, or name --config", err=True)
-            attachments = {name: data for rec in opened for name, data in rec.attachments.items()}
-            plan = app.plan_of_recording(attachments, state)
-        else:
-            plan = app.plan(configuration.load(config_file))
+        plan = plan_of(opened, config_file, state)
         store = Store(state)
         player = Replay(opened, plan, store, HostClock(), speed, faithful=config_file is None)
         with progress_bar(TextColumn("{task.completed:,} messages")) as bar:
@@ -117,6 +110,16 @@ def play(
             click.echo(line, err=True)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         return sha256_of(journal), player
+
+
+def plan_of(opened: Sequence[Recording], config_file: Path | None, state: Path) -> app.Plan:
+    """By another configuration, or else by that of the last recording; tells if they have different ones."""
+    if config_file is not None:
+        return app.plan(configuration.load(config_file))
+    if len({recording.facts.get("config_sha256") for recording in opened}) > 1:
+        told = "recorded under different configurations; all are replayed under the one of"
+        click.echo(f"{told} {opened[-1].path}: replay them one after the other, or name --config", err=True)
+    return app.plan_of_recording({name: data for rec in opened for name, data in rec.attachments.items()}, state)
 
 
 def refused(dead: Mapping[str, int], store: Store) -> Iterator[str]:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka.partitioner import murmur2
+from pydantic import ValidationError
 
 from config.schema import Kafka
 from connectors.kafka import KafkaPublisher
 from pipeline import codec
 from pipeline.app import Plan
 from pipeline.clock import Clock
-from pipeline.errors import BadInput, StethosError
+from pipeline.errors import BadInput, ConfigError, StethosError
 from pipeline.journal import TOPICS
 from pipeline.kafka import admin
 from pipeline.kafka.client import Client
@@ -36,22 +37,28 @@ from pipeline.kafka.records import NOBODY, Out, snapshot_out
 from pipeline.kafka.topics import DECISION, STATE
 from pipeline.messages import NS, Decision, Input, Record
 from pipeline.recording.reader import Logged, Recording
+from pipeline.replay import OWN_CHOICE, Continuity, in_order
 from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.state import Store
 
 FOREVER_H = 1e6
 DONE_S = 600.0
-OWN_CHOICE = frozenset({"baseline", "configuration", "model"})
 
 
 def replay_settings(bootstrap: str, base: Kafka | None = None) -> Kafka:
-    """The section for one replay: topics and group of its own, records that old event times do not expire."""
+    """The section for one replay: topics and group of its own, records that old event times do not expire.
+
+    Raises:
+        ConfigError: the password would go to this broker as it is.
+    """
     name = f"stethos-replay-{os.getpid()}-{time.time_ns() // 1_000_000}"
     own = {"bootstrap": bootstrap, "prefix": name + ".", "group": name, "partitions": 4, "raw_retention_h": FOREVER_H}
-    return (base or Kafka()).model_copy(
-        update={**own, "instance_id": None, "health_port": None, "session_timeout_s": 6.0}
-    )
+    own |= {"instance_id": None, "health_port": None, "session_timeout_s": 6.0}
+    try:
+        return Kafka.model_validate({**(base or Kafka()).model_dump(), **own})
+    except ValidationError as error:
+        raise ConfigError(f"--kafka {bootstrap}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 @dataclass
@@ -66,7 +73,7 @@ class KafkaReplay:
     faithful: bool = True
 
     def __post_init__(self) -> None:
-        self.recordings = sorted(self.recordings, key=lambda r: r.path.name.split("-")[-1])
+        self.recordings = in_order(self.recordings)
         self.messages = 0
         self.refused = 0
         self.damage: dict[Path, str] = {}
@@ -154,6 +161,7 @@ class KafkaReplay:
         begun: set[str] = set()
         began_ns, first_ns = self.clock.now_ns(), None
         lanes = {lane.machine.name: Lane(lane) for lane in self.plan.lanes}
+        continuity = Continuity()
         for recording in self.recordings:
             known = set(begun)
             if self.faithful:
@@ -168,6 +176,7 @@ class KafkaReplay:
                         yield logged
                     continue
                 begun.add(machine)
+                continuity.take(logged.message, recording.path)
                 first_ns = logged.log_ns if first_ns is None else first_ns
                 if self.speed > 0:
                     due = began_ns + int((logged.log_ns - first_ns) / self.speed)

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.replay import plan_of
+from pipeline.clock import HostClock
+from pipeline.errors import BadInput
+from pipeline.kafka.replay import KafkaReplay
 from pipeline.recording.mcap_file import McapFile
 from pipeline.recording.recorder import _Disk
+from pipeline.replay import open_all
+from pipeline.state import Store
 from tests.faults.test_wrong_use import CONFIG, config, own_signals, run, stethos
 
 __all__ = ["config", "own_signals"]
@@ -82,6 +88,10 @@ def test_separate_recordings_are_not_played_as_one(config: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "m/acc begins anew, 600 s away from what " in said and "replay them one after the other" in said
     assert not journal.exists()
+    opened = open_all(both)
+    plan = plan_of(opened, None, config.parent / "on-kafka.sqlite")
+    with pytest.raises(BadInput, match="begins anew"):
+        list(KafkaReplay(opened, plan, Store(plan.state), HostClock())._paced())
     for one in both:
         assert stethos("replay", one, "--journal", journal) == 0
     assert "not used" not in capsys.readouterr().err

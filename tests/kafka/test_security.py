@@ -13,6 +13,7 @@ from config.schema import Kafka
 from pipeline.errors import ConfigError
 from pipeline.kafka import admin
 from pipeline.kafka.client import Client
+from pipeline.kafka.replay import replay_settings
 from tests.kafka.conftest import QUICK
 from tests.kafka.plant import Running, plant
 from tests.servers.kafka import KafkaServer, Security
@@ -76,3 +77,5 @@ def test_a_password_is_not_sent_where_others_listen(bootstrap: str) -> None:
     here = "localhost:9092, 127.0.0.2:9092, [::1]:9092"
     for good in ({"tls": True}, {"mechanism": "SCRAM-SHA-256"}, {"bootstrap": here}):
         assert Kafka.model_validate({**login, **good}).username == "u"
+    with pytest.raises(ConfigError, match=r"--kafka .*: mechanism PLAIN sends"):
+        replay_settings(bootstrap, Kafka.model_validate({**login, "bootstrap": here}))
