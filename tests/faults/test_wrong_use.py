@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.cli.main import main
+from tests.signals import own_signals
+
+__all__ = ["own_signals"]
 
 CONFIG = """
 schema_version = 1
@@ -32,15 +33,6 @@ name = "m"
 type = "jsonl"
 path = "results.jsonl"
 """
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """A run takes SIGINT and SIGTERM; give them back."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import signal
-from collections.abc import Iterator
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -26,18 +24,12 @@ from pipeline.state import Store
 from tests.servers.browser import Chromium
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.web import request
+from tests.signals import own_signals
+
+__all__ = ["own_signals"]
 
 DATA = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
 MACHINES = {"lathe", "mill", "mill-simulated", "drill-simulated"}
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """A run takes SIGINT and SIGTERM; give them back."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

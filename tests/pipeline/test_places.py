@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,9 @@ from pipeline.live import Live
 from pipeline.messages import Anchor
 from pipeline.places import Places
 from pipeline.state import Position, Store
+from tests.signals import own_signals
+
+__all__ = ["own_signals"]
 
 RATE = 8000
 KEY = ("lathe", "mic")
@@ -38,15 +39,6 @@ rate_hz = 8000
 unit = "FS"
 source = { type = "playback", files = ["FILE"], speed = 0 }
 """
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """A run takes SIGINT and SIGTERM; give them back."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def levels(folder: Path, file: str) -> list[float]:
