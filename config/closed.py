@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Closed(BaseModel):
-    """Base of all parts: frozen, and a misspelt key is an error."""
+    """Base of all parts: frozen; a misspelt key is an error, and so are `nan` and `inf`, which TOML knows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def is_here(broker: str) -> bool:

@@ -10,44 +10,13 @@ from pydantic import Field, SecretStr, model_validator
 from config.closed import Access, Closed, is_here
 from config.drill_head import DrillHead
 from config.fast_lane import FastLane
+from config.sources import SourceConfig
+from config.tachometer import Tachometer
 
 SCHEMA_VERSION = 1
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """A machine's or sensor's name: letters, digits, `_`, `.`, `-`; it becomes a Kafka key, a file name and a label."""
-
-
-class Excerpt(Closed):
-    """A part of a recording."""
-
-    path: Path
-    start_s: float = Field(0.0, ge=0)
-    end_s: float | None = Field(None, gt=0)
-
-
-class PlaybackSource(Closed):
-    """Recordings that are played as if they were a sensor."""
-
-    type: Literal["playback"]
-    files: tuple[Path | Excerpt, ...] = Field(min_length=1, description="WAV, FLAC, NPZ, CSV, folders of images")
-    speed: float = Field(1.0, ge=0, description="real-time factor; 0 plays as fast as possible")
-    pause_s: float = Field(0.0, ge=0, description="silence between files, stated in the stream by a mark")
-    loop: bool = False
-    chunk_s: float = Field(0.1, gt=0, le=0.5)
-    start_ns: int | None = Field(None, ge=0, description="event time of the first sample; default: the clock at start")
-
-
-class MicrophoneSource(Closed):
-    """A sound device."""
-
-    type: Literal["microphone"]
-    device: str = Field(description="shell pattern for the device's name as `stethos doctor` lists it")
-    host_api: str = Field("*", description='shell pattern for the sound system ("ALSA", "Core Audio", ...)')
-    port: str = Field("*", description="shell pattern for the USB port, to tell two of one make apart (Linux)")
-    chunk_s: float = Field(0.1, ge=0.01, le=0.5)
-
-
-SourceConfig = Annotated[PlaybackSource | MicrophoneSource, Field(discriminator="type")]
 
 
 class Persistence(Closed):
@@ -195,6 +164,13 @@ class Sensor(Closed):
     channels: int = Field(1, ge=1, le=64)
     source: SourceConfig | None = Field(None, description="absent where another process publishes this sensor")
     baseline: Path | None = Field(None, description="folder of a commissioned baseline")
+    tachometer: Tachometer | None = Field(None, description="on a channel of the same device")
+
+    @model_validator(mode="after")
+    def _tachometer_is_read(self) -> Sensor:
+        if self.tachometer is not None and (self.source is None or self.modality == "frames"):
+            raise ValueError(f"the tachometer of sensor '{self.name}' is a channel of its source, which it must have")
+        return self
 
 
 class Machine(Closed):
@@ -220,6 +196,12 @@ class Machine(Closed):
             raise ValueError(f"the bearing of machine '{self.name}' needs a spindle with its speed")
         if self.fast_lane and self.drill is None and (self.spindle is None or self.spindle.teeth is None):
             raise ValueError(f"the fast lane of machine '{self.name}' needs [machine.drill] or a spindle with teeth")
+        told = [sensor.tachometer.context for sensor in self.sensors if sensor.tachometer is not None]
+        asked = None if self.spindle is None else self.spindle.rpm_context
+        if set(told) - {asked} or len(told) > 1:
+            raise ValueError(
+                f"machine '{self.name}' needs one tachometer, and a spindle with rpm_context = '{(told or [''])[0]}'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -145,6 +145,12 @@ class FastLane(Source):
         return {f"fast_lane.{name}": number for name, number in counted.items()}
 
     @property
+    def counters(self) -> Mapping[str, int]:
+        """Of the source."""
+        told: Mapping[str, int] = getattr(self.source, "counters", {})
+        return told
+
+    @property
     def trouble(self) -> str:
         """What the source, the hook or a detector complains about."""
         outlet = "" if self._outlet is None else self._outlet.trouble

@@ -29,6 +29,7 @@ from pipeline.messages import NS, Chunk, Mark, Modality, Rate, Stream
 SampleType = Literal["int16", "int32", "float32"]
 
 _WIRE: dict[str, tuple[str, float]] = {"int16": ("<i2", 2.0**-15), "int32": ("<i4", 2.0**-31), "float32": ("<f4", 1.0)}
+_WIRE_SCALE = dict(_WIRE.values())
 _RETRY_NS = (NS // 2, NS, 2 * NS, 4 * NS, 5 * NS)
 _COUNTERS = (
     "chunks",
@@ -126,6 +127,11 @@ class Microphone(Source):
         self._held: list[tuple[int, Block]] = []
         self._running = False  # whether the current epoch has sent a chunk
         self._counts = dict.fromkeys(_COUNTERS, 0)
+
+    @property
+    def count_scale(self) -> float:
+        """What a count is worth before `scale`, as a share of full scale."""
+        return _WIRE_SCALE[self._stream.dtype]
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -88,6 +88,12 @@ class Playback(Source):
         """Pictures that were too large for a message and were made smaller."""
         return 0 if self._tape is None else self._tape.shrunk
 
+    @property
+    def count_scale(self) -> float:
+        """What a count of a channel is worth before `scale`: its share of full scale of sound, 1 of numbers."""
+        tape = self._opened()
+        return _FULL_SCALE[tape.dtype] if tape.kind == "sound" else 1.0
+
     def contents(self) -> Mapping[tuple[str, str], str]:
         """What is played, as a digest: a place within other recordings means nothing. Files by path, size and time."""
         facts = [str(self._rate_hz), str(self._unit), str(self._scale), str(self._channels), str(self._pause_s)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from config.schema import PlaybackSource
+from config.sources import PlaybackSource
 from pipeline.messages import NS, Anchor, Mark, Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import ABANDON_S

@@ -264,9 +264,11 @@ class Intake:
 
         Never for a source that is paused: what it has is only waiting to be asked for.
         """
+        devices: Counter[str] = Counter()
         for index, feed in enumerate(self._feeds):
-            for name, number in getattr(feed.source, "counts", {}).items():  # a fast lane's own
+            for name, number in getattr(feed.source, "counts", {}).items():  # a fast lane's own, shared by all
                 self.counts[name] = number
+            devices.update({f"device.{name}": n for name, n in getattr(feed.source, "counters", {}).items()})
             if not feed.live or index in self._held:
                 continue
             for heard in feed.heard.values():
@@ -275,6 +277,7 @@ class Intake:
                     heard.last = mark
                     self._put(feed, index, mark)
                     self.counts["mark.silent"] += 1
+        self.counts.update({name: n - self.counts[name] for name, n in devices.items()})  # they only grow
         for mark in self._roll.marks(now_ns):
             self._put(self._feeds[-1], len(self._feeds) - 1, mark)
             self.counts["mark.abandoned"] += 1

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from config.fast_lane import Mqtt
-from config.schema import Excerpt, Machine, MicrophoneSource, PlaybackSource, Sensor, Settings
+from config.schema import Machine, Sensor, Settings
+from config.sources import Excerpt, MicrophoneSource, PlaybackSource
 from connectors.base import Source
 from connectors.fastlane import FastLane, Outlet, RereadFastLane
 from connectors.playback import Playback
+from connectors.rotation import PulseReader, Reader, VoltageReader
+from connectors.tachometer import RereadTachometer, Tachometer
 from pipeline import drill_model
 from pipeline.app import shelf_of
 from pipeline.clock import Clock
@@ -37,7 +40,7 @@ def build_sources(settings: Settings, clock: Clock) -> list[Source]:
     }
     beside = _fast_lanes(settings, clock)
     sources = [
-        beside(makers[type(sensor.source)](machine, sensor, sensor.source), machine.fast_lane)
+        beside(_tachometer(sensor, makers[type(sensor.source)](machine, sensor, sensor.source)), machine.fast_lane)
         for machine in settings.machines
         for sensor in machine.sensors
         if sensor.source is not None
@@ -100,6 +103,26 @@ def _chunk_s(machine: Machine, sensor: Sensor, source: PlaybackSource | Micropho
     return FAST_CHUNK_S if fast else source.chunk_s
 
 
+def _channels(sensor: Sensor) -> int:
+    """How many of a device's or file's channels are read: the sensor's, and that of its tachometer."""
+    return max(sensor.channels, 0 if sensor.tachometer is None else sensor.tachometer.channel + 1)
+
+
+def _tachometer(sensor: Sensor, source: Source) -> Source:
+    """The source with a reader of its tachometer's channel, if it has one."""
+    told = sensor.tachometer
+    if told is None:
+        return source
+    reader: Reader
+    if told.level is not None:
+        reader = PulseReader(sensor.rate_hz, told.level, told.pulses_per_revolution, falling=told.edge == "falling")
+    else:
+        assert told.rpm_per_unit is not None
+        reader = VoltageReader(sensor.rate_hz, told.rpm_per_unit)
+    kind = RereadTachometer if source.rereadable else Tachometer
+    return kind(source, reader, channel=told.channel, channels=sensor.channels, context=told.context)
+
+
 def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:
     assert isinstance(source, PlaybackSource)
     files = [
@@ -108,7 +131,7 @@ def _playback(machine: Machine, sensor: Sensor, source: object) -> Source:
     ]
     return Playback(
         machine.name, sensor.name, sensor.modality, files, rate_hz=sensor.rate_hz, unit=sensor.unit,
-        scale=sensor.scale, channels=range(sensor.channels), chunk_s=_chunk_s(machine, sensor, source),
+        scale=sensor.scale, channels=range(_channels(sensor)), chunk_s=_chunk_s(machine, sensor, source),
         speed=source.speed, start_ns=source.start_ns, pause_s=source.pause_s, loop=source.loop,
     )  # fmt: skip
 
@@ -119,6 +142,6 @@ def _microphone(clock: Clock, machine: Machine, sensor: Sensor, source: object) 
 
     return Microphone(
         machine.name, sensor.name, source.device, host_api=source.host_api, port=source.port,
-        rate_hz=round(sensor.rate_hz), channels=sensor.channels, modality=sensor.modality, unit=sensor.unit,
+        rate_hz=round(sensor.rate_hz), channels=_channels(sensor), modality=sensor.modality, unit=sensor.unit,
         scale=sensor.scale, chunk_s=_chunk_s(machine, sensor, source), wait_for_device=True, clock=clock.now_ns,
     )  # fmt: skip

@@ -13,9 +13,11 @@ from pathlib import Path
 import click
 
 import config as configuration
-from config.schema import Excerpt, InfluxSinkConfig, Settings
+from config.schema import InfluxSinkConfig, Settings
+from config.sources import Excerpt
 from connectors.fastlane import FastLane
 from connectors.playback import Playback
+from connectors.tachometer import RereadTachometer
 from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError, StethosError
@@ -63,7 +65,7 @@ def _unfit(settings: Settings) -> Iterator[str]:
         importlib.import_module("connectors.influxdb")
     for made in build_sources(settings, HostClock()):
         source = made.source if isinstance(made, FastLane) else made  # opened, a fast lane would look for its broker
-        if isinstance(source, Playback):
+        if isinstance(source, Playback | RereadTachometer):
             try:
                 source.open({}, 0)
             except StethosError as error:

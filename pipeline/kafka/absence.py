@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from config.schema import PlaybackSource, Sensor
+from config.schema import Sensor
+from config.sources import PlaybackSource
 from pipeline import codec
 from pipeline.absent import BEHIND_NS
 from pipeline.clock import Clock

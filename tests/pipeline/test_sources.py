@@ -84,6 +84,9 @@ def test_a_step_of_the_hosts_clock_does_not_silence_a_microphone(
         assert abs(got[-1].t1_ns - clock.now_ns()) < 20_000
     quiet = ("losses_of_device", "reconnects", "failed_opens", "dropped_frames", "lost_frames")
     assert [microphone.counters[name] for name in quiet] == [0] * len(quiet)
+    counted = {name.removeprefix("device."): n for name, n in intake.counts.items() if name.startswith("device.")}
+    assert counted.keys() == microphone.counters.keys()  # as of the last round of the intake
+    assert 640 <= counted["chunks"] <= microphone.counters["chunks"] == 650
     intake.close()
 
 
