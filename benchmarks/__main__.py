@@ -47,6 +47,7 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
             ("chatter", ["--count", "20"], ["--count", "2"]),
             ("near", ["--count", "10"], ["--count", "1"]),
             ("stable", ["--minutes", "10"], ["--minutes", "0.5"]),
+            ("wrong", ["--count", "10"], ["--count", "1"]),
             ("teeth", ["--count", "10"], ["--count", "1"]),
             ("drill", ["--starts", "8"], ["--starts", "1"]),
             ("bearing", ["--count", "20"], ["--count", "2"]),

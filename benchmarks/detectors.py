@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/detectors.py chatter --count 60
     .venv/bin/python benchmarks/detectors.py near --count 40
     .venv/bin/python benchmarks/detectors.py stable --minutes 10
+    .venv/bin/python benchmarks/detectors.py wrong --count 20
     .venv/bin/python benchmarks/detectors.py teeth --count 30
     .venv/bin/python benchmarks/detectors.py drill --starts 40
     .venv/bin/python benchmarks/detectors.py bearing --count 40
@@ -17,6 +18,8 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +138,23 @@ def stable(seed: int, minutes: float, on_delay_s: float = 0.0) -> None:
     )  # fmt: skip
 
 
+def wrong(seed: int, count: int) -> None:
+    """Stable cuts under another speed than their own: how many raise an alarm, are called unverified, or neither."""
+    whole: Counter[str] = Counter()
+    for factor in (0.6, 0.7, 0.8, 0.88, 0.95, 1.05, 1.15, 1.25, 1.4, 1.6, 1.8):
+        outcome: Counter[str] = Counter()
+        for i in range(count):
+            made = cut(seed, 100_000 + i, "stable", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), seconds=8.0)
+            told = replace(made, rpm=factor * made.rpm)
+            for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
+                scores = chatter_scores(x, told, unit)
+                said = sum("speed" in s.reasons for s in scores) > 0.1 * len(scores)
+                outcome["alarm" if any(s.abnormal for s in scores) else "unverified" if said else "silent"] += 1
+        whole += outcome
+        table("wrong speed", seed=seed, factor=factor, **outcome)
+    table("wrong speed", seed=seed, factor="all", **whole)
+
+
 def teeth(seed: int, count: int) -> None:
     """Lost teeth found within a second, in stable cuts of 14 s, by teeth; false alarms in the same cuts without."""
     for unit in ("FS", "m/s2"):
@@ -242,7 +262,7 @@ def noise() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("chatter", "near", "stable", "teeth", "drill", "bearing", "noise"))
+    parser.add_argument("what", choices=("chatter", "near", "stable", "wrong", "teeth", "drill", "bearing", "noise"))
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--starts", type=int, default=40)
@@ -257,6 +277,8 @@ def main() -> None:
         chatter(asked.seed or FINAL[0], asked.count, (1.05, 1.15), asked.on_delay)
     elif asked.what == "stable":
         stable(asked.seed or FINAL[1], asked.minutes, asked.on_delay)
+    elif asked.what == "wrong":
+        wrong(asked.seed or FINAL[1], asked.count)
     elif asked.what == "teeth":
         teeth(asked.seed or FINAL[4], asked.count)
     elif asked.what == "drill":

@@ -39,12 +39,12 @@ class ChatterFeatures(Gated):
     """`Segment` and `Gap` of one stream, and `Context` of its machine → `Feature` ``chatter_lines`` every 10 ms.
 
     Values of each hop, over thirteen revolutions and at least 100 ms: ``rpm``, ``level_db`` (100-6,000 Hz, re 1 unit²),
-    ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``, ``side_db``
-    (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped`` (share of samples at full
-    scale). Every fifth hop also, over a window four times as long (2 s at most): ``long_tonal``, ``long_line_hz``,
-    ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``, ``contradicts_rpm``, ``forced_db``,
-    ``wavering``, ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see `tooth_levels`), and over its last 16 revolutions
-    ``opr`` and ``residual``.
+    ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``,
+    ``side_db``, ``surprise`` (see `Lines`), ``cutting`` (1, 0, or -1 where the machine does not say), ``clipped``
+    (share of samples at full scale). Every fifth hop also, over a window four times as long (2 s at most):
+    ``long_tonal``, ``long_line_hz``, ``long_line_db``, ``long_pair_db``, ``long_side_db``, ``coherent``,
+    ``contradicts_rpm``, ``forced_db``, ``wavering``, ``tooth_db``, ``half_tooth_db``, ``turn_db`` (see
+    `tooth_levels`), and over its last 16 revolutions ``opr`` and ``residual``.
 
     A window without a usable speed gives an incomplete feature with the value ``doubt`` (where the spindle is said to
     stand, ``level_db`` and ``cutting`` too), missing samples one without values. A hop needs the long window's samples,
@@ -124,6 +124,7 @@ class ChatterFeatures(Gated):
             "line_db": found.line_db,
             "pair_db": found.pair_db,
             "side_db": found.side_db,
+            "surprise": found.surprise,
             "cutting": _told(reading),
             "clipped": float(np.mean(np.abs(part) >= self._clip)),
         }

@@ -28,25 +28,19 @@ idle machine has too (drives) do not count: the tonal power must be four times t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
-from math import inf, log
-from statistics import median
+from math import inf
 from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.chatter import CHATTER, DOUBTS, HOP_S, SLOW
 from operators.chatter_lines import next_stable_speeds
-from operators.spectral import MAD_TO_STD
+from operators.chatter_points import LEAST, MOST, Points
 from operators.spindle import SAME
 from operators.teeth import Teeth
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
-LEAST, UNKNOWN, MOST = 0.4, 0.65, 0.75
-"""Bounds of the threshold of the tonal share, and the threshold before a baseline is known."""
-LONG_LEAST, LONG_UNKNOWN, LONG_MOST = 0.4, 0.5, 0.7
-"""The same of the coherent share in the long window."""
 LASTING = 0.5
 """Mean tonal share of the long window over half a second that is chatter whatever the baseline says."""
 GATE_DB = 6.0
@@ -56,8 +50,6 @@ _NEARLY_ALL = 0.8
 _PAIR_DB, _SIDE_DB, _LONG_DB, _CLEAR_DB = 9.0, 11.0, 14.0, 20.0
 """Power over the noise from which neighbours count: in the short window, in the long one, and beyond doubt."""
 _CONFIRM, _LASTING, _WEAK = 3, 10, 14
-WEAK_LEAST = 0.15
-"""Least coherent share that counts as weak chatter, where the stable cutting of this speed is known."""
 _NARROW, _FORCED_DB = 0.8, -12.0
 """Share of the tonal energy in the line and its family, and level of a harmonic beside it: below both, a mode rings."""
 _ALL_TONAL, _FAR_OUT_DB = 0.95, 25.0
@@ -65,9 +57,9 @@ STEADY = 1.25
 """`wavering` of a line below which its amplitude is a limit cycle's, and no noise's."""
 _OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
 _LONE_HOPS, _LONE_LEAST = 35, 0.5
-_LEARN_EVERY, _LEARN_LEAST, _LEARN_KEPT = 5, 20, 100
-_POINTS = 8
-_POINT_STEP = 0.02
+_LEARN_EVERY = 5
+_UNEXPLAINED = 100
+"""Hops in a row, most of whose energy lies between the rotation's multiples and is no chatter, that are not judged."""
 _IDLE_BUCKET_S, _IDLE_BUCKETS = 30, 20
 _CUT_BUCKETS = 12
 """So much slower the idle level is forgotten while cutting: within two hours, not within ten minutes."""
@@ -75,6 +67,8 @@ _POWERS = ("level_db", "tonal", "long_tonal", "coherent")
 """Values that overflow, or are no numbers, where samples are too large to be squared."""
 _SLOW_VIEW = ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent", "wavering")
 _MISMATCH = 4
+_SURE = 5.0
+"""Surprise of a short window's lines from which nothing is judged until a long window has been looked at."""
 
 _DOUBT_TEXT = {
     "missing": "no spindle speed was told",
@@ -83,14 +77,6 @@ _DOUBT_TEXT = {
     "changing": "the spindle speed is changing",
     "out_of_range": "the spindle speed is below the configured range",
 }
-
-
-@dataclass(slots=True)
-class _Point:
-    """Tonal shares of stable cutting at one speed, newest last, of the short and the long window."""
-
-    short: list[float] = field(default_factory=list)
-    long: list[float] = field(default_factory=list)
 
 
 class ChatterDetector(Stateful):
@@ -118,7 +104,7 @@ class ChatterDetector(Stateful):
             raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._on_delay = round(on_delay_s / HOP_S)
-        said = f"{DETECTOR}|4|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
+        said = f"{DETECTOR}|5|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
         self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
@@ -137,7 +123,7 @@ class ChatterDetector(Stateful):
         self._mismatch = 0
         self._heard = 0.0
         self._idle: list[tuple[int, float]] = []
-        self._points: dict[int, _Point] = {}
+        self._points = Points()
         self._slow_view: dict[str, float] = {}
 
     # what is taken in ------------------------------------------------------------------------------------------------
@@ -152,10 +138,13 @@ class ChatterDetector(Stateful):
             return self._without_value(message)
         if abs(v["rpm"] / self._rpm - 1.0 if self._rpm else 1.0) > SAME:
             self._forget()
-            self._rpm = v["rpm"]
+            self._rpm, self._mismatch = v["rpm"], 0
+            self._points.at(self._rpm)
         cutting = self._cutting(message)
         if not cutting:
             self._idle_tonal += _IDLE_SHARE * (v["tonal"] * 10.0 ** (v["level_db"] / 10.0) - self._idle_tonal)
+        if v.get("surprise", 0.0) >= _SURE:
+            self._mismatch = max(self._mismatch, 1)
         if "contradicts_rpm" in v:
             step = 1 if v["contradicts_rpm"] else -1
             self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
@@ -164,13 +153,16 @@ class ChatterDetector(Stateful):
             self._tool.leave()
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
-        limit, long_limit = self._limits()
+        limit, long_limit = self._points.limits
         value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
+        if self._lone >= _UNEXPLAINED and value <= limit:
+            self._tool.leave()
+            return self._report(message, 0.0, self._unexplained(v), complete=False)
         if cutting and value <= limit:
             self._learn(v)
         said = self._report(message, self._delayed(value, limit), self._reasons(v, limit, cutting), limit=limit)
         if "turn_db" in v:
-            said += self._tool.take(message, self._place(), cutting=cutting and value <= limit)
+            said += self._tool.take(message, self._points.place, cutting=cutting and value <= limit)
         return said
 
     def _cutting(self, message: Feature) -> bool:
@@ -203,13 +195,18 @@ class ChatterDetector(Stateful):
         family = v["pair_db"] >= _CLEAR_DB or ((v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB) and self._seen)
         self._lone = self._lone + 1 if cutting and v["tonal"] >= _LONE_LEAST else 0
         new = v["tonal"] * 10.0 ** (v["level_db"] / 10.0) >= _OVER_IDLE * self._idle_tonal
-        counts = cutting and new and (family or self._lone >= _LONE_HOPS)
+        counts = cutting and new and not v.get("surprise", 0.0) and (family or self._lone >= _LONE_HOPS)
         self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
         self._plain = self._plain + 1 if v["tonal"] >= _ALL_TONAL or v["pair_db"] >= _FAR_OUT_DB else 0
         if "long_tonal" in v:
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
             self._rings = v["coherent"] < _NARROW * v["long_tonal"] and v["forced_db"] < _FORCED_DB
-            heard = cutting and new and (v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB)
+            heard = (
+                cutting
+                and new
+                and not v["contradicts_rpm"]
+                and (v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB)
+            )
             self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
             self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
             clear = heard and v["long_pair_db"] >= _CLEAR_DB
@@ -224,7 +221,7 @@ class ChatterDetector(Stateful):
         fast = min(self._short) / limit if len(self._short) == _CONFIRM and not wait else 0.0
         long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
         lasting = 0.0 if wait else sum(self._lasting) / _LASTING / LASTING
-        weak = min(self._weak) / self._weak_limit() if len(self._weak) == _WEAK else 0.0
+        weak = min(self._weak) / self._points.weak_limit if len(self._weak) == _WEAK else 0.0
         return limit * max(fast, long, lasting, weak)
 
     def _delayed(self, value: float, limit: float) -> float:
@@ -235,36 +232,10 @@ class ChatterDetector(Stateful):
     def _steady(self) -> bool:
         return self._slow_view.get("wavering", inf) < STEADY
 
-    def _weak_limit(self) -> float:
-        """Threshold of the coherent share for weak chatter: from the stable cutting of this speed, if known."""
-        point = self._points.get(self._place())
-        if point is None or len(point.long) < _LEARN_LEAST:
-            return LONG_UNKNOWN
-        return _above(point.long, WEAK_LEAST, LONG_UNKNOWN)
-
-    def _limits(self) -> tuple[float, float]:
-        """Thresholds of the tonal share in the short and the coherent share in the long window at this speed."""
-        point = self._points.get(self._place())
-        long_limit, limit = LONG_UNKNOWN, UNKNOWN
-        if point is not None and len(point.long) >= _LEARN_LEAST:
-            long_limit = _above(point.long, LONG_LEAST, LONG_MOST)
-        if point is not None and len(point.short) >= _LEARN_LEAST:
-            limit = _above(point.short, LEAST, MOST)
-        return limit, long_limit
-
     def _learn(self, v: Mapping[str, float]) -> None:
         """Stable cutting makes the baseline of its operating point."""
         if self._hops % _LEARN_EVERY == 0 and v["tonal"] < MOST:
-            point = self._points.pop(self._place(), None) or _Point()
-            point.short = [*point.short[1 - _LEARN_KEPT :], round(v["tonal"], 4)]
-            if "coherent" in self._slow_view and self._slow_view["coherent"] < LONG_MOST:
-                point.long = [*point.long[1 - _LEARN_KEPT :], round(self._slow_view["coherent"], 4)]
-            self._points[self._place()] = point
-            while len(self._points) > _POINTS:
-                del self._points[next(iter(self._points))]
-
-    def _place(self) -> int:
-        return round(log(self._rpm) / _POINT_STEP)
+            self._points.learn(v["tonal"], self._slow_view.get("coherent"))
 
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
@@ -292,6 +263,13 @@ class ChatterDetector(Stateful):
             "the told speed is kept"
         )
         return {"speed": "mismatch", "told_rpm": told, "heard_rpm": heard, "text": text}
+
+    def _unexplained(self, v: Mapping[str, float]) -> dict[str, Any]:
+        text = (
+            f"unverified: {100.0 * v['tonal']:.0f} % of the energy lies in lines that neither {v['rpm']:,.0f} rpm nor "
+            "chatter explains: another speed, or another machine is heard"
+        )
+        return {"speed": "unexplained", "told_rpm": v["rpm"], "line_hz": v["line_hz"], "text": text}
 
     def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool) -> dict[str, Any]:
         line = self._slow_view["long_line_hz"] if self._long_leads(limit) else v["line_hz"]
@@ -368,7 +346,7 @@ class ChatterDetector(Stateful):
             "mismatch": self._mismatch,
             "heard": self._heard,
             "idle": [list(pair) for pair in self._idle],
-            "points": [[place, list(point.short), list(point.long)] for place, point in self._points.items()],
+            "points": self._points.snapshot(),
             "slow_view": dict(self._slow_view),
             "tool": self._tool.snapshot(),
         }
@@ -383,14 +361,8 @@ class ChatterDetector(Stateful):
         self._idle_tonal = state["idle_tonal"] or 0.0  # earlier versions let it become no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
-        self._points = {place: _Point(list(short), list(long)) for place, short, long in state["points"]}
+        self._points.restore(state["points"])
+        self._points.at(self._rpm)
         self._slow_view = dict(state["slow_view"])
         if "tool" in state:
             self._tool.restore(state["tool"])
-
-
-def _above(shares: list[float], least: float, most: float) -> float:
-    """Median + 6 MAD (scaled), within bounds."""
-    middle = median(shares)
-    spread = MAD_TO_STD * median(abs(share - middle) for share in shares)
-    return min(max(middle + 6.0 * spread, least), most)

@@ -17,13 +17,14 @@ import numpy as np
 from scipy import fft
 
 from operators.chatter_plan import HIGH_HZ, LOW_HZ, PADDING, Float64, Plan
+from operators.contradiction import contradiction, foreign_comb
 from operators.spectral import hann
-from operators.spindle import contradiction
 from pipeline.messages import Float32
 
 ABOVE_NOISE = 12.0
 _QUARTER = -log(0.75)  # lower quartile of exponentially distributed powers by their mean
 _TINY = 1e-30
+_FOREIGN = 0.4  # tonal share from which lines of a speed far from the told one are looked for
 
 
 def power(x: Float32, made: Plan) -> Float64:
@@ -104,7 +105,8 @@ class Lines:
         side_db: the same of the second strongest neighbour at ±f_r, ±2 f_r, … below ±f_TP.
         coherent: share of all energy within ±2/T of the strongest line and of its neighbours at ±f_TP and ±2 f_TP;
             0 where it was not asked for.
-        contradicts_rpm: another speed that the lines speak for, else 0; likewise.
+        contradicts_rpm: another speed that the lines speak for, else 0; of the short window only far-off ones.
+        surprise: how certain a far-off speed is (`Comb.surprise`); 0 where there is none.
         forced_db: the stronger of the two harmonics of f_TP beside the strongest line over that line; likewise.
     """
 
@@ -115,6 +117,7 @@ class Lines:
     side_db: float
     coherent: float
     contradicts_rpm: float
+    surprise: float
     forced_db: float
 
 
@@ -125,7 +128,7 @@ def lines(p: Float64, floor: Float64, made: Plan, *, family: bool = True) -> Lin
         p: from `power`.
         floor: from `noise_floor`.
         made: the plan.
-        family: also what the long window alone is asked for, `Lines.coherent` and `Lines.contradicts_rpm`.
+        family: also what the long window alone is asked for, `Lines.coherent` and `contradiction`.
     """
     ratio = p / floor
     tall = np.flatnonzero(made.between & (ratio > ABOVE_NOISE))
@@ -139,15 +142,20 @@ def lines(p: Float64, floor: Float64, made: Plan, *, family: bool = True) -> Lin
     sides = sorted(
         _near(free, made, f + sign * m * rotation) for m in range(1, round(passing / rotation)) for sign in (-1, 1)
     )
-    other = 0.0
-    if family and tonal > 0.1:
-        tolerance = 0.5 * PADDING * made.spacing_hz  # half of 1/T
-        other = contradiction(_strongest(p, ratio, made), 60.0 * rotation, round(passing / rotation), tolerance)
+    other, surprise = 0.0, 0.0
+    if tonal > (0.1 if family else _FOREIGN):
+        tolerance, teeth = 0.5 * PADDING * made.spacing_hz, round(passing / rotation)  # half of 1/T
+        strongest = _strongest(p, ratio, made)
+        comb = foreign_comb(strongest, passing, f, tolerance) if tonal > _FOREIGN else None
+        if family:
+            other = contradiction(strongest, 60.0 * rotation, teeth, tolerance)
+        if comb is not None:
+            other, surprise = other or 60.0 * comb.spacing_hz / teeth, comb.surprise
     side = sides[-2] if len(sides) > 1 else _TINY
     coherent = sum(_lobe(p, made, f + j * passing) for j in (-2, -1, 0, 1, 2)) / total if family else 0.0
     below = f - f % passing
     forced = max(_near(p, made, below), _near(p, made, below + passing)) / max(float(p[k]), _TINY) if family else 0.0
-    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other, _db(forced))
+    return Lines(tonal, f, _db(float(ratio[k])), _db(pair), _db(side), coherent, other, surprise, _db(forced))
 
 
 def wavering(x: Float32, f_hz: float, made: Plan, rate_hz: float) -> float:

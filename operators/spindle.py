@@ -1,16 +1,15 @@
 """The spindle's speed as an input: given or told, as of a fixed time before each window's end, with its validity.
 
 The speed is never estimated from the sound that it is to judge: on a public recording of chatter a blind comb locked
-onto the chatter line itself and called the cut stable. What the sound may do is contradict (`contradiction`): then the
-told speed is kept and the result is marked as unverified.
+onto the chatter line itself and called the cut stable. What the sound may do is contradict (`operators.contradiction`):
+then the told speed is kept and the result is marked as unverified.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite
+from math import isfinite
 from typing import Literal, Protocol
 
 from pipeline.messages import NS, Context
@@ -142,51 +141,3 @@ def _forget(facts: deque[tuple[int, float]] | deque[tuple[int, str]], before_ns:
     """Drop what is older than the newest fact at or before a time; the one before it tells of a change."""
     while len(facts) > 2 and facts[2][0] <= before_ns:
         facts.popleft()
-
-
-def contradiction(
-    lines: Sequence[tuple[float, float]], rpm: float, teeth: int, tolerance_hz: float, *, within: float = 0.1
-) -> float:
-    """The speed that a cut's own lines speak for, where that is another one than was told.
-
-    Stable cutting shows harmonics of the tooth passing. If three or more of the strongest lines, 70 % of their energy
-    and twice what the told speed explains, are harmonics of another tooth-passing frequency within ±10 % of the told
-    one, the told speed is contradicted. The lines of chatter lie a tooth passing apart but not on its multiples, so
-    that they do not contradict. A told speed of twice the true one looks like period-two chatter and cannot be told
-    from it by the lines.
-
-    Args:
-        lines: frequency in Hz and power of the strongest lines.
-        rpm: the told speed.
-        teeth: of the tool.
-        tolerance_hz: how far a line may lie from its place.
-        within: relative range of the search.
-
-    Returns:
-        The other speed in rpm; 0 where nothing contradicts.
-    """
-    told = teeth * rpm / 60.0
-    total = sum(power for _, power in lines)
-    best, best_share = 0.0, 0.0
-    for f, _ in lines:
-        for k in range(max(1, floor(f / (told * (1.0 + within)))), ceil(f / (told * (1.0 - within))) + 1):
-            passing = f / k
-            if SAME < abs(passing / told - 1.0) <= within:
-                share, count = _explained(lines, passing, tolerance_hz)
-                if count >= 3 and share > best_share:
-                    best, best_share = passing, share
-    own, _ = _explained(lines, told, tolerance_hz)
-    if best_share < 0.7 * total or best_share < 2.0 * own:
-        return 0.0
-    return 60.0 * best / teeth
-
-
-def _explained(lines: Sequence[tuple[float, float]], passing_hz: float, tolerance_hz: float) -> tuple[float, int]:
-    """Energy and number of the lines that are harmonics of a frequency."""
-    share, orders = 0.0, set()
-    for f, power in lines:
-        k = round(f / passing_hz)
-        if k >= 1 and abs(f - k * passing_hz) <= tolerance_hz:
-            share += power
-            orders.add(k)
-    return share, len(orders)

@@ -238,11 +238,11 @@ def speed_told_late() -> Scenario:
         return np.round(x / s.scale).astype("<i2")[:, None]
 
     old = chunks(acc, milling(acc, 5.3, 9000.0, (3.0, 9.0)))
-    new = chunks(again, milling(again, 6.0, 8000.0, (3.0, 5.0)), anchor=Anchor(0, T0 + 6 * NS))
+    new = chunks(again, milling(again, 9.0, 8000.0, (6.0, 8.0)), anchor=Anchor(0, T0 + 6 * NS))
     log: dict[str, list[Input]] = {"acc": [*old, *new, end(again, new[-1].n1)]}  # type: ignore[union-attr]
-    told = [(k * NS // 2, 9000.0 if k < 12 else 8000.0) for k in range(26)]
+    told = [(k * NS // 2, 9000.0 if k < 12 else 8000.0) for k in range(32)]
     log["speed"] = [Context("m", "rpm", T0 + t_ns, rpm) for t_ns, rpm in told]
-    log["state"] = [Context("m", "state", T0 + s * NS, "cut" if s < 11 else "idle") for s in range(14)]
+    log["state"] = [Context("m", "state", T0 + s * NS, "cut" if s < 14 else "idle") for s in range(17)]
     more = {
         "spindle": {"rpm_context": "rpm", "teeth": 3, "lowest_rpm": 6000, "cutting_states": ["cut"]},
         "bearing": {"balls": 9, "diameter_ratio": 0.2},

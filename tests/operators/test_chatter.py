@@ -365,6 +365,8 @@ def test_a_mismatch_is_said_and_nothing_is_judged() -> None:
     assert not found[-1].complete
     assert found[-1].reasons["told_rpm"] == 9000.0
     assert "speed mismatch" in found[-1].reasons["text"]
+    (other,) = scores(detector, [told(t=0.1, rpm=9300.0)])
+    assert other.complete  # it was another told speed that the lines contradicted
 
 
 def test_an_unusable_speed_is_said() -> None:

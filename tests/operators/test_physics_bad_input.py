@@ -61,6 +61,26 @@ def test_a_wrong_speed_is_unverified(factor: float) -> None:
     assert found[-1].reasons["heard_rpm"] == pytest.approx(RPM, rel=0.005)
 
 
+@pytest.mark.parametrize("factor", [0.4, 0.7, 0.8, 0.88, 1.12, 1.25, 1.4, 1.7, 1.9])
+def test_a_speed_far_from_the_true_one_is_unverified(factor: float) -> None:
+    """As when the program was changed and the configuration was not: no false alarm, from the first hop on."""
+    found = heard(cut(2.0, RPM, TEETH, 0.2), factor * RPM)
+    assert not any(s.abnormal for s in found)
+    assert not found[-1].complete
+    assert found[-1].reasons["speed"] == "mismatch"
+    assert found[-1].reasons["heard_rpm"] == pytest.approx(RPM, rel=0.005)
+
+
+def test_lines_that_nothing_explains_are_unverified() -> None:
+    """Tones of the hall without a pattern, as loud as the cut: no chatter, but no clean bill of health either."""
+    t = np.arange(4 * RATE) / RATE
+    tones = sum(0.1 * np.sin(2 * np.pi * f * t) for f in (517.0, 1193.0, 1731.0, 2677.0))
+    found = heard(cut(4.0, RPM, TEETH, 0.05) + tones)
+    assert not any(s.abnormal for s in found)
+    assert found[-1].reasons.get("speed") == "unexplained"
+    assert "neither 9,000 rpm nor chatter explains" in found[-1].reasons["text"]
+
+
 def test_a_speed_wrong_by_a_harmonic_is_said() -> None:
     """Half the true speed has all true lines as multiples; twice of it looks like flip chatter, and that is said."""
     assert not any(s.abnormal for s in heard(cut(2.0, RPM, TEETH, 0.2), RPM / 2))

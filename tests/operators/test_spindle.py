@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from operators.chatter import ChatterFeatures
-from operators.spindle import GivenSpeed, Reading, ToldSpeed, contradiction
+from operators.spindle import GivenSpeed, Reading, ToldSpeed
 from pipeline.messages import NS, Context, Feature, Message
 from tests.operators.pieces import ANCHOR, run, segments, stream
 
@@ -81,13 +81,3 @@ def test_samples_wait_for_their_speed_and_the_answer_is_the_same() -> None:
     assert said([*waiting, *run(late, facts[1:])]) == first
     assert {v.get("doubt") for _, complete, v in first if not complete} == {4.0}  # while the speed changes
     assert {v["rpm"] for _, complete, v in first if complete} == {6000.0, 8000.0}
-
-
-def test_a_chattering_cut_does_not_contradict() -> None:
-    """898.8 Hz would be the 28th multiple of 32.1 Hz, where a blind comb locked; its neighbours are not."""
-    family = [(733.2, 0.5), (898.8, 1.0), (1064.2, 0.5), (165.6, 0.1), (331.2, 0.1)]
-    assert contradiction(family, 1656, 6, 1.0) == 0
-    true = [(165.6 * k, 1 / k) for k in range(1, 6)]
-    assert contradiction(true, 1656, 6, 1.0) == 0
-    assert contradiction(true, 1656 * 1.03, 6, 1.0) == pytest.approx(1656)
-    assert contradiction([], 1656, 6, 1.0) == 0

@@ -1,0 +1,73 @@
+"""When a cut's own lines contradict the told speed: combs through zero do, lines of chatter do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from operators.contradiction import SURPRISE, contradiction, foreign_comb
+
+TOLERANCE = 2.0
+
+
+def test_a_chattering_cut_does_not_contradict() -> None:
+    """898.8 Hz would be the 28th multiple of 32.1 Hz, where a blind comb locked; its neighbours are not."""
+    family = [(733.2, 0.5), (898.8, 1.0), (1064.2, 0.5), (165.6, 0.1), (331.2, 0.1)]
+    assert contradiction(family, 1656, 6, 1.0) == 0
+    true = [(165.6 * k, 1 / k) for k in range(1, 6)]
+    assert contradiction(true, 1656, 6, 1.0) == 0
+    assert contradiction(true, 1656 * 1.03, 6, 1.0) == pytest.approx(1656)
+    assert contradiction([], 1656, 6, 1.0) == 0
+
+
+def comb(spacing: float, orders: range, tilt: float = 1.0) -> list[tuple[float, float]]:
+    return [(spacing * k, k**-tilt) for k in orders]
+
+
+@pytest.mark.parametrize("factor", [0.42, 0.6, 0.7, 0.8, 0.88, 1.12, 1.25, 1.4, 1.6, 1.8, 2.6])
+def test_a_stable_cut_contradicts_a_speed_far_from_its_own(factor: float) -> None:
+    """Told the tooth passing of another speed; what is said is the true one, whether or not the tool runs out."""
+    true = 450.0
+    found = foreign_comb(comb(true, range(1, 8)), factor * true, true, TOLERANCE)
+    assert found is not None
+    assert found.spacing_hz == pytest.approx(true, rel=1e-6)
+    assert found.surprise >= SURPRISE
+    runout = [(true / 3 * k, 0.02) for k in (1, 2, 4, 5, 7)]
+    found = foreign_comb([*comb(true, range(1, 8)), *runout], factor * true, true, TOLERANCE)
+    assert found is not None
+    assert min(abs(found.spacing_hz - hz) for hz in (true, true / 3)) < 1e-3
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 3])
+def test_multiples_of_the_true_speed_are_not_told_from_chatter(multiple: int) -> None:
+    """At twice the true speed a stable cut has the lines of period-two chatter."""
+    assert foreign_comb(comb(450.0, range(1, 8)), multiple * 450.0, 450.0, TOLERANCE) is None
+
+
+def test_too_few_lines_prove_nothing() -> None:
+    assert foreign_comb([], 500.0, 450.0, TOLERANCE) is None
+    assert foreign_comb(comb(450.0, range(1, 3)), 500.0, 450.0, TOLERANCE) is None
+    assert foreign_comb(comb(450.0, range(1, 4)), 500.0, 450.0, 3 * TOLERANCE) is None
+
+
+def test_chatter_rarely_contradicts() -> None:
+    """Of two thousand families f_c + j f_TP with forced vibration and stray lines, fewer than one in a hundred."""
+    rng = np.random.default_rng(5)
+    wrong = 0
+    for _ in range(2000):
+        passing, line = rng.uniform(150.0, 1000.0), rng.uniform(200.0, 5000.0)
+        family = [(abs(line + j * passing), 10.0 ** -rng.uniform(0.0, 3.0)) for j in range(-3, 4)]
+        forced = [(k * passing, 10.0 ** -rng.uniform(1.0, 3.0)) for k in range(1, 4)]
+        stray = [(rng.uniform(100.0, 6000.0), 10.0 ** -rng.uniform(2.0, 4.0)) for _ in range(4)]
+        lines = sorted([*family, *forced, *stray], key=lambda one: -one[1])[:12]
+        wrong += foreign_comb(lines, passing, lines[0][0], TOLERANCE) is not None
+    assert wrong < 20
+
+
+def test_rational_chatter_does_not_contradict() -> None:
+    """Families at a half, a third or a quarter of the tooth passing are multiples of something, too."""
+    for q in (2, 3, 4):
+        for p in range(1, 4 * q):
+            family = [(abs(300.0 * p / q + 300.0 * j), 1.0 / (1 + abs(j))) for j in range(-2, 6)]
+            lines = [(f, power) for f, power in family if f > 50.0]
+            assert foreign_comb(lines, 300.0, 300.0 * p / q, TOLERANCE) is None, (p, q)
