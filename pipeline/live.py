@@ -22,7 +22,7 @@ from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
 from pipeline.errors import StateError
 from pipeline.evidence import EvidenceSink
-from pipeline.messages import Input, Record
+from pipeline.messages import NS, Input, Record
 from pipeline.metrics import families
 from pipeline.recording.format import RecordingError
 from pipeline.recording.recorder import Recorder, RecordingEnded
@@ -32,6 +32,8 @@ from pipeline.state import Store
 from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
+UNKEPT_NS = 10 * NS
+"""So long after the last input that could not be recorded, recordings count as whole again."""
 ALIVE_NS = 10_000_000_000
 """An engine that has not come round for so long does not work."""
 
@@ -57,6 +59,7 @@ class Live:
         self._told: list[str] = []
         self._counters: dict[str, dict[str, Any]] = {}
         self._beat_ns = 0
+        self._unkept, self._unkept_ns = 0, 0
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
@@ -106,7 +109,15 @@ class Live:
     def problems(self) -> list[str]:
         """What sources, sinks and the durable state complain about now."""
         sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
-        return [*self.engine.errors, *sinks, *([self._trouble] if self._trouble else [])]
+        troubles = [self._trouble, self._recording()]
+        return [*self.engine.errors, *sinks, *filter(None, troubles)]
+
+    def _recording(self) -> str:
+        """That inputs are not recorded, while they are not and for `UNKEPT_NS` more."""
+        if self._unkept_ns == 0 or self._clock.now_ns() - self._unkept_ns >= UNKEPT_NS:
+            return ""
+        folder = self.plan.settings.recording.folder
+        return f"recording: {self._unkept:,} times nothing could be written to {folder}; is the disk full?"
 
     def news(self) -> list[str]:
         """The problems that have come up since the last call."""
@@ -157,6 +168,10 @@ class Live:
         """Counters to the exporter; old results out of the log."""
         try:
             self._counters = self.store.metrics()
+            unkept = sum(shard.get("counts", {}).get("recording.failed", 0) for shard in self._counters.values())
+            if unkept > self._unkept:
+                self._unkept_ns = self._clock.now_ns()
+            self._unkept = unkept
             self._retention.mind()
             self._trouble = ""
         except StateError as error:  # the shards keep their results until it can be written again, or give up

@@ -18,8 +18,9 @@ from pipeline.cli.demo import prepare
 from pipeline.clock import HostClock, ManualClock
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import BadInput, ConfigError, StateError, StethosError
-from pipeline.live import ALIVE_NS, Live
+from pipeline.live import ALIVE_NS, UNKEPT_NS, Live
 from pipeline.manifest import read_manifest
+from pipeline.messages import NS
 from pipeline.state import Store
 from tests.servers.browser import Chromium
 from tests.servers.prometheus import PrometheusServer
@@ -207,6 +208,23 @@ def test_a_state_that_cannot_be_written_is_a_problem_not_an_end(
         patch.setattr(Store, "metrics", full)
         live._publish()
     assert live.problems == ["database or disk is full"]
+    live._publish()
+    assert live.problems == []
+    live.close()
+    live.engine._close()
+
+
+def test_recordings_that_cannot_be_written_are_a_problem(demo: Path, tmp_path: Path) -> None:
+    """For as long as it is so, and ten seconds more; a machine is watched on all the while."""
+    clock = ManualClock()
+    live = Live(changed(demo, tmp_path), clock)
+    for failed in (0, 3, 7):
+        live.store.put_metrics("shard-0", {"counts": {"recording.failed": failed}})
+        live._publish()
+        assert len(live.problems) == (failed > 0)
+    (problem,) = live.problems
+    assert problem.startswith("recording: 7 times nothing could be written to ")
+    clock.sleep(UNKEPT_NS / NS)
     live._publish()
     assert live.problems == []
     live.close()
