@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,3 +50,25 @@ def claim(state: Path, setting: str = "engine.state_dir") -> Iterator[None]:
             file.truncate(0)
             file.write(f"{os.getpid()}\n".encode())
         yield
+
+
+_FLOCK = "@hhqqi"  # l_type, l_whence, l_start, l_len, l_pid of Linux
+
+
+def claimed(state: Path) -> bool:
+    """Whether another process holds the state now, without holding it even for a moment.
+
+    True where that cannot be known. Never ask in the process that holds it: POSIX lets go of a lock when any handle of
+    its file is closed.
+    """
+    if sys.platform != "linux":
+        return True
+    try:
+        with state.with_name(state.name + ".lock").open("rb") as file:
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind: int = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
+            return kind != fcntl.F_UNLCK
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

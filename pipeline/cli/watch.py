@@ -9,8 +9,11 @@ import click
 
 import config as configuration
 from pipeline import app
+from pipeline.claim import claimed
 from pipeline.cli.results import open_store
 from pipeline.view import View
+
+STOPPED = "no engine runs on this state: shown is what the last one said"
 
 
 @click.command()
@@ -18,10 +21,11 @@ from pipeline.view import View
     "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
 )
 def watch(config_file: Path) -> None:
-    """Show machines, scores and alarms of a running engine until Ctrl-C."""
+    """Show machines, scores and alarms of a running engine until Ctrl-C; says when no engine runs."""
     settings = configuration.load(config_file)
     open_store(settings.engine.state_dir).close()
-    view = View(settings.engine.state_dir / app.STATE_FILE, evidence=settings.evidence.folder)
+    state = settings.engine.state_dir / app.STATE_FILE
+    view = View(state, evidence=settings.evidence.folder, problems=lambda: [] if claimed(state) else [STOPPED])
     try:
         while True:
             view.update()
