@@ -81,8 +81,8 @@ class Tachometer(Source):
 
     def _warm(self, until: int) -> None:
         """Hear, and do not hand on, what comes before sample `until`."""
-        while not self.source.exhausted:
-            for message in self.source.poll(_EVER):
+        while not self.source.exhausted and (messages := self.source.poll(_EVER)):
+            for message in messages:
                 if isinstance(message, Chunk) and message.n0 < until:
                     kept = message.samples[: until - message.n0]
                     self._speeds(replace(message, samples=kept))

@@ -7,6 +7,7 @@ from math import ceil, floor, log10
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import bdtrc
 
 from operators.spindle import SAME
@@ -18,6 +19,7 @@ _AHEAD = 2
 _FIRST, _DEEPEST = 6, 12
 _RANGE = (0.3, 3.2)
 
+Float64 = NDArray[np.float64]
 Line = tuple[float, float]
 """Frequency in Hz and power."""
 
@@ -80,10 +82,10 @@ def foreign_comb(lines: Sequence[Line], passing_hz: float, chatter_hz: float, to
     return Comb(float(wider[explains >= 0.9 * share[best]][-1]), surprise)
 
 
-def _multiples(f: np.ndarray, spacing: np.ndarray, tolerance_hz: float) -> np.ndarray:
+def _multiples(f: Float64, spacing: Float64, tolerance_hz: float) -> NDArray[np.bool_]:
     """Which lines (columns) are multiples of which frequencies (rows)."""
     order = np.round(f[None, :] / spacing[:, None])
-    found: np.ndarray = (np.abs(f[None, :] - order * spacing[:, None]) <= tolerance_hz) & (order >= 1)
+    found: NDArray[np.bool_] = (np.abs(f[None, :] - order * spacing[:, None]) <= tolerance_hz) & (order >= 1)
     return found
 
 
