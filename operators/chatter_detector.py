@@ -201,12 +201,8 @@ class ChatterDetector(Stateful):
         if "long_tonal" in v:
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
             self._rings = v["coherent"] < _NARROW * v["long_tonal"] and v["forced_db"] < _FORCED_DB
-            heard = (
-                cutting
-                and new
-                and not v["contradicts_rpm"]
-                and (v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB)
-            )
+            family = v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB
+            heard = cutting and new and family and not v["contradicts_rpm"]
             self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
             self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
             clear = heard and v["long_pair_db"] >= _CLEAR_DB
