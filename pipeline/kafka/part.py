@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.kafka.records import Out, snapshot_out
-from pipeline.messages import Chunk, DeadLetter, Image, Input, Mark, Result
+from pipeline.messages import Chunk, DeadLetter, Image, Input, Late, Mark, Result
 from pipeline.runner import Lane
 
 Needs = Mapping[tuple[str, int], int]
@@ -85,6 +85,15 @@ class Part:
         if any(isinstance(r, DeadLetter) and r.reason in UNUSABLE for r in results) and self.held.get(topic):
             last = self.held[topic].pop()
             self.held[topic].append(last._replace(sensor=""))
+
+    def heard(self, topic: str, t_ns: int, results: Sequence[Result], now_ns: int) -> None:
+        """How far a topic has come in event time, for `Pacing`.
+
+        A chunk that was refused does not count, nor does a device's clock beyond ours: the topic of one that is an hour
+        ahead would wait for the others for an hour.
+        """
+        if not any(isinstance(result, Late | DeadLetter) for result in results):
+            self.newest_ns[topic] = max(self.newest_ns.get(topic, 0), min(t_ns, now_ns))
 
     def release(self, needs: Mapping[str, Needs], upto: int) -> dict[str, int]:
         """By topic, the offset before which neither a window nor a snapshot needs anything: the contiguous prefix.

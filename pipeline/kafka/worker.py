@@ -300,7 +300,7 @@ class Worker:
             results = await self._commands.obey(part, taken.command, *self._claims[part.number])
         elif taken.message is not None:
             results = part.lanes[taken.machine].process(taken.message)
-            part.newest_ns[row] = max(part.newest_ns.get(row, 0), taken.message.t1_ns)
+            part.heard(row, taken.message.t1_ns, results, self._clock.now_ns())
             if self._absence is not None and isinstance(taken.message, Chunk | Image | Mark):
                 self._absence.heard(part, taken.message, taken.sent_ns)
         part.forget_samples(row, results)

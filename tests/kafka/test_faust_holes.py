@@ -21,6 +21,7 @@ from intervaltree import IntervalTree
 from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import Part
+from pipeline.messages import NS, Anchor, Late, Rate, Stream
 
 T = TP("raw.vibration", 0)
 
@@ -188,6 +189,19 @@ def test_ours_pauses_what_is_ahead_without_dropping() -> None:
     part.newest_ns["raw.vibration"] = 45_000_000_000
     pacing.pace(fake, [part], lambda row: row)
     assert calls[1:] == [("drop", TP("raw.acoustic", 0))]
+
+
+def test_a_clock_that_is_ahead_pauses_no_topic() -> None:
+    """What was refused does not count as read, and no device is further than the host's clock."""
+    part, now_ns = Part(0, 1, 0, {}), 100 * NS
+    stream = Stream("m", "mic", 0, "acoustic", Rate(8000), 1, "<i2", "FS")
+    late = Late(stream, Anchor(0, 3700 * NS), 0, 800, "clock_jump")
+    part.heard("raw.acoustic", 99 * NS, [], now_ns)
+    part.heard("raw.acoustic", 3700 * NS, [late], now_ns)
+    assert part.newest_ns == {"raw.acoustic": 99 * NS}
+    part.heard("raw.acoustic", 3700 * NS, [], now_ns)
+    part.heard("raw.acoustic", 98 * NS, [], now_ns)
+    assert part.newest_ns == {"raw.acoustic": now_ns}
 
 
 def test_a_partition_that_a_rebalance_has_taken_away_has_no_end() -> None:
