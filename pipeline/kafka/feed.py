@@ -92,7 +92,7 @@ class Feed:
         """Counters and waiting bytes, in the form that `pipeline.metrics.families` takes shards in."""
         counts = self._publisher.metrics()
         waits = {"feed": counts.pop("memory_bytes"), "spool": counts.pop("spool_bytes")}
-        own = {"counts": {**counts, "refused.no_form": self.refused}}
+        own = {"counts": {**self._intake.counts, **counts, "refused.no_form": self.refused}}
         return {"feed": {**own, "waiting_bytes": waits["feed"]}, "spool": {"waiting_bytes": waits["spool"]}}
 
     def stop(self) -> None:

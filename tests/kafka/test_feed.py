@@ -114,12 +114,14 @@ def test_its_counters_are_in_the_exporters_form(tmp_path: Path) -> None:
     made, publisher = feed(tmp_path, 1)
     publisher.lost = 4
     made.refused = 2
+    made._intake.counts["device.overflows"] = 5  # of a microphone
     found = families(made.metrics(), {})
 
     def events(kind: str, reason: str) -> float:
         return found["engine_events_total"][("kind", kind), ("reason", reason), ("shard", "feed")]
 
     assert (events("published", ""), events("dropped", "spool_failed"), events("refused", "no_form")) == (3, 4, 2)
+    assert events("device", "overflows") == 5
     assert found["queue_bytes"] == {(("queue", "feed"),): 7, (("queue", "spool"),): 9}
 
 
