@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from connectors.base import Resume, SourceMessage
+from connectors.microphone import Microphone
 from connectors.playback import Playback
 from connectors.rotation import PulseReader, Reader, VoltageReader
-from connectors.tachometer import RereadTachometer
+from connectors.tachometer import RereadTachometer, Tachometer
 from pipeline.errors import SourceError
 from pipeline.messages import NS, Anchor, Chunk, Context, Mark
+from tests.servers.microphone import FakeMicrophone
 
 RATE = 8000
 NOW = 1_790_000_000 * NS
@@ -226,6 +229,35 @@ def test_a_channel_that_is_not_there(tmp_path: Path) -> None:
     source = tachometer([two_channels(tmp_path / "a.wav", 1.0)], channel=2)
     with pytest.raises(SourceError, match="no channel 2 for the tachometer: there are 2"):
         source.open({}, NOW)
+
+
+def test_a_tachometer_on_the_second_channel_of_a_real_sound_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real PortAudio on an ALSA device of two channels; `level` is a share of full scale whatever `scale` says."""
+    n = np.arange(48_000)
+    heard = np.stack([n % 30_000, np.where(n % 960 < 100, 20_000, 0)], axis=1).astype("<i2")
+    with FakeMicrophone(heard) as fake:
+        for name in ("ALSA_CONFIG_PATH", "JACK_NO_START_SERVER"):
+            monkeypatch.setenv(name, fake.env[name])
+        mic = Microphone("mill", "mic", fake.name, channels=2, unit="Pa", scale=1e-3)
+        source = Tachometer(mic, PulseReader(48_000, 0.3), channel=1, channels=1, context="spindle_rpm")
+        (stream,) = source.open({}, time.time_ns())
+        assert (stream.channels, stream.scale) == (1, 1e-3)
+        out: list[SourceMessage] = []
+        end = time.monotonic() + 60.0
+        try:
+            while mic.counters["frames"] < 48_000 and time.monotonic() < end:
+                out += source.poll(time.time_ns())
+                time.sleep(0.005)
+        finally:
+            source.close()
+    chunks = [m for m in out if isinstance(m, Chunk)]
+    assert {c.samples.shape[1] for c in chunks} == {1}
+    np.testing.assert_array_equal(np.concatenate([c.samples[:, 0] for c in chunks])[:48_000], heard[:, 0])
+    facts = [m for m in out if isinstance(m, Context)]
+    assert len(facts) >= 2
+    assert {f.value for f in facts} == {3000.0}
+    assert source.counters == mic.counters
+    assert source.trouble == ""
 
 
 @pytest.mark.parametrize(
