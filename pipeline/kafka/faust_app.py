@@ -17,19 +17,16 @@ BUFFER = 64
 """Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
 fetcher waits, and with it every other topic."""
 
-FETCH_BYTES, FETCH_WAIT_MS = 65_536, 20
-"""The brokers answer a fetch when so much is there, or after so long."""
+FETCH_WAIT_MS = 50
 
 
 def fetch_soon(app: Any) -> None:
-    """Set how long the brokers wait for new records, which Faust fixes at 1.5 s or a single byte.
+    """Shorten the brokers' wait for new records, which Faust fixes at 1.5 s.
 
     aiokafka has one fetch under way per broker, and leaves out of it the partitions whose records are not used up. A
-    fetch of quiet partitions alone would hold those up for as long as the broker waits. An answer to each single
-    record, on the other hand, costs more than the record does: every fetch names all partitions of all topics.
+    fetch of quiet partitions alone would hold those up for as long as the broker waits.
     """
-    fetcher = app.consumer._thread._ensure_consumer()._fetcher
-    fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = FETCH_BYTES, FETCH_WAIT_MS
+    app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
 
 
 def highwater(consumer: Any, tp: TP) -> int | None:
