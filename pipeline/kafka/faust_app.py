@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import faust
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
@@ -27,6 +29,33 @@ def fetch_soon(app: Any) -> None:
     fetch of quiet partitions alone would hold those up for as long as the broker waits.
     """
     app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
+
+
+class Unread(dict[TP, Any]):
+    """Faust's newest offset per partition, which never says one: what we want again would be dropped as known.
+
+    It is set behind a message's delivery, also if that message made us seek back.
+    """
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+
+def deliver_all(app: Any) -> None:
+    """Have Faust hand on whatever its consumer fetches; before the app is started."""
+    app.consumer._read_offset = Unread()
+
+
+def seek(app: Any, tp: TP, offset: int) -> None:
+    """Have the consumer go on at an offset; in its own thread, which does not wake for calls from another."""
+    thread = app.consumer._thread
+    consumer = thread._ensure_consumer()
+
+    def there() -> None:
+        with contextlib.suppress(IllegalStateError):  # the partition is no longer ours
+            consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
+
+    thread.thread_loop.call_soon_threadsafe(there)
 
 
 def highwater(consumer: Any, tp: TP) -> int | None:

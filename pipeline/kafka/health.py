@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipeline.kafka.topics import INPUTS
+from pipeline.messages import NS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -108,10 +111,16 @@ class Families:
         age = GaugeMetricFamily(
             "stethos_kafka_event_age_seconds", "Host time less the newest event time", labels=["worker", "topic"]
         )
-        for topic, (behind, age_s) in self._worker.progress().items():
+        ends, now_ns = self._worker.ends(), self._worker.clock.now_ns()
+        for topic in INPUTS:
+            behind, newest_ns = 0, 0
+            for part in list(self._worker.parts.values()):
+                end = ends.get((topic, part.number), 0)
+                behind += max(0, end - part.expect.get(topic, end))
+                newest_ns = max(newest_ns, part.newest_ns.get(topic, 0))
             lag.add_metric([self._worker.name, topic], behind)
-            if age_s is not None:
-                age.add_metric([self._worker.name, topic], age_s)
+            if newest_ns:
+                age.add_metric([self._worker.name, topic], (now_ns - newest_ns) / NS)
         yield lag
         yield age
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -45,10 +45,11 @@ class LogReader:
             self._consumer = consumer
         return self._consumer
 
-    async def committed(self, topics: Sequence[str], partition: int) -> dict[str, int]:
-        """Where the group goes on in one partition of several topics, where it has a committed offset."""
+    async def next(self, topics: Sequence[str], partition: int) -> dict[str, int]:
+        """The offset the group reads next in one partition of several topics: the committed one, else the oldest."""
         consumer = await self._started()
-        found = {}
+        oldest = await consumer.beginning_offsets([TopicPartition(topic, partition) for topic in topics])
+        found = {tp.topic: int(offset) for tp, offset in oldest.items()}
         for topic in topics:
             offset = await consumer.committed(TopicPartition(topic, partition))
             if offset is not None:
@@ -67,7 +68,7 @@ class LogReader:
         tp = TopicPartition(topic, partition)
         return int((await consumer.beginning_offsets([tp]))[tp])
 
-    async def read(self, topic: str, start: Mapping[int, int]) -> AsyncIterator[Any]:
+    async def read(self, topic: str, start: Mapping[int, int]) -> AsyncGenerator[Any, None]:
         """Records of a topic's partitions, each from its start to what is its end now; each partition in order."""
         consumer = await self._started()
         tps = {TopicPartition(topic, number): offset for number, offset in start.items()}
@@ -88,6 +89,13 @@ class LogReader:
             for tp in list(at):
                 if await consumer.position(tp) >= ends[tp]:
                     del at[tp]
+
+    async def first(self, topic: str, partition: int, offset: int) -> int | None:
+        """The first offset from one on at which there is a record; None where there is none."""
+        async with contextlib.aclosing(self.read(topic, {partition: offset})) as records:
+            async for record in records:
+                return int(record.offset)
+        return None
 
     async def close(self) -> None:
         """Let the brokers go."""

@@ -60,12 +60,25 @@ class Part:
         self.lost = False
         """Whether another worker has it: its results are dropped, no snapshot may say that they are durable."""
 
-    def renew(self, generation: int, epoch: int) -> None:
-        """Go on under a new generation: nobody else had the partition meanwhile, the lanes stay as they are."""
-        self.generation, self.epoch = generation, epoch
+    def renew(self, epoch: int) -> None:
+        """Go on under a new claim: nobody else had the partition meanwhile, the lanes stay as they are.
+
+        Nothing is taken in before `resume`.
+        """
+        self.epoch = epoch
         self.forget()
         self.expect.clear()
         self.saved.clear()
+
+    def resume(self, generation: int, expect: Mapping[str, int]) -> None:
+        """Take in what the consumer delivers under a generation.
+
+        Args:
+            generation: of the group.
+            expect: by topic, the offset that it delivers first.
+        """
+        self.generation = generation
+        self.expect.update(expect)
 
     def forget(self) -> None:
         """What is not acknowledged comes again."""

@@ -25,7 +25,7 @@ from pipeline.kafka.batches import Batches
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.continuity import Continuity
-from pipeline.kafka.faust_app import commit, committed, fetch_soon, highwater, make_app
+from pipeline.kafka.faust_app import commit, committed, deliver_all, fetch_soon, highwater, make_app, seek
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -68,7 +68,7 @@ class Worker:
         self.parts: dict[int, Part] = {}
         self.beat_s = self.checkpoint_s = self.commit_s = time.monotonic()
         self._client = client
-        self._clock = clock
+        self.clock = clock
         self._machines: dict[int, list[LaneSettings]] = {}
         for lane in machines:
             number = (murmur2(lane.machine.name.encode()) & 0x7FFFFFFF) % client.kafka.partitions
@@ -89,7 +89,7 @@ class Worker:
         self._pacing = Pacing()
         self._patience = Patience()
         self._inbox = Inbox(INBOX_BYTES)
-        self._continuity = Continuity(self._rows, self._reader, self.counts)
+        self._continuity = Continuity(self._rows, LogReader(client), self.counts, lambda *at: seek(self.app, *at))
         watch = Absence(client, self._reader, self.outbox, clock, self.parts, self._ours, self.counts)
         self._absence = watch if live else None
         self.app, self._kept = make_app(client, name, list(self._rows), self._inbox.put, self._assigned, self._revoked)
@@ -122,6 +122,7 @@ class Worker:
             await self._reader.close()
             raise
         self.app.finalize()
+        deliver_all(self.app)
         await self.app.start()
         checks.assignor(self.app)
         fetch_soon(self.app)
@@ -165,6 +166,7 @@ class Worker:
             log.warning("faust did not stop in time")
         await self.outbox.close()
         await self._reader.close()
+        await self._continuity.close()
         log.info("ended: %s, written: %s", dict(self.counts), dict(self.outbox.counts))
 
     # partitions --------------------------------------------------------------------------------------------------
@@ -214,18 +216,17 @@ class Worker:
     async def _take_over(self, number: int, generation: int, claim: Claim, found: Found) -> Part:
         part, before = self.parts.get(number), found.previous
         if part is not None and before is not None and before.worker == self.name and before.epoch == part.epoch:
-            part.renew(generation, claim.epoch)
+            part.renew(claim.epoch)
             self.counts["kept"] += 1
         else:
             if part is not None:
                 self.outbox.drop(part)
             part = Part(number, generation, claim.epoch, self._lanes(number, found))
             self.counts["rebuilt"] += 1
-        topics = list(self._rows)
-        for topic, offset in (await self._reader.committed(topics, number)).items():
-            part.expect[self._rows[topic]] = offset
         part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}
         await self._ownership.announce(claim, part.saved, found.outdated)
+        offsets = await self._reader.next(list(self._rows), number)
+        part.resume(generation, {self._rows[topic]: offset for topic, offset in offsets.items()})
         return part
 
     def _lanes(self, number: int, found: Found) -> dict[str, Lane]:
@@ -262,7 +263,7 @@ class Worker:
         """One message; whatever happens, it is not acknowledged before it is used."""
         try:
             part = await self._part_of(event.message)
-            if part is not None and await self._continuity.holds(part, event.message, self.app.consumer):
+            if part is not None and await self._continuity.holds(part, event.message):
                 async with self._feeding:
                     await self._process(part, event)
         except asyncio.CancelledError:
@@ -300,25 +301,22 @@ class Worker:
             results = await self._commands.obey(part, taken.command, *self._claims[part.number])
         elif taken.message is not None:
             results = part.lanes[taken.machine].process(taken.message)
-            part.heard(row, taken.message.t1_ns, results, self._clock.now_ns())
+            part.heard(row, taken.message.t1_ns, results, self.clock.now_ns())
             if self._absence is not None and isinstance(taken.message, Chunk | Image | Mark):
                 self._absence.heard(part, taken.message, taken.sent_ns)
         part.forget_samples(row, results)
         self.counts["taken"] += 1
         if results:
-            self.outbox.add(part, results, self._clock.now_ns(), trace.of(message.headers))
+            self.outbox.add(part, results, self.clock.now_ns(), trace.of(message.headers))
         self._batches.collect(self.parts.values())
 
-    def progress(self) -> dict[str, tuple[int, float | None]]:
-        """By topic: records not taken in yet, and host time less the newest event time in seconds."""
-        parts, now = list(self.parts.values()), self._clock.now_ns()
-        found: dict[str, tuple[int, float | None]] = {}
-        for topic, row in self._rows.items():
-            ends = {part: highwater(self.app.consumer, TP(topic, part.number)) or 0 for part in parts}
-            newest = max((part.newest_ns.get(row, 0) for part in parts), default=0)
-            behind = sum(max(0, end - part.expect.get(row, end)) for part, end in ends.items())
-            found[row] = (behind, (now - newest) / 1e9 if newest else None)
-        return found
+    def ends(self) -> dict[tuple[str, int], int]:
+        """By topic and partition in our hands: where its log ends, as far as it is known."""
+        return {
+            (row, number): highwater(self.app.consumer, TP(topic, number)) or 0
+            for topic, row in self._rows.items()
+            for number in list(self.parts)
+        }
 
     # durability --------------------------------------------------------------------------------------------------
 
@@ -336,7 +334,13 @@ class Worker:
             await asyncio.sleep(CHECKPOINT_EVERY_S)
             await self.checkpoint()
             await self._mind_contexts()
+            await self._chase()
             self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
+
+    async def _chase(self) -> None:
+        if self._inbox.nbytes < INBOX_BYTES // 8:  # else what seems to be missing may still be on its way
+            for part in [part for part in self.parts.values() if self._ours(part)]:
+                await self._continuity.chase(part, lambda tp: highwater(self.app.consumer, tp), self._pacing.paused)
 
     async def _mind_contexts(self) -> None:
         for part in [part for part in self.parts.values() if part.generation == self.generation]:
@@ -345,13 +349,13 @@ class Worker:
                 continue
             at_end = part.expect.get("context", 0) >= high
             async with self._feeding:  # a decision holds behind what its lane has taken in: nothing may come between
-                for lane, decision in list(self._patience.due(part, self._clock.now_ns(), at_end)):
+                for lane, decision in list(self._patience.due(part, self.clock.now_ns(), at_end)):
                     if not part.lost:
                         results = await self._commands.decide(part, lane, decision, *self._claims[part.number])
-                        self.outbox.add(part, results, self._clock.now_ns())
+                        self.outbox.add(part, results, self.clock.now_ns())
 
     def _waited(self) -> bool:
-        return self.outbox.waiting > 0 and self._clock.now_ns() - self.outbox.oldest_ns >= RESULTS_EVERY_NS
+        return self.outbox.waiting > 0 and self.clock.now_ns() - self.outbox.oldest_ns >= RESULTS_EVERY_NS
 
     async def checkpoint(self) -> None:
         """Results, then snapshots, then offsets."""

@@ -134,6 +134,7 @@ class Running:
     partitions: int = 4
     session_s: float = 2.0
     more: dict[str, Any] = field(default_factory=dict)
+    program: str = WORKER
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,7 +168,7 @@ class Running:
             arguments = ["run", "--engine", "kafka", "--role", "worker", "--name", name, "--config", str(config)]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.workers[name] = subprocess.Popen(
-                    [sys.executable, "-W", "ignore", "-c", WORKER, *arguments], stdout=log, stderr=log
+                    [sys.executable, "-W", "ignore", "-c", self.program, *arguments], stdout=log, stderr=log
                 )
 
     def times_ready(self, name: str) -> int:

@@ -134,7 +134,7 @@ def test_after_a_rebalance_nothing_is_committed_before_it_comes_again() -> None:
     part = Part(0, 1, 0, {})
     part.hold("command", 7, 1, None, "m")
     assert part.release({}, 1) == part.release({}, 1) == {"command": 8}
-    part.renew(2, 5)
+    part.renew(5)
     assert part.release({}, 1) == {}
     part.hold("command", 8, 2, None, "m")
     assert part.release({}, 1) == {"command": 8}

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from contextlib import closing
 from pathlib import Path
 
+from pipeline.kafka import admin
 from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.records import FORM, Claim, claim_out
-from tests.kafka.plant import PATIENCE_S, Running, plant
+from tests.kafka.plant import PATIENCE_S, WORKER, Running, plant
 from tests.servers.kafka import KafkaServer
 
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaAdminClient, TopicPartition
+
+WIDE = f"""
+import asyncio
+from faust.transport.consumer import Consumer
+seek, fetch = Consumer.perform_seek, Consumer._wait_next_records
+async def late_seek(self):
+    await asyncio.sleep(3.0)
+    await seek(self)
+async def long_fetch(self, timeout):
+    return await fetch(self, 6.0)
+Consumer.perform_seek, Consumer._wait_next_records = late_seek, long_fetch
+{WORKER}
+"""
+"""A worker in which Faust takes seconds for what takes it milliseconds."""
 
 
 async def _write(running: Running, claim: Claim) -> None:
@@ -40,6 +56,22 @@ def test_a_newer_worker_takes_over_from_older_ones(broker: KafkaServer, prefix: 
             asyncio.run(_write(running, Claim(number, "older", 1, 0, form=FORM - 1)))
         running.start("w0")
         running.publish_all()
+        running.check()
+
+
+def test_a_worker_joins_before_anything_was_committed(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:
+    """A fetch that waits while the group changes brings the first records, and Faust drops them.
+
+    It seeks back to committed offsets. There are none yet, so nothing but the beginning of the log tells of the hole.
+    """
+    with Running(plant(), broker, tmp_path, prefix, program=WIDE) as running:
+        running.start("w0")
+        running.wait_ready("w0")
+        running.start("w1")
+        while "because it is rebalancing" not in running.log():
+            time.sleep(0.02)
+        running.publish_all()
+        assert all(lag.committed is None for lag in admin.lags(running.client))
         running.check()
 
 
