@@ -146,7 +146,7 @@ class Absence:
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("the ends of logs are not known, no sensor is given up: %r", error)
             return set()
-        return {row for row in rows if part.expect.get(row, 0) >= ends[self._client.topic(row)]}
+        return {row for row in rows if part.upto(row) >= ends[self._client.topic(row)]}
 
     def _marks(self, part: Part, key: tuple[str, str], last: Last, now: int) -> Iterator[Mark]:
         lane = part.lanes[key[0]]

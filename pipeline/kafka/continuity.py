@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from pipeline.kafka.logs import LogReader
-from pipeline.kafka.part import Part
+from pipeline.kafka.part import UNKNOWN_BEGIN, Part
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +59,17 @@ class Continuity:
         row, tp = self._rows[message.topic], TP(message.topic, message.partition)
         self._heard[tp] = time.monotonic()
         expected = part.expect.get(row)
-        if expected is not None and message.offset < expected:
+        if expected is None or message.offset < expected:
             return False
-        if expected is not None and message.offset > expected:
+        if message.offset > max(0, expected):
             if self._on_its_way(tp, expected):
                 return False
-            try:
-                first = await self._first(part, tp, expected)
-            except (KafkaError, OSError, TimeoutError):
-                return False  # the next message asks again, or `chase`
+            same, first = await self._look(part, tp, expected)
+            if not same:
+                return False  # it comes again, or `chase` asks again
             if first is not None and first < message.offset:
-                self._fetch_again(tp, first)
+                self._fetch_again(part, tp, first)
                 return False
-            if part.expect.get(row) not in {expected, first}:
-                return False  # the partition was taken over anew while we asked
         part.expect[row] = message.offset + 1
         return True
 
@@ -86,27 +83,21 @@ class Continuity:
         """
         now = time.monotonic()
         for topic, row in self._rows.items():
-            tp, expected = TP(topic, part.number), part.expect.get(row)
-            ends = end(tp)
-            if expected is None or ends is None or ends <= expected or tp in waiting or self._exhausted.get(tp) == ends:
+            tp, ends = TP(topic, part.number), end(TP(topic, part.number))
+            if ends is None or ends <= part.upto(row) or tp in waiting or self._exhausted.get(tp) == ends:
                 self._heard.pop(tp, None)
             elif now - self._heard.setdefault(tp, now) >= SILENT_S:
-                try:
-                    first = await self._first(part, tp, expected)
-                except (KafkaError, OSError, TimeoutError):
-                    return
-                if first is None:  # what is at the end was never a message, but the mark of a transaction
+                same, first = await self._look(part, tp, part.expect[row])
+                if same and first is not None:
+                    self._fetch_again(part, tp, first)
+                elif same:  # retention removed it, or it was never a message, but the mark of a transaction
                     self._exhausted[tp] = ends
-                else:
-                    self._fetch_again(tp, first)
 
-    async def _first(self, part: Part, tp: TP, expected: int) -> int | None:
-        """The first offset from the expected one on at which the log has a message; None where it has none.
+    async def _look(self, part: Part, tp: TP, expected: int) -> tuple[bool, int | None]:
+        """Where the log has its first message from the expected offset on; None where it has none.
 
-        Retention may have removed what was expected, which is counted; transactions leave offsets without a message.
-
-        Raises:
-            KafkaError, OSError, TimeoutError: the brokers do not answer.
+        Beside it, whether that is known, and the partition is still in the same state. Retention may have removed what
+        was expected, which is counted; transactions leave offsets without a message.
         """
         async with self._asking:
             try:
@@ -116,27 +107,29 @@ class Continuity:
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("%s/%d: not known what the consumer left out: %r", tp.topic, tp.partition, error)
                 await self._reader.close()
-                raise
-        if begin > expected and part.expect.get(self._rows[tp.topic]) == expected:
+                return False, None
+        row = self._rows[tp.topic]
+        if part.expect.get(row) != expected:
+            return False, None
+        if begin > expected > UNKNOWN_BEGIN:
             self._counts["lost_retention"] += begin - expected
             log.error("%s/%d: offsets %d to %d are no longer there", tp.topic, tp.partition, expected, begin)
-            part.expect[self._rows[tp.topic]] = begin
-        return first
+            part.expect[row] = begin
+        return True, first
 
     async def close(self) -> None:
         """Let the brokers go."""
         await self._reader.close()
 
     def _on_its_way(self, tp: TP, offset: int) -> bool:
-        sought, at_s = self._sought.get(tp, (-1, 0.0))
-        return sought == offset and time.monotonic() - at_s < AGAIN_S
+        sought, until_s = self._sought.get(tp, (UNKNOWN_BEGIN, 0.0))
+        return sought == offset > UNKNOWN_BEGIN and time.monotonic() < until_s
 
-    def _fetch_again(self, tp: TP, offset: int) -> None:
-        """Have the consumer deliver what it left out; once, unless it does not come."""
-        if self._on_its_way(tp, offset):
-            return
+    def _fetch_again(self, part: Part, tp: TP, offset: int) -> None:
+        """Have the consumer deliver what it left out."""
+        part.expect[self._rows[tp.topic]] = offset
         self._heard[tp] = time.monotonic()
-        self._sought[tp] = (offset, self._heard[tp])
+        self._sought[tp] = (offset, self._heard[tp] + AGAIN_S)
         self._counts["sought"] += 1
         log.warning("%s/%d: left out by the consumer, fetched again from offset %d", tp.topic, tp.partition, offset)
         self._seek(tp, offset)

@@ -115,8 +115,7 @@ class Families:
         for topic in INPUTS:
             behind, newest_ns = 0, 0
             for part in list(self._worker.parts.values()):
-                end = ends.get((topic, part.number), 0)
-                behind += max(0, end - part.expect.get(topic, end))
+                behind += max(0, ends.get((topic, part.number), 0) - part.upto(topic))
                 newest_ns = max(newest_ns, part.newest_ns.get(topic, 0))
             lag.add_metric([self._worker.name, topic], behind)
             if newest_ns:

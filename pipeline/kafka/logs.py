@@ -12,6 +12,10 @@ from aiokafka.errors import KafkaError
 
 from pipeline.kafka.client import Client
 
+BACKOFF_MS = 20
+"""aiokafka waits so long, by default 100 ms, whenever it is asked for a topic of which it does not know the broker yet:
+for every topic at every takeover."""
+
 
 class LogReader:
     """Reads without belonging to the group. `read` is not for several tasks at once.
@@ -34,7 +38,7 @@ class LogReader:
             consumer = AIOKafkaConsumer(
                 **self._client.settings(), group_id=self._client.kafka.group, enable_auto_commit=False,
                 auto_offset_reset="earliest", fetch_max_wait_ms=50, max_partition_fetch_bytes=4_000_000,
-                isolation_level="read_uncommitted",
+                isolation_level="read_uncommitted", retry_backoff_ms=BACKOFF_MS,
             )  # fmt: skip
             try:
                 await consumer.start()
@@ -45,11 +49,10 @@ class LogReader:
             self._consumer = consumer
         return self._consumer
 
-    async def next(self, topics: Sequence[str], partition: int) -> dict[str, int]:
-        """The offset the group reads next in one partition of several topics: the committed one, else the oldest."""
+    async def committed(self, topics: Sequence[str], partition: int) -> dict[str, int]:
+        """Where the group goes on in one partition of several topics, where it has a committed offset."""
         consumer = await self._started()
-        oldest = await consumer.beginning_offsets([TopicPartition(topic, partition) for topic in topics])
-        found = {tp.topic: int(offset) for tp, offset in oldest.items()}
+        found = {}
         for topic in topics:
             offset = await consumer.committed(TopicPartition(topic, partition))
             if offset is not None:

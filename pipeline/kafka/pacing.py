@@ -33,7 +33,7 @@ class Pacing:
             behind = [
                 t_ns
                 for row, t_ns in part.newest_ns.items()
-                if part.expect.get(row, 0) < (highwater(consumer, TP(name(row), part.number)) or 0)
+                if part.upto(row) < (highwater(consumer, TP(name(row), part.number)) or 0)
             ]
             if behind:
                 limit = min(behind) + AHEAD_NS

@@ -13,6 +13,9 @@ from pipeline.runner import Lane
 Needs = Mapping[tuple[str, int], int]
 """What `Lane.needs_from` says: by sensor and epoch, the first sample still needed."""
 
+UNKNOWN_BEGIN = -1
+"""Expected is the oldest message that the log has: the group never committed an offset."""
+
 UNUSABLE = frozenset({"range", "stream_changed", "too_large", "wrong_shape"})
 """Dead letters whose message no operator has seen."""
 
@@ -49,7 +52,7 @@ class Part:
         self.next: dict[str, int] = {}
         """By topic: the offset that the lanes have not seen yet."""
         self.expect: dict[str, int] = {}
-        """By topic: the offset that the consumer delivers next, if it leaves nothing out."""
+        """By topic: the offset that the consumer delivers next, if it leaves nothing out, or `UNKNOWN_BEGIN`."""
         self.newest_ns: dict[str, int] = {}
         self.held: dict[str, deque[Held]] = {}
         self.told: dict[str, tuple[int, int]] = {}
@@ -85,6 +88,10 @@ class Part:
         self.held.clear()
         self.told.clear()
         self._released.clear()
+
+    def upto(self, topic: str) -> int:
+        """The offset up to which a topic was taken in."""
+        return max(0, self.expect.get(topic, 0))
 
     def hold(self, topic: str, offset: int, serial: int, message: Input | None, machine: str) -> None:
         """Keep a message in mind until nothing needs it; `message` is None where it could not be decoded."""

@@ -32,7 +32,7 @@ from pipeline.kafka.logs import LogReader
 from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
-from pipeline.kafka.part import Part
+from pipeline.kafka.part import UNKNOWN_BEGIN, Part
 from pipeline.kafka.patience import Patience
 from pipeline.kafka.records import Claim
 from pipeline.kafka.topics import INPUTS, STATE
@@ -225,8 +225,8 @@ class Worker:
             self.counts["rebuilt"] += 1
         part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}
         await self._ownership.announce(claim, part.saved, found.outdated)
-        offsets = await self._reader.next(list(self._rows), number)
-        part.resume(generation, {self._rows[topic]: offset for topic, offset in offsets.items()})
+        offsets = await self._reader.committed(list(self._rows), number)
+        part.resume(generation, {row: offsets.get(topic, UNKNOWN_BEGIN) for topic, row in self._rows.items()})
         return part
 
     def _lanes(self, number: int, found: Found) -> dict[str, Lane]:
@@ -347,7 +347,7 @@ class Worker:
             high = highwater(self.app.consumer, TP(self._client.topic("context"), part.number))
             if high is None:
                 continue
-            at_end = part.expect.get("context", 0) >= high
+            at_end = part.upto("context") >= high
             async with self._feeding:  # a decision holds behind what its lane has taken in: nothing may come between
                 for lane, decision in list(self._patience.due(part, self.clock.now_ns(), at_end)):
                     if not part.lost:
