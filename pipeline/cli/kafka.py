@@ -14,8 +14,9 @@ import click
 
 import config as configuration
 from pipeline import app
+from pipeline.cli.recordings import opened_of, passed_over, plan_of, refused
 from pipeline.clock import HostClock
-from pipeline.errors import ConfigError, MissingExtra
+from pipeline.errors import MissingExtra
 from pipeline.journal import sha256_of, write_journal
 from pipeline.state import Store
 
@@ -71,13 +72,9 @@ def replay_kafka(
         The journal's hash, the number of messages, damage by file, and whether any message could be used.
     """
     needs_kafka()
-    from pipeline.cli.replay import passed_over, plan_of, refused
     from pipeline.kafka.replay import KafkaReplay, replay_settings
-    from pipeline.replay import open_all
 
-    opened = open_all(recordings)
-    if not opened:
-        raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
+    opened = opened_of(recordings)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / app.STATE_FILE
         plan = plan_of(opened, config_file, state)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 from rich.progress import TextColumn
 
-import config as configuration
 from pipeline import app
 from pipeline.cli.progress import progress_bar
+from pipeline.cli.recordings import must_be_new, opened_of, passed_over, plan_of, refused
 from pipeline.clock import HostClock
-from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.journal_compare import compare as compare_journals
-from pipeline.recording.format import RecordingError
-from pipeline.recording.reader import Logged, Recording
+from pipeline.recording.reader import Logged
 from pipeline.recording.recover import recover as recover_file
-from pipeline.replay import Replay, open_all
+from pipeline.replay import Replay
 from pipeline.state import Store
 
 
@@ -90,9 +87,7 @@ def play(
     recordings: tuple[Path, ...], journal: Path, speed: float = 0.0, config_file: Path | None = None
 ) -> tuple[str, Replay]:
     """Replay recordings into a journal, and tell what could not be used; returns its SHA-256 and the replay."""
-    opened = open_all(recordings)
-    if not opened:
-        raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
+    opened = opened_of(recordings)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / app.STATE_FILE
         plan = plan_of(opened, config_file, state)
@@ -112,32 +107,6 @@ def play(
         return sha256_of(journal), player
 
 
-def plan_of(opened: Sequence[Recording], config_file: Path | None, state: Path) -> app.Plan:
-    """By another configuration, or else by that of the last recording; tells if they have different ones."""
-    if config_file is not None:
-        return app.plan(configuration.load(config_file))
-    if len({recording.facts.get("config_sha256") for recording in opened}) > 1:
-        told = "recorded under different configurations; all are replayed under the one of"
-        click.echo(f"{told} {opened[-1].path}: replay them one after the other, or name --config", err=True)
-    return app.plan_of_recording({name: data for rec in opened for name, data in rec.attachments.items()}, state)
-
-
-def refused(dead: Mapping[str, int], store: Store) -> Iterator[str]:
-    """A sentence for each reason why messages could not be used."""
-    first: dict[str, str] = {}
-    for record in store.read(0, ("dlq",), limit=100_000):
-        first.setdefault(record.body["reason"], record.body["error"])
-    for reason, count in sorted(dead.items()):
-        text = f", first: {first[reason]}" if reason in first else ""
-        yield f"{count:,} message{'s' if count > 1 else ''} could not be used: {reason}{text}"
-
-
-def passed_over(late: Mapping[str, int]) -> Iterator[str]:
-    """A sentence for each reason why messages came too late, twice or with a wrong time."""
-    for reason, count in sorted(late.items()):
-        yield f"{count:,} message{'s' if count > 1 else ''} not used, or not all of it: {reason}"
-
-
 def any_used(player: Replay) -> bool:
     """Whether a stage has run for any message, unless nothing was refused."""
     counts = [lane.counts for lane in player.shard.lanes.values()]
@@ -150,16 +119,6 @@ def _counted(player: Replay, prefix: str) -> Counter[str]:
     for counts in (player.shard.counts, *(lane.counts for lane in player.shard.lanes.values())):
         found.update({name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)})
     return found
-
-
-def must_be_new(path: Path) -> None:
-    """Keep a recording that exists.
-
-    Raises:
-        RecordingError: there is something at that path.
-    """
-    if path.exists():
-        raise RecordingError(f"{path}: exists already; name another file, or move that one away")
 
 
 @click.command()

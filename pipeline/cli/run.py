@@ -11,7 +11,7 @@ import click
 import config as configuration
 from config.schema import Settings
 from pipeline import app
-from pipeline.cli.replay import must_be_new
+from pipeline.cli.recordings import must_be_new
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, write_journal

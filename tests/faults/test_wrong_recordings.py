@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.replay import plan_of
+from pipeline.cli.recordings import plan_of
 from pipeline.clock import HostClock
 from pipeline.errors import BadInput
 from pipeline.kafka.replay import KafkaReplay
