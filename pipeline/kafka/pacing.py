@@ -2,8 +2,10 @@
 
 A lane that joins sensors keeps the samples of those that are ahead. While a backlog is read, topics with few large
 messages would run away from those with many small ones; a topic of a partition that is `AHEAD_NS` ahead of another
-one with unread messages is paused until that one has come up. Faust's `pause_partitions` would drop what was polled
-already; the state in which a full buffer puts a partition does not.
+one with a backlog is paused until that one has come up. A backlog is what was unread already at the look before: a
+sensor whose clock is an hour behind lags in event time for ever, and must not hold the others up while it keeps up.
+Faust's `pause_partitions` would drop what was polled already; the state in which a full buffer puts a partition does
+not.
 """
 
 from __future__ import annotations
@@ -25,19 +27,20 @@ class Pacing:
 
     def __init__(self) -> None:
         self.paused: set[TP] = set()
+        self._ends: dict[TP, int] = {}
 
     def pace(self, consumer: Any, parts: Iterable[Part], name: Callable[[str], str]) -> None:
         """Look at every partition's topics once."""
         wanted: set[TP] = set()
+        ends: dict[TP, int] = {}
         for part in parts:
-            behind = [
-                t_ns
-                for row, t_ns in part.newest_ns.items()
-                if part.upto(row) < (highwater(consumer, TP(name(row), part.number)) or 0)
-            ]
+            tps = {row: TP(name(row), part.number) for row in part.newest_ns}
+            behind = [t_ns for row, t_ns in part.newest_ns.items() if part.upto(row) < self._ends.get(tps[row], 0)]
             if behind:
                 limit = min(behind) + AHEAD_NS
-                wanted |= {TP(name(row), part.number) for row, t_ns in part.newest_ns.items() if t_ns > limit}
+                wanted |= {tps[row] for row, t_ns in part.newest_ns.items() if t_ns > limit}
+            ends |= {tp: highwater(consumer, tp) or 0 for tp in tps.values()}
+        self._ends = ends
         for tp in wanted:
             consumer.on_buffer_full(tp)
         for tp in self.paused - wanted:

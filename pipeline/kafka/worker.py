@@ -262,10 +262,10 @@ class Worker:
     async def _event(self, event: Any) -> None:
         """One message; whatever happens, it is not acknowledged before it is used."""
         try:
-            part = await self._part_of(event.message)
-            if part is not None and await self._continuity.holds(part, event.message):
+            if (part := await self._part_of(event.message)) is not None:
                 async with self._feeding:
-                    await self._process(part, event)
+                    if self._ours(part) and await self._continuity.holds(part, event.message):
+                        await self._process(part, event)
         except asyncio.CancelledError:
             raise
         except Exception:

@@ -185,10 +185,27 @@ def test_ours_pauses_what_is_ahead_without_dropping() -> None:
     part.newest_ns = {"raw.acoustic": 50_000_000_000, "raw.vibration": 20_000_000_000}
     part.expect = {"raw.acoustic": 5, "raw.vibration": 5}
     pacing.pace(fake, [part], lambda row: row)
+    assert not calls  # what came within the last second is no backlog
+    pacing.pace(fake, [part], lambda row: row)
     assert calls == [("full", TP("raw.acoustic", 0))]
     part.newest_ns["raw.vibration"] = 45_000_000_000
     pacing.pace(fake, [part], lambda row: row)
     assert calls[1:] == [("drop", TP("raw.acoustic", 0))]
+
+
+def test_a_clock_that_is_behind_pauses_no_topic_while_it_is_read() -> None:
+    """An hour behind, ten messages a second, three of them unread at every look."""
+    calls: list[TP] = []
+    part, pacing = Part(0, 1, 0, {}), Pacing()
+    for second in range(5):
+        now_ns, read = (3600 + second) * NS, 10 * second
+        part.newest_ns = {"raw.acoustic": now_ns, "raw.vibration": now_ns - 3600 * NS}
+        part.expect = {"raw.acoustic": read, "raw.vibration": read}
+        fake = SimpleNamespace(highwater=lambda _tp, end=read + 3: end, on_buffer_full=calls.append)
+        pacing.pace(fake, [part], lambda row: row)
+    assert not calls
+    pacing.pace(fake, [part], lambda row: row)  # and when it is not read any more
+    assert calls == [TP("raw.acoustic", 0)]
 
 
 def test_a_clock_that_is_ahead_pauses_no_topic() -> None:
