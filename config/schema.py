@@ -186,6 +186,7 @@ class Machine(Closed):
     model: Model | None = None
     fast_lane: bool = Field(False, description="chatter and drill detectors in the connector too; alarms by MQTT")
     align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
+    drift: bool = Field(False, description="advisory alarms of scores that creep up over minutes, from a baseline")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
     context_lag_s: float = Field(1.0, ge=0, le=10, description="facts are read this long before a window's end")

@@ -2,7 +2,8 @@
 
 S = max(0, S + z − k) over one-minute means z of a calibrated score. With k = 0.5 and h = 8 white normal data alarms
 every 19,000 samples on average, 13 days at one a minute, and a lasting shift of one standard deviation is found after
-16 samples.
+16 samples. No minute counts for more than z = 3, so that a bang is no drift, and S ends at 2 h, so that it comes down
+again within half an hour.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from operators.order import Order
 from pipeline.messages import NS, Message, Score, Span
 
 MINUTE_NS = 60 * NS
+LARGEST_Z = 3.0
+DRIFT = "_drift"
+"""Ends the name of the detector of a drift."""
 
 
 def step(s: NDArray[np.float64] | float, z: NDArray[np.float64] | float, k: float) -> Any:
@@ -118,13 +122,13 @@ class Cusum(Stateful):
         if count < self._at_least:
             return []
         z = (mean - self._mean) / self._std
-        self._s = float(step(self._s, z, self._k))
+        self._s = min(float(step(self._s, min(z, LARGEST_Z), self._k)), 2.0 * self._h)
         text = f"minute mean {z:+.1f} sigma from normal, cumulative sum {self._s:.1f} of {self._h:g}"
         return [
             Score(
                 machine=score.machine,
                 sensors=score.sensors,
-                detector=f"{score.detector}_drift",
+                detector=score.detector + DRIFT,
                 t_end_ns=minute * MINUTE_NS,
                 value=self._s,
                 threshold=self._h,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from config.schema import Machine, Model, Spindle
 from config.schema import Persistence as PersistenceSettings
+from models.anomaly.vectors import ANOMALY, LEVEL
 from models.drill.levels import RATES
 from models.drill.live import CLASSIFIER, LearnedBreak, LearnedFrames
 from operators.base import Stateful
@@ -17,6 +18,7 @@ from operators.breakage_detector import BREAK, MISSING, WEAR, BreakDetector
 from operators.chatter import ChatterFeatures
 from operators.chatter_detector import DETECTOR as CHATTER
 from operators.chatter_detector import ChatterDetector
+from operators.cusum import DRIFT
 from operators.gated import Gated
 from operators.head_detector import BREAK as HEAD_BREAK
 from operators.head_detector import SILENT as HEAD_SILENT
@@ -160,7 +162,7 @@ def alarm_persistence(
         return Persistence(alpha=1.0, k=2, n=2, clear_ratio=1.0, clear_s=0.0, severity="advisory")
     if detector == TOOTH_LOSS:  # its score contains half a second
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=ratio, clear_s=wait, severity=severity)
-    if detector in {WEAR, CLASSIFIER, FLIP, HEAD_SILENT} or detector.endswith("_drift"):
+    if detector in {WEAR, CLASSIFIER, FLIP, HEAD_SILENT} or detector.endswith(DRIFT):
         return Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0, clear_s=0.0, severity="advisory")
     if detector.startswith("bearing_"):
         return Persistence(alpha=1.0, k=2, n=3, clear_ratio=ratio, clear_s=wait, severity=severity)
@@ -214,13 +216,14 @@ class Raise(Stateful):
 
 
 def unasked(machine: Machine) -> list[str]:
-    """Physics detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
+    """Detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
     spindle, drill = machine.spindle, machine.drill
     asked = {
         (CHATTER, TOOTH_LOSS, FLIP): spindle is not None and spindle.teeth is not None,
         (BREAK, MISSING, WEAR, CLASSIFIER): drill is not None,
         (HEAD_BREAK, HEAD_SILENT): drill is not None and drill.head is not None,
         (SEVERITY, CHANGE): machine.severity is not None,
+        tuple(f"{detector}{DRIFT}" for detector in (ANOMALY, LEVEL, EMBEDDING)): machine.drift,
         tuple(f"bearing_{fault}" for fault in FAULTS): machine.bearing is not None,
     }
     return [detector for family, wanted in asked.items() if not wanted for detector in family]

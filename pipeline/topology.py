@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from operators.base import Stateful, Windowed
-from pipeline import stages, stages_head, stages_models, stages_physics
+from pipeline import stages, stages_drift, stages_head, stages_models, stages_physics
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import BY_NAME
@@ -149,6 +149,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "bearing", "windowed", "stream", ("wire.samples",), ("score",), stages_physics.bearing, SAMPLES,
         "fault lines in the squared-envelope spectrum of the most impulsive band",
+    ),
+    Stage(
+        "drift", "stateful", "condition", ("score",), ("score",), stages_drift.drift, SAMPLES,
+        "cumulative sum of minutes above the commissioned normal",
     ),
     Stage(
         "persistence", "stateful", "condition", ("score",), ("alarm",), stages_physics.persistence, SAMPLES,

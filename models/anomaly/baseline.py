@@ -42,7 +42,7 @@ class Cell:
         threshold: of the score of a window.
         recording_threshold: of the mean score of a recording.
         minute_mean: of left-out scores over one-minute means, for drift.
-        minute_std: of the same.
+        minute_std: of the same; 1 where there were fewer than ten minutes.
         windows: normal vectors learned from.
         starts: occasions that they come from.
         false_alarms: on starts that were left out.
@@ -56,6 +56,11 @@ class Cell:
     windows: int
     starts: int
     false_alarms: FalseAlarms
+
+    @property
+    def minute_known(self) -> bool:
+        """Whether enough minutes were learned from to tell a drift."""
+        return self.minute_std != 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,8 @@ from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError, StethosError
 from pipeline.sources import build_sources
+from pipeline.stages import LaneSettings
+from pipeline.stages_drift import UNKNOWN
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -51,7 +53,22 @@ def check(file: Path) -> None:
     plan = app.plan(settings)  # baselines fit their sensors, and so on
     if unfit := list(_unfit(settings)):
         raise ConfigError("\n".join(f"{file}: {text}" for text in unfit))
+    for lane in plan.lanes:
+        if lane.machine.drift:
+            for line in _untold(lane):
+                click.echo(f"{file}: {line}", err=True)
     click.echo(f"{file}: fine: {len(settings.machines)} machines, {plan.sensors} sensors, {len(settings.sinks)} sinks")
+
+
+def _untold(lane: LaneSettings) -> Iterator[str]:
+    """Sensors whose drift no baseline can tell."""
+    for sensor in lane.machine.sensors:
+        where = f"machine {lane.machine.name}, sensor {sensor.name}"
+        baseline = lane.artefacts.get(lane.baselines.get(sensor.name, ""))
+        if baseline is None and sensor.modality != "frames":
+            yield f"{where}: drift needs a baseline"
+        elif baseline is not None and not all(cell.minute_known for by in baseline.cells for cell in by.values()):
+            yield f"{where}: {UNKNOWN}"
 
 
 def _unfit(settings: Settings) -> Iterator[str]:

@@ -92,7 +92,7 @@ def end(s: Stream, n: int) -> Mark:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     stream: Stream
     x: Float32
 
@@ -107,7 +107,7 @@ def baseline_of(s: Stream, seed: int = 0) -> Baseline:
     recordings = []
     for start in range(3):
         x = (normal_noise(s, 8.0, 1000 * seed + start) * np.float32(s.scale)).astype(np.float32)
-        recordings.append(Normal(f"{seed}/{start}", f"start-{start}", "", (_Part(s, x),)))
+        recordings.append(Normal(f"{seed}/{start}", f"start-{start}", "", (Part(s, x),)))
     return commission(recordings)[0]
 
 
@@ -199,7 +199,7 @@ def two_states() -> LaneSettings:
     for state, seed in (("cut", 0), ("idle", 50)):
         for start in range(3):
             x = normal_noise(acc, 8.0, seed + start) * np.float32(acc.scale if state == "cut" else acc.scale / 10)
-            recordings.append(Normal(f"{state}/{start}", f"start-{start}", state, (_Part(acc, x.astype(np.float32)),)))
+            recordings.append(Normal(f"{state}/{start}", f"start-{start}", state, (Part(acc, x.astype(np.float32)),)))
     made = commission(recordings)[0]
     return LaneSettings(machine(acc, state_context="state"), {"acc": made.settings}, {made.settings: made})
 
@@ -311,7 +311,7 @@ def learned_baseline(s: Stream) -> Baseline:
     recordings = []
     for start in range(3):
         x = (normal_noise(s, 8.0, start) * np.float32(s.scale)).astype(np.float32)
-        recordings.append(Normal(str(start), f"start-{start}", "", (_Part(s, x),)))
+        recordings.append(Normal(str(start), f"start-{start}", "", (Part(s, x),)))
     return commission(recordings, embedder=PackageEmbedder(package))[0]
 
 
@@ -362,6 +362,13 @@ def heads_on_vibration() -> Scenario:
     return vibration.heads_on_vibration()
 
 
+def slow_drift() -> Scenario:
+    """A machine gets louder by a little every minute."""
+    from tests.engines import drifting
+
+    return drifting.slow_drift()
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     made.__name__: made
     for made in (
@@ -379,5 +386,6 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         heads_on_vibration,
         strangers,
         drill_classifier,
+        slow_drift,
     )
 }

@@ -74,6 +74,14 @@ def test_incomplete_repeated_and_too_few_scores_do_nothing():
     assert cusum.snapshot()["s"] == 0.0
 
 
+def test_a_bang_is_no_drift_and_what_has_ended_is_forgotten_within_half_an_hour():
+    out = feed(Cusum(), [score(t, 1e6 if 60 < t <= 180 else 0.0) for t in np.arange(0.5, 600, 0.5)])
+    assert max(s.value for s in out) == 5.0  # two minutes at z = 3, less k each
+    out = feed(Cusum(), [score(t, 100.0 if t <= 7200 else 0.0) for t in np.arange(0.5, 9600, 0.5)])
+    assert max(s.value for s in out) == 2 * H
+    assert [s.t_end_ns // MINUTE_NS for s in out if s.value > H][-1] == 120 + 15
+
+
 def test_new_settings_start_from_zero():
     cusum = Cusum()
     feed(cusum, [score(t, 5.0) for t in np.arange(0.5, 300, 0.5)])
