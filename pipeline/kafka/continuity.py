@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -21,7 +21,13 @@ AGAIN_S = 5.0
 """So long a seek has to take effect: what was fetched before it is still delivered."""
 
 SILENT_S = 3.0
-"""A topic that has more, and of which nothing was delivered for so long, is stuck."""
+"""A topic that has a `FEW` more messages, and of which none was delivered for so long, is stuck."""
+
+BACKLOG_S = 30.0
+"""The same for one that has many more, and may have to wait for others."""
+
+FEW = 100
+"""Faust drops at most what it polls at once, a dozen."""
 
 ANSWER_S = 10.0
 
@@ -73,25 +79,30 @@ class Continuity:
         part.expect[row] = message.offset + 1
         return True
 
-    async def chase(self, part: Part, end: Callable[[TP], int | None], waiting: Container[TP]) -> None:
+    async def chase(self, parts: Iterable[Part], end: Callable[[TP], int | None], waiting: Container[TP]) -> None:
         """Fetch again where the last messages of a topic were passed over, and none comes behind that would tell.
 
+        At most one topic at a time: to look into the log takes a while, and where a backlog is read most of them wait.
+
         Args:
-            part: in our hands.
+            parts: in our hands.
             end: of a partition's log, as far as it is known.
             waiting: partitions that are paused.
         """
         now = time.monotonic()
-        for topic, row in self._rows.items():
-            tp, ends = TP(topic, part.number), end(TP(topic, part.number))
-            if ends is None or ends <= part.upto(row) or tp in waiting or self._exhausted.get(tp) == ends:
-                self._heard.pop(tp, None)
-            elif now - self._heard.setdefault(tp, now) >= SILENT_S:
-                same, first = await self._look(part, tp, part.expect[row])
-                if same and first is not None:
-                    self._fetch_again(part, tp, first)
-                elif same:  # retention removed it, or it was never a message, but the mark of a transaction
-                    self._exhausted[tp] = ends
+        for part in parts:
+            for topic, row in self._rows.items():
+                tp, ends = TP(topic, part.number), end(TP(topic, part.number))
+                unread = 0 if ends is None else ends - part.upto(row)
+                if unread <= 0 or tp in waiting or self._exhausted.get(tp) == ends:
+                    self._heard.pop(tp, None)
+                elif now - self._heard.setdefault(tp, now) >= (SILENT_S if unread <= FEW else BACKLOG_S):
+                    same, first = await self._look(part, tp, part.expect[row])
+                    if same and first is not None:
+                        self._fetch_again(part, tp, first)
+                    elif same and ends is not None:  # removed by retention, or never a message: a transaction's mark
+                        self._exhausted[tp] = ends
+                    return
 
     async def _look(self, part: Part, tp: TP, expected: int) -> tuple[bool, int | None]:
         """Where the log has its first message from the expected offset on; None where it has none.

@@ -339,8 +339,8 @@ class Worker:
 
     async def _chase(self) -> None:
         if self._inbox.nbytes < INBOX_BYTES // 8:  # else what seems to be missing may still be on its way
-            for part in [part for part in self.parts.values() if self._ours(part)]:
-                await self._continuity.chase(part, lambda tp: highwater(self.app.consumer, tp), self._pacing.paused)
+            ours = [part for part in self.parts.values() if self._ours(part)]
+            await self._continuity.chase(ours, lambda tp: highwater(self.app.consumer, tp), self._pacing.paused)
 
     async def _mind_contexts(self) -> None:
         for part in [part for part in self.parts.values() if part.generation == self.generation]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.kafka import continuity
-from pipeline.kafka.continuity import AGAIN_S, SILENT_S, Continuity
+from pipeline.kafka.continuity import AGAIN_S, BACKLOG_S, SILENT_S, Continuity
 from pipeline.kafka.faust_app import Unread
 from pipeline.kafka.part import UNKNOWN_BEGIN, Part
 from tests.kafka.plant import PATIENCE_S, Running, plant
@@ -75,7 +75,7 @@ class Log:
         return asyncio.run(deliver())
 
     def chase(self, *paused: TP) -> None:
-        asyncio.run(self.check.chase(self.part, lambda _tp: self.end, paused))
+        asyncio.run(self.check.chase([self.part], lambda _tp: self.end, paused))
 
 
 @pytest.fixture
@@ -158,6 +158,17 @@ def test_the_last_messages_of_a_silent_topic_are_chased(clock: SimpleNamespace) 
     clock.s += SILENT_S
     log.chase()
     assert log.sought == [2, 5]
+
+
+def test_a_topic_that_waits_its_turn_in_a_backlog_is_left_alone(clock: SimpleNamespace) -> None:
+    """Until it is half a minute."""
+    log = Log(list(range(5000)), expect=0)
+    for _ in range(round(BACKLOG_S / SILENT_S)):
+        log.chase()
+        clock.s += SILENT_S
+    assert log.asked == 0
+    log.chase()
+    assert log.sought == [0]
 
 
 @pytest.mark.parametrize("error", [KafkaError("away"), OSError("away"), TimeoutError()])
