@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -189,7 +189,17 @@ class Machine(Closed):
     drift: bool = Field(False, description="advisory alarms of scores that creep up over minutes, from a baseline")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
-    context_lag_s: float = Field(1.0, ge=0, le=10, description="facts are read this long before a window's end")
+    context_lag_s: float = Field(
+        1.0, ge=0, le=10, description="facts are read this long before a window's end; 0 by default with cutting_states"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cutting_is_known_at_once(cls, data: Any) -> Any:
+        """A cut must not begin within what is taken for the idle machine: its state is read as of the window's end."""
+        if isinstance(data, dict) and isinstance(data.get("spindle"), dict) and data["spindle"].get("cutting_states"):
+            return {"context_lag_s": 0.0, **data}
+        return data
 
     @model_validator(mode="after")
     def _bearings_turn(self) -> Machine:

@@ -35,6 +35,7 @@ LOW_HZ = 500.0
 _ALONE_DB = 4.0
 """A first line without company must stand out by so much more."""
 _TINY = 1e-30
+_PERIODS = 3.0
 _FEW_LINES = 8
 
 
@@ -97,20 +98,20 @@ def envelope_spectrum(
     return Spectrum(np.arange(len(p)) / seconds, p, band)
 
 
-def line_db(spectrum: Spectrum, f_hz: float) -> float:
+def line_db(spectrum: Spectrum, f_hz: float) -> float | None:
     """Peak within ±1 % (one line at least) over the median within ±40 % of a frequency, in dB.
 
-    0 where it lies beyond the spectrum, or so low that no line of the spectrum is around it. The largest of n lines of
-    noise is ln n / ln 2 times their median: what more than 8 lines add to that is taken off.
+    None where it lies beyond the spectrum, or so low that the window holds less than three periods of it. The largest
+    of n lines of noise is ln n / ln 2 times their median: what more than 8 lines add to that is taken off.
     """
     f, p = spectrum.f, spectrum.p
     width = max(TOLERANCE * f_hz, 1.5 * float(f[1]))
-    if f_hz + width > f[-1]:
-        return 0.0
+    if f_hz + width > f[-1] or f_hz < _PERIODS * f[1]:
+        return None
     near = slice(int(np.searchsorted(f, f_hz - width)), int(np.searchsorted(f, f_hz + width, "right")))
     around = slice(int(np.searchsorted(f, 0.6 * f_hz)), int(np.searchsorted(f, 1.4 * f_hz, "right")))
     if near.start == near.stop or around.start == around.stop:
-        return 0.0
+        return None
     lines = log(max(near.stop - near.start, _FEW_LINES)) / log(_FEW_LINES)
     return 10.0 * log10(max(float(p[near].max()), _TINY) / max(float(np.median(p[around])) * lines, _TINY))
 
@@ -179,8 +180,12 @@ class BearingLines(Gated):
 
     def _of(self, segment: Segment, n0: int, n1: int, spectrum: Spectrum, fault: str, rotation: float) -> Score:
         f = self._rates[fault] * rotation
-        levels = [line_db(spectrum, k * f) for k in range(1, HARMONICS + 1)]
-        value, band = judge(levels), spectrum.band
+        seen, band = [line_db(spectrum, k * f) for k in range(1, HARMONICS + 1)], spectrum.band
+        if seen[0] is None:
+            text = f"unverified: lines at {f:.1f} Hz cannot be seen at this sample rate and speed"
+            return self._score(segment, n0, n1, fault, 0.0, {"fault_hz": f, "text": text}, complete=False)
+        levels = [level or 0.0 for level in seen]
+        value = judge(levels)
         text = (
             f"{fault.replace('_', ' ')} lines at {f:.1f} Hz and multiples: "
             f"{', '.join(f'{level:.0f}' for level in levels)} dB over the median, "

@@ -97,7 +97,7 @@ class BreakDetector(Stateful):
         self._hole: Hole | None = None
         self._template = HoleTemplate(teach)
         self._wear = 0.0
-        self._short = self._long = 0
+        self._short = self._long = self._rest = self._rested = 0
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one frame in."""
@@ -106,6 +106,7 @@ class BreakDetector(Stateful):
         self._frames += 1
         if not message.complete:
             self._hole, self._recent, self._energies, self._rising, self._quiet = None, [], [], 0, 0
+            self._rest, self._rested, self._faint, self._faint_sum = _ENDED, 0, 0, 0.0
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "samples are missing"}, complete=False)]
         powers = [message.values[f"p{i}"] for i in range(sum(name[0] == "p" for name in message.values))]
         if self._idle_frames < _IDLE_FRAMES:
@@ -113,7 +114,9 @@ class BreakDetector(Stateful):
             return []
         self._recent = [*self._recent[1 - _RECENT :], powers]
         stands = message.values["cutting"] == 0.0
-        out = self._in_hole(message, powers, stands) if self._hole else self._in_air(message, powers)
+        out: list[Message] = self._in_rest() if self._rest else []
+        if not self._rest:
+            out = self._in_hole(message, powers, stands) if self._hole else self._in_air(message, powers)
         self._energies = [*self._energies[1 - _RECENT :], message.values["energy"]]
         if not out and self._frames % self._every == 0:
             ready = self._template.ready
@@ -150,6 +153,14 @@ class BreakDetector(Stateful):
         n = self._idle_frames
         self._idle = [(a * n + b) / (n + 1) for a, b in zip(self._idle or powers, powers, strict=True)]
         self._idle_frames += 1
+
+    def _in_rest(self) -> list[Message]:
+        """What follows missing samples may be the rest of a hole: it is neither judged nor learned."""
+        level = _mean(self._recent[-_NOW:])
+        self._rest, self._rested = self._rest - 1 if _ratio(level, self._idle) < _BACK else _ENDED, self._rested + 1
+        if self._rested > _LONG:  # the idle machine is louder than before
+            self._idle, self._base, self._rest = level, [], 0
+        return []
 
     def _in_air(self, message: Feature, powers: list[float]) -> list[Message]:
         """Follow the idle level, and wait for a hole to begin."""
@@ -298,7 +309,8 @@ class BreakDetector(Stateful):
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
         level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
         wear = level + 10.0 * log10(max(hole.wear_sum, _TINY) / max(hole.sum, _TINY))
-        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole"})]
+        judged = f", judged in its first {BINS / 20:g} s" if taught and self._template.cut_off else ""
+        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole" + judged})]
         self._short = self._long = 0
         if hole.other:
             self._template.begin_anew()
@@ -327,7 +339,7 @@ class BreakDetector(Stateful):
     def _state_text(self) -> str:
         if not self._template.ready:
             return f"not commissioned: {self._template.holes} of {self._teach} good holes learned"
-        return "cutting" if self._hole else "no hole"
+        return "after missing samples" if self._rest else "cutting" if self._hole else "no hole"
 
     def _score(
         self, message: Feature, detector: str, value: float, limit: float, reasons: Mapping[str, Any], *,
@@ -355,6 +367,7 @@ class BreakDetector(Stateful):
             "wear": self._wear,
             "short": self._short,
             "long": self._long,
+            "rest": [self._rest, self._rested],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -362,8 +375,7 @@ class BreakDetector(Stateful):
         self._frames, self._idle_frames = state["frames"], state["idle_frames"]
         self._idle, self._quiet, self._rising = list(state["idle"]), state["quiet"], state["rising"]
         self._recent = [list(frame) for frame in state["recent"]]
-        self._energies = list(state["energies"])
-        self._base = list(state["base"])
+        self._energies, self._base = list(state["energies"]), list(state["base"])
         self._faint, self._faint_sum, self._still = state["faint"]
         hole = state["hole"]
         self._hole = None if hole is None else Hole(**{**hole, "envelope": list(hole["envelope"])})
@@ -371,6 +383,7 @@ class BreakDetector(Stateful):
         self._template.restore(state["template"])
         self._wear, self._short = state["wear"], int(state.get("short", 0))
         self._long = int(state.get("long", 0))
+        self._rest, self._rested = state.get("rest", (0, 0))
 
 
 def _mean(frames: Sequence[Sequence[float]]) -> list[float]:

@@ -258,7 +258,8 @@ def next_stable_speeds(chatter_hz: float, teeth: int, rpm: float, highest_rpm: f
     Returns:
         Those at most `highest_rpm`, the nearest to the present speed first; empty where there is none.
     """
-    j0 = max(1, int(60.0 * chatter_hz / (teeth * highest_rpm)))
+    near = 60.0 * chatter_hz / teeth
+    j0 = max(1, int(near / highest_rpm), int(near / rpm) - 25 if rpm > 0.0 else 1)
     speeds = [60.0 * chatter_hz / (teeth * j) for j in range(j0, j0 + 50)]
     allowed = [speed for speed in speeds if speed <= highest_rpm]
     return sorted(allowed, key=lambda speed: abs(speed - rpm))[:count]

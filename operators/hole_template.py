@@ -44,7 +44,7 @@ class HoleTemplate:
     """Durations, levels and level envelopes of good holes.
 
     A hole whose duration differs (by more than 15 % while the template is taught, from mean ± 4 sigma and 10 % after)
-    is passed over; a second one like it begins the template anew: another program.
+    is passed over; a second one like it in a row begins the template anew: another program.
 
     The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Durations go on being learned from good holes (the newest 20); levels and the
@@ -93,6 +93,7 @@ class HoleTemplate:
             if not again:
                 return
             self.begin_anew()
+        self._odd = 0
         self._fades = [*self._fades[1 - _KEPT :], fade]
         self._lengths = [*self._lengths[1 - _KEPT :], frames]
         if self.holes < self._teach:

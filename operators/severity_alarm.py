@@ -80,7 +80,7 @@ class SeverityAlarm(Stateful):
         )
         change = f"{velocity - baseline:+.2f} mm/s from the baseline; {significant:.2f} mm/s is significant"
         changed = abs(velocity - baseline)
-        if velocity < _STANDS_SHARE * baseline:
+        if velocity < max(_STANDS_MM_S, _STANDS_SHARE * baseline):
             changed, change = 0.0, "the machine stands still"
         return [
             self._score(message, SEVERITY, velocity, limit, {**facts, "text": text}, complete=True),

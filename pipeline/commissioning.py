@@ -9,7 +9,7 @@ from models.anomaly.commission import Normal, commission
 from models.anomaly.embedding import Embedder
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput
-from pipeline.manifest import NORMAL_LABELS, Row, learning_rows
+from pipeline.manifest import NORMAL_LABELS, Row, learning_rows, torn_recordings
 
 Progress = Callable[[int, int, str], None]
 
@@ -23,6 +23,8 @@ def normal_rows(rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, ma
     machines = sorted({r.machine for r in rows})
     if machine is not None and machine not in machines:
         raise BadInput("manifest", f"no machine '{machine}'; the manifest has {', '.join(machines)}")
+    if twice := torn_recordings(rows):
+        raise BadInput("leak", f"{twice}; starts are compared with each other, keep each whole")
     learning = [r for r in learning_rows(rows) if r.modality != "frames" and machine in {None, r.machine}]
     chosen = [r for r in learning if r.label in normal]
     if not chosen:

@@ -124,8 +124,8 @@ class FastDetectors:
         newest = self._settings.contexts.newest_ns(fact)
         if chain.event_ns - max(newest, chain.began_ns) < ABANDON_S * NS:
             return False
-        machine = self._settings.machine
-        unjudged_ns = newest + round(machine.context_lag_s * NS)  # what ends later still waits
+        machine = self._settings.machine  # what ends later still waits, also where a late word has come since a return
+        unjudged_ns = self._settings.contexts.unjudged_ns(fact, round(machine.context_lag_s * NS))
         self._settings.contexts.decide(Decision(machine.name, "", unjudged_ns, "abandon", {"context": fact}))
         self._abandoned.add(fact)
         return True

@@ -131,8 +131,8 @@ def is_split(rows: Sequence[Row]) -> bool:
 
 
 def learning_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows that commission or train: those with ``split=train``, or all of an unsplit manifest."""
-    return [row for row in rows if row.split == "train"] if is_split(rows) else list(rows)
+    """Rows that commission or train: those with ``split=train``, or, where none is marked so, those without a split."""
+    return [row for row in rows if row.split == "train"] or [row for row in rows if not row.split]
 
 
 def scoring_rows(rows: Sequence[Row], used: Collection[Group] = ()) -> list[Row]:
@@ -154,6 +154,26 @@ def torn_groups(rows: Sequence[Row]) -> list[str]:
         if row.split:
             splits.setdefault(row.group, set()).add(row.split)
     return sorted(group for group, found in splits.items() if len(found) > 1)
+
+
+def torn_recordings(rows: Sequence[Row]) -> str:
+    """A sentence about two rows of the same seconds of a recording in different groups or splits; empty if all is well.
+
+    What learns from the one row is judged by the other, whatever the groups promise.
+    """
+    files: dict[tuple[Path, str, str], list[Row]] = {}
+    for row in rows:
+        files.setdefault((row.path.resolve(), row.machine, row.sensor), []).append(row)
+    for same in files.values():
+        same.sort(key=lambda row: row.start_s)
+        for i, one in enumerate(same):
+            for other in same[i + 1 :]:
+                if one.end_s is not None and other.start_s >= one.end_s:
+                    break
+                if (one.group, one.split) != (other.group, other.split):
+                    sides = " and as ".join(f"group '{r.group}' {r.split}".strip() for r in (one, other))
+                    return f"the same seconds of {one.name} stand in it twice, as {sides}"
+    return ""
 
 
 class _Cells:

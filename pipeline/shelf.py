@@ -6,6 +6,7 @@ holds paths alone: the runtime's sessions are made in the process that uses them
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -70,9 +71,15 @@ class Shelf:
         found = self._mine().get(digest)
         if found is not None:
             return found
+        damaged: StateError | None = None
         for folder in self._places(digest):
             if digest_of(folder) == digest:
-                return self.add(folder)
+                try:
+                    return self.add(folder)
+                except StateError as error:
+                    damaged = damaged or error
+        if damaged is not None:
+            raise damaged
         places = ", ".join(str(p) for p in dict.fromkeys([*self._paths.values(), *self._search])) or "nowhere"
         raise StateError(
             f"the model package {digest[:16]} is not found; looked in {places}: copy the package there, or name its "
@@ -115,13 +122,18 @@ def keep(package: Package, copies: Path) -> Path:
     Raises:
         StateError: it cannot be copied.
     """
+    from models.packages.checks import read_files
+
     folder = copies / package.digest[:16]
     if digest_of(folder) == package.digest:
-        return folder
+        with contextlib.suppress(StateError):
+            read_files(folder)
+            return folder
     partial = copies / f".{folder.name}.{os.getpid()}"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(package.folder, partial)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged copy
         partial.rename(folder)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)

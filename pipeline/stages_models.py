@@ -59,8 +59,8 @@ class Embed(Deferred):
     """`Window` of a log-Mel image → `Embedding`, and the same vector as a `Window` for detectors that read it.
 
     Every n-th window of the stream's grid is embedded, by the packages that are in force when it ends; the grid is that
-    of sample indices, so that a restart changes nothing. Incomplete windows give none. A window that a model refuses
-    becomes a dead letter with the model's reason.
+    of sample indices, so that a restart changes nothing. Incomplete and silent windows give none. A window that a
+    model refuses becomes a dead letter with the model's reason.
     """
 
     memory_s: ClassVar[float] = 0.0
@@ -81,6 +81,9 @@ class Embed(Deferred):
         pool = self._models.pool
         if not message.complete:
             pool.counts["embedding.incomplete"] += 1
+            return ()
+        if message.side.get("silent"):  # the image of digital silence shows nothing, or noise at full level
+            pool.counts["embedding.silent"] += 1
             return ()
         if message.n0 // HOP % self._models.config.every:
             return ()

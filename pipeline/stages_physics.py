@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import radians
+from math import isfinite, radians
 from typing import Any, ClassVar
 
 from config.schema import Machine, Model, Spindle
@@ -88,11 +88,13 @@ class LaneSpeed:
     def _told(self, asked_ns: int, cutting: bool | None) -> Reading:
         assert self._speed is not None
         rpm, before = (self._contexts.as_of(self._speed, t) for t in (asked_ns, asked_ns - CHANGE_NS))
-        if rpm is None or isinstance(rpm, str):
+        if rpm is None or isinstance(rpm, str) or not isfinite(rpm):
             return Reading(0.0, "missing", cutting)
-        if rpm <= 0.0:
+        if rpm == 0.0:
             return Reading(0.0, "zero", cutting)
-        changed = isinstance(before, int | float) and abs(before / rpm - 1.0) > SAME
+        rpm = abs(rpm)  # a spindle that turns backwards
+        before = abs(before) if isinstance(before, int | float) and isfinite(before) else None
+        changed = before is not None and abs(before / rpm - 1.0) > SAME
         return Reading(float(rpm), "changing" if changed else "", cutting)
 
 
@@ -217,10 +219,14 @@ class Raise(Stateful):
 
 def unasked(machine: Machine) -> list[str]:
     """Detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
-    spindle, drill = machine.spindle, machine.drill
+    drill = machine.drill
+    teeth = 0 if machine.spindle is None else machine.spindle.teeth or 0
     asked = {
-        (CHATTER, TOOTH_LOSS, FLIP): spindle is not None and spindle.teeth is not None,
-        (BREAK, MISSING, WEAR, CLASSIFIER): drill is not None,
+        (CHATTER,): teeth > 0,
+        (TOOTH_LOSS,): teeth > 1,
+        (FLIP,): teeth >= 4 and teeth % 2 == 0,
+        (BREAK, MISSING, WEAR): drill is not None,
+        (CLASSIFIER,): drill is not None and drill.classifier is not None,
         (HEAD_BREAK, HEAD_SILENT): drill is not None and drill.head is not None,
         (SEVERITY, CHANGE): machine.severity is not None,
         tuple(f"{detector}{DRIFT}" for detector in (ANOMALY, LEVEL, EMBEDDING)): machine.drift,

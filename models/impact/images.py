@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,7 +61,7 @@ class Pool:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"pool-{clips.digest}-{count}.npy"
         note = self.path.with_suffix(".json")
-        done = json.loads(note.read_text())["done"] if note.is_file() and self.path.is_file() else 0
+        done = _done(note) if self.path.is_file() else 0
         self.images = _open(self.path, count, done > 0)
         while done < count:
             for i in range(done, min(done + _SAVE_EVERY, count)):
@@ -72,9 +73,27 @@ class Pool:
                 progress(done, count)
 
 
+def _done(note: Path) -> int:
+    """How many images are there; none where the note was torn when the machine went down."""
+    try:
+        return int(json.loads(note.read_text())["done"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
 def _open(path: Path, count: int, there: bool) -> np.memmap[tuple[int, ...], np.dtype[np.float16]]:
     images: np.memmap[tuple[int, ...], np.dtype[np.float16]]
     mode = "r+" if there else "w+"
+    if there:
+        with path.open("rb") as file:
+            try:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+            except ValueError as error:
+                raise StateError(f"{path}: {error}: delete it, it is computed again") from None
+            whole = file.tell() + count * math.prod(_SHAPE) * 2
+        if path.stat().st_size != whole:  # numpy would fill up what is missing with black images
+            raise StateError(f"{path}: has {path.stat().st_size} bytes, not {whole}: delete it, it is computed again")
     images = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=None if there else (count, *_SHAPE))
     if images.shape != (count, *_SHAPE) or images.dtype != np.float16:
         raise StateError(f"{path}: holds {images.dtype} of shape {images.shape}: delete it, it is computed again")
@@ -83,7 +102,10 @@ def _open(path: Path, count: int, there: bool) -> np.memmap[tuple[int, ...], np.
 
 def _write(path: Path, text: str) -> None:
     new = path.with_suffix(path.suffix + ".new")
-    new.write_text(text)
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(new, path)  # noqa: PTH105 - the atomic one
 
 

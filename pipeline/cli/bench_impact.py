@@ -28,7 +28,7 @@ from models.probe.summary import Problem, Protocol, class_rows, document, machin
 from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
-from pipeline.manifest import Row, read_manifest
+from pipeline.manifest import Row, read_manifest, torn_recordings
 from pipeline.messages import Float32
 
 
@@ -145,7 +145,10 @@ def _of_manifest(path: Path, problem: str, label: str, modality: str | None) -> 
     if dinos.is_dinos_csv(path):
         return _of_files(dinos.read_csv(path), path.parent)
     found: dict[str, list[Source]] = {}
-    for row in rows_of(path, read_manifest(path), modality)[1]:
+    rows = read_manifest(path)
+    if twice := torn_recordings(rows):
+        raise BadInput("leak", f"{path}: {twice}; keep recordings whole")
+    for row in rows_of(path, rows, modality)[1]:
         cells = {"machine": row.machine, "label": row.label, "sensor": row.sensor, "state": row.state, **row.extra}
         for column in (problem, label):
             if not cells.get(column):

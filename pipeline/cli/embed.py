@@ -39,6 +39,8 @@ def embed(manifest: Path, model: str, pooling: str | None, out: Path, skip: bool
     """
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: must end in .npz")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
     rows = read_manifest(manifest)
     extractor, how = _extractor(model, pooling)
     found: list[tuple[Row, Second]] = []

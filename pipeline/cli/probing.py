@@ -160,7 +160,8 @@ def _some(
 
 def _state(row: Row) -> str:
     told = row.path.stat() if row.path.is_file() else None
-    return f"{row.start_s} {row.end_s} {told.st_size if told else None} {told.st_mtime_ns if told else None}"
+    said = f"{row.rate} {row.modality} {row.unit}"
+    return f"{said} {row.start_s} {row.end_s} {told.st_size if told else None} {told.st_mtime_ns if told else None}"
 
 
 def _clips(sources: Sequence[Source], notes: list[str]) -> Iterator[tuple[Facts, Second | Shake]]:

@@ -25,7 +25,7 @@ from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.tracks import names_of, sources_of_track
 from pipeline.errors import BadInput
-from pipeline.manifest import Row, is_split, read_manifest, torn_groups
+from pipeline.manifest import Row, read_manifest, torn_groups, torn_recordings
 from pipeline.messages import Float32
 from pipeline.shelf import digest_of
 
@@ -100,15 +100,19 @@ def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[s
     rows = read_manifest(path)
     if torn := torn_groups(rows):
         raise BadInput("leak", f"{path}: the group {torn[0]!r} stands in more than one split; keep groups whole")
+    if twice := torn_recordings(rows):
+        raise BadInput("leak", f"{path}: {twice}; keep recordings whole")
     senses, chosen = rows_of(path, rows, modality)
-    split = is_split(chosen)
+    marked = any(row.split == "train" for row in chosen)  # else all teach that are not marked otherwise
     sources, splits = [], {}
     for number, row in enumerate(chosen):
         name = f"{row.name}#{number}"
         sources.append(Source(row, Facts(name, 0.0, row.label, row.group, row.sensor, row.label)))
-        splits[name] = row.split if split else "train"
+        splits[name] = row.split if marked or row.split else "train"
     others = len(rows) - len(chosen)
     notes = [f"{others} rows are no {senses} and were left out"] if others else []
+    if idle := sum(split not in {"train", "test"} for split in splits.values()):
+        notes.append(f"{idle} rows are of neither split, train nor test, and were left out")
     return sources, splits, notes
 
 

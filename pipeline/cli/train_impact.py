@@ -11,7 +11,7 @@ from rich.progress import TaskID, TextColumn
 
 from config.pretrain import PretrainConfig, load_pretrain
 from pipeline.cli.progress import progress_bar
-from pipeline.errors import MissingExtra
+from pipeline.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,6 +59,8 @@ def impact(
     config = load_pretrain(config_file, size=size)
     if config.size == "edge" and teacher is None:
         raise click.UsageError("size edge is distilled: name --teacher, a package or the folder of a run")
+    if out.exists():
+        raise ConfigError(f"--out {out}: exists already; name another folder")
     try:
         import safetensors  # noqa: F401
         import soxr  # noqa: F401

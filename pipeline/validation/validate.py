@@ -17,7 +17,17 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import Embedder
 from pipeline.clips import read_clip, second_ns
 from pipeline.errors import BadInput
-from pipeline.manifest import NORMAL_LABELS, Group, Labels, Row, is_split, scoring_rows, torn_groups, was_learned
+from pipeline.manifest import (
+    NORMAL_LABELS,
+    Group,
+    Labels,
+    Row,
+    is_split,
+    scoring_rows,
+    torn_groups,
+    torn_recordings,
+    was_learned,
+)
 from pipeline.messages import NS
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
@@ -211,6 +221,8 @@ def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterab
         yield f"All recordings are of one group, '{chosen[0].group}': intervals resample groups, and say nothing here"
     if torn := torn_groups(rows):
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
+    if twice := torn_recordings(rows):
+        yield f"Scores may flatter: {twice}"
     used = _used(scorer)
     if known := sorted({row.group for row in chosen if was_learned(row, used)}):
         yield f"Scored although it learned from recordings of the same group: {', '.join(known[:10])}"

@@ -155,6 +155,7 @@ def test_advice_puts_the_line_on_a_harmonic_of_the_tooth_passing() -> None:
     assert next_stable_speeds(922, 2, 13_000, 30_000, 3) == pytest.approx([13_830, 9220, 6915])
     assert next_stable_speeds(922, 2, 26_000, 28_000, 1) == pytest.approx([27_660])
     assert all(speed <= 12_000 for speed in next_stable_speeds(5000, 2, 11_000, 12_000, 5))
+    assert next_stable_speeds(1500, 2, 800, 12_000, 2) == pytest.approx([60 * 1500 / (2 * j) for j in (56, 57)])
 
 
 # the operators ------------------------------------------------------------------------------------------------

@@ -117,3 +117,11 @@ def test_wrong_settings_are_refused() -> None:
         SeverityAlarm(RIGID, learn=0)
     with pytest.raises(TypeError, match="severity"):
         SeverityAlarm(RIGID).process(Feature("m", ("s",), "other", 0, {}))
+
+
+def test_a_machine_that_stands_has_not_changed() -> None:
+    """Below 0.1 mm/s nothing runs, however quiet the baseline is."""
+    for baseline in (0.9, 3.0):
+        (found,) = judged(SeverityAlarm(LIMITS[2, "rigid"], baseline), [0.09])
+        assert found[CHANGE].complete and not found[CHANGE].abnormal
+        assert "stands still" in found[CHANGE].reasons["text"]

@@ -57,6 +57,11 @@ def test_a_row_per_second(site: Path, package: Package) -> None:
     assert found["embedding"].dtype == np.float32
 
 
+def test_where_to_is_asked_first(site: Path, package: Package) -> None:
+    done = run(site, "--model", package.folder, "--out", site / "gone" / "E.npz")
+    assert isinstance(done.exception, ConfigError) and "there is no folder" in str(done.exception)
+
+
 @pytest.mark.parametrize("how", ["cls", "mean", "band", "band+logmel"])
 def test_the_embedding_is_the_clips(site: Path, package: Package, how: str) -> None:
     run(site, "--model", package.folder, "--pooling", how)

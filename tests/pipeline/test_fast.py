@@ -224,3 +224,16 @@ def test_a_topic_that_is_none_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(GOOD.replace("{machine}/{detector}", "#"))
     with pytest.raises(ConfigError, match="no \\+ and #"):
         build_sources(config.load(tmp_path / "c.toml"), HostClock())
+
+
+def test_a_late_word_behind_a_silence_holds_nothing_for_ever() -> None:
+    """It takes the fact back; silent again, it is given up again as of now, not as of that word."""
+    x = (1000 * np.random.default_rng(4).standard_normal((40 * 4000, 1))).astype("<i2")
+    told = [(s, Context("m", SPEED, T0 + s * NS, 9000.0)) for s in range(-2, 5)]
+    told.append((20, Context("m", SPEED, T0 + round(5.25 * NS), 9000.0)))
+    feed = [*((T0 + s * NS, 1, fact) for s, fact in told), *((c.t1_ns, 0, c) for c in chunks(ACC, x, 0.1))]
+    ear, newest_ns = FastDetectors(LaneSettings(MILL)), 0
+    for _, _, message in sorted(feed, key=lambda entry: entry[:2]):
+        for one in ear.listen(message):  # type: ignore[arg-type]
+            newest_ns = max(newest_ns, one.t_end_ns if isinstance(one, Score) else 0)
+    assert newest_ns > T0 + 39 * NS

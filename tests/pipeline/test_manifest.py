@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest, scoring_rows, torn_groups
+from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest, scoring_rows, torn_groups, torn_recordings
 from pipeline.messages import Rate
 
 
@@ -118,3 +118,21 @@ def test_what_one_sensor_learned_leaves_the_others_to_be_scored(tmp_path):
 
 def test_the_case_of_labels_does_not_matter():
     assert [x for x in ("Normal", "GOOD", "stable", "bad") if x in NORMAL_LABELS] == ["Normal", "GOOD", "stable"]
+
+
+def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
+    def told(*lines, head="path,label,group,split,start_s,end_s,sensor"):
+        return torn_recordings(read_manifest(manifest(tmp_path, "\n".join([head, *lines]) + "\n")))
+
+    assert told("a.wav,x,g,train,0,5,s", "a.wav,x,g,train,3,8,s", "a.wav,x,h,test,8,9,s") == ""
+    assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two") == ""
+    assert told("a.wav,x,g,,0,5,s", "b.wav,x,h,,0,5,s") == ""
+    assert "a.wav" in told("a.wav,x,g,,0,5,s", "./a.wav,x,h,,4.9,8,s")
+    assert "train" in told("a.wav,x,g,train,,,s", "a.wav,x,g,test,100,,s")
+    assert told("a.wav,x,g,,0,20,s", "a.wav,x,g,,1,2,s", "a.wav,x,h,,19,21,s") != ""
+
+
+def test_where_only_test_is_marked_the_others_teach(tmp_path):
+    rows = read_manifest(manifest(tmp_path, "path,label,group,split\n1.wav,a,g,\n2.wav,a,h,test\n3.wav,a,i,\n"))
+    assert [r.name for r in learning_rows(rows)] == ["1.wav", "3.wav"]
+    assert [r.name for r in scoring_rows(rows)] == ["2.wav"]

@@ -90,6 +90,20 @@ def test_a_shelf_travels_without_its_sessions_and_finds_packages_by_digest(
         Shelf().get("0" * 64)
 
 
+def test_a_damaged_copy_stops_nobody_who_has_a_whole_one(encoders: list[Package], tmp_path: Path) -> None:
+    """The next place is looked at; and what is kept anew is whole."""
+    digest = encoders[0].digest
+    copy = keep(encoders[0], tmp_path / "copies")
+    (copy / "model.onnx").write_bytes(b"")
+    with pytest.raises(StateError, match="does not match its hash"):
+        Shelf([tmp_path / "copies"]).get(digest)
+    assert Shelf([tmp_path / "copies", encoders[0].folder]).get(digest).folder == encoders[0].folder
+    assert keep(encoders[0], tmp_path / "copies") == copy
+    assert Shelf([tmp_path / "copies"]).get(digest).folder == copy
+    (copy / "SHA256SUMS").unlink()
+    assert Shelf([keep(encoders[0], tmp_path / "copies")]).get(digest).folder == copy
+
+
 def test_a_missing_folder_is_no_name_of_a_shipped_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other weights than those that were named never run silently."""
     monkeypatch.chdir(tmp_path)

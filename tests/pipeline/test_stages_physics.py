@@ -13,6 +13,7 @@ from config.schema import Machine
 from pipeline import stages_physics, topology
 from pipeline.messages import NS, Context, Input, Record
 from pipeline.stages import LaneSettings
+from pipeline.stages_physics import LaneSpeed, unasked
 from tests.engines.hostile import run_hostile, run_straight
 from tests.engines.scenarios import T0, chunks, end, machine, stream
 
@@ -169,3 +170,48 @@ def test_severity_raises_an_alarm_against_its_baseline(given: dict[str, Any]) ->
     hostile = run_hostile(settings, log, 1, rebuild=0.02)
     assert said(hostile, "alarm", "severity") == [raised]
     assert said(hostile, "score", "severity") == said(records, "score", "severity")
+
+
+def test_chatter_soon_after_the_entry_is_told_with_the_default_lag() -> None:
+    """Were the state read a second late, the cut's first second would be learned as the idle machine."""
+    t = np.arange(round(11 * RATE)) / RATE
+    x = 0.01 * np.random.default_rng(1).standard_normal(len(t))
+    for k in range(1, 8):
+        x += ((t >= 2) & (t < 9)) * 0.5 / k * np.sin(2 * np.pi * k * TEETH * RPM / 60 * t + k)
+    for k in (-1, 0, 1):
+        x += ((t >= 2.3) & (t < 9)) * np.sin(2 * np.pi * (922 + k * TEETH * RPM / 60) * t)
+    counts = np.round(x / ACC.scale).astype("<i2")[:, None]
+    words = sorted({*np.arange(-5, 14, 0.25).tolist(), 2.0, 9.0})
+    state = [Context("m", "state", T0 + round(s * NS), "cut" if 2 <= s < 9 else "idle") for s in words]
+    spindle = {"rpm": RPM, "teeth": TEETH, "lowest_rpm": 8000, "cutting_states": ["cut"]}
+    mill = machine(ACC, spindle=spindle, state_context="state")
+    assert mill.context_lag_s == 0.0
+    assert machine(ACC, spindle=spindle, state_context="state", context_lag_s=0.5).context_lag_s == 0.5
+    records = run_straight(
+        LaneSettings(mill), {"acc": [*chunks(ACC, counts, 0.02), end(ACC, len(x))], "context": [*state]}
+    )
+    raised = [body for body in said(records, "alarm") if body["transition"] == "raised"]
+    assert raised and 2.3 < (raised[0]["t_ns"] - T0) / NS < 2.9
+
+
+@pytest.mark.parametrize(
+    ("rpm", "doubt"), [(-RPM, ""), (float("nan"), "missing"), (float("inf"), "missing"), (0.0, "zero")]
+)
+def test_what_is_told_of_a_speed(rpm: float, doubt: str) -> None:
+    """A spindle that turns backwards turns; what is no number is no speed."""
+    settings = LaneSettings(MILL)
+    for second in range(4):
+        settings.contexts.add(Context("m", "spindle_rpm", T0 + second * NS, rpm))
+        settings.contexts.add(Context("m", "state", T0 + second * NS, "cut"))
+    reading = LaneSpeed(settings).at(T0 + 3 * NS)
+    assert (reading.doubt, reading.rpm) == (doubt, 0.0 if doubt else RPM)
+
+
+def test_alarms_of_detectors_that_a_tool_does_not_have_are_not_asked_for() -> None:
+    """Three teeth have no flip chatter, one cannot be lost of one."""
+    three, one = (machine(ACC, spindle={"rpm": RPM, "teeth": teeth}) for teeth in (3, 1))
+    assert "flip_chatter" in unasked(three) and "tooth_loss" not in unasked(three)
+    assert {"flip_chatter", "tooth_loss"} <= set(unasked(one)) and "chatter" not in unasked(one)
+    assert "drill_classifier" in unasked(machine(ACC, drill={})) and "drill_break" not in unasked(
+        machine(ACC, drill={})
+    )

@@ -175,13 +175,15 @@ def test_tracks_are_read_strictly(tmp_path: Path) -> None:
 def test_bad_input_ends_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2, a sentence, no package."""
     sound(tmp_path / "a.wav", 3.0, 300)
+    sound(tmp_path / "b.wav", 3.0, 300)
     sound(tmp_path / "short.wav", 0.2, 300)
     soundfile.write(tmp_path / "nan.wav", np.full((96_000, 1), np.nan, np.float32), 48_000, subtype="FLOAT")
     soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
     good = {"path": "a.wav", "label": "x", "group": "g"}
     torn = [{**good, "split": s} for s in ("train", "test")]
     cases = {
-        "all are labelled 'x'": [good, {**good, "group": "h"}],
+        "all are labelled 'x'": [good, {**good, "path": "b.wav", "group": "h"}],
+        "the same seconds of a.wav": [good, {**good, "path": "./a.wav", "label": "y", "group": "h"}],
         "more than one split": torn,
         "no sound|no recordings of sound or vibration": [{**good, "path": "a.png"}],
         "labelled 'x'": [

@@ -151,6 +151,13 @@ def test_pool_is_made_once_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert calls == list(range(16, 20))
     assert (found.images == wanted.images).all()
     assert wanted.images.dtype == np.float16
+    found.path.with_suffix(".json").write_text("")
+    assert (Pool(tmp_path / "parts", crops, 20).images == wanted.images).all(), "a torn note: all is made again"
+    whole = found.path.read_bytes()
+    for damaged in (whole[:-1000], whole + b"x", whole[:50]):
+        found.path.write_bytes(damaged)
+        with pytest.raises(StateError, match="delete it"):  # numpy would fill it up with black images
+            Pool(tmp_path / "parts", Counting(), 20)
     np.save(found.path, np.zeros(3))
     with pytest.raises(StateError, match="delete it"):
         Pool(tmp_path / "parts", Counting(), 20)
