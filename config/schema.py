@@ -46,6 +46,10 @@ class Severity(Closed):
     learn_windows: int = Field(600, ge=1, le=1000, description="seconds that a baseline is learned from")
 
 
+CHATTER_HZ = 2000.0
+"""Slowest sensor that hears chatter."""
+
+
 class Spindle(Closed):
     """What the chatter, bearing and drill detectors need to know of a spindle; no speed is ever guessed from sound."""
 
@@ -63,6 +67,9 @@ class Spindle(Closed):
             raise ValueError("a spindle needs either rpm or rpm_context")
         if self.teeth is not None and self.slowest_rpm < 400:
             raise ValueError(f"chatter is judged from 400 rpm on, not at {self.slowest_rpm:g} rpm")
+        said = [v for v in (self.lowest_rpm, self.rpm, self.highest_rpm) if v is not None]
+        if said != sorted(said):
+            raise ValueError(f"lowest_rpm, rpm and highest_rpm must rise, not {', '.join(f'{v:g}' for v in said)}")
         return self
 
     @property
@@ -213,6 +220,15 @@ class Machine(Closed):
             raise ValueError(
                 f"machine '{self.name}' needs one tachometer, and a spindle with rpm_context = '{(told or [''])[0]}'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cuts_are_heard(self) -> Machine:
+        if self.spindle is not None and self.spindle.cutting_states and self.state_context is None:
+            raise ValueError(f"the cutting_states of machine '{self.name}' need a state_context that tells them")
+        fast = any(sensor.rate_hz >= CHATTER_HZ for sensor in self.sensors if sensor.modality != "frames")
+        if self.spindle is not None and self.spindle.teeth is not None and not fast:
+            raise ValueError(f"machine '{self.name}' tells its teeth: chatter needs a sensor of {CHATTER_HZ:g} Hz")
         return self
 
     @model_validator(mode="after")

@@ -26,14 +26,22 @@ APART_S = 5.0
 
 
 class _Chain:
-    """One stream: samples → frames → scores → alarms, for each detector that the machine asks for."""
+    """One stream: samples → frames → scores → alarms, for each detector that the machine asks for.
 
-    def __init__(self, settings: LaneSettings, stream: Stream) -> None:
+    Detectors and alarms go on from an earlier stream of the sensor, as they do in the lane.
+    """
+
+    def __init__(self, settings: LaneSettings, stream: Stream, before: _Chain | None = None) -> None:
         self._settings = settings
         self._sequence = Sequence(stream)
-        made = ((windowed(settings, stream), detector(settings, stream)) for windowed, detector in _CHAINS)
+        known: tuple[Stateful | None, ...] = (None,) * len(_CHAINS) if before is None else before._known
+        self._known: tuple[Stateful | None, ...] = tuple(
+            d or make(settings, stream) for (_, make), d in zip(_CHAINS, known, strict=True)
+        )
+        made = ((windowed(settings, stream), d) for (windowed, _), d in zip(_CHAINS, self._known, strict=True))
         self._detectors = [(w, d) for w, d in made if isinstance(w, Facing) and d is not None]
-        self._raise: dict[str, Raise] = {}
+        self._raise: dict[str, Raise] = {} if before is None else before._raise
+        self._newest: Chunk | Mark | None = None
         self.began_ns = 0
         self.event_ns = 0
 
@@ -50,6 +58,7 @@ class _Chain:
     def listen(self, message: Chunk | Mark) -> Iterator[Score | Alarm]:
         self.event_ns = max(self.event_ns, message.t1_ns)
         self.began_ns = self.began_ns or message.t0_ns
+        self._newest = message
         for part in self._sequence.process(message):
             if isinstance(part, Late):  # heard before, as of files that are read again
                 continue
@@ -59,6 +68,14 @@ class _Chain:
     def release(self) -> Iterator[Score | Alarm]:
         for features, detector in self._detectors:
             yield from self._judge(detector, features.release())
+
+    def end(self) -> Iterator[Score | Alarm]:
+        """What the end of the stream leaves incomplete."""
+        if self._newest is not None:
+            last = self._newest
+            yield from self.listen(Mark(last.stream, last.anchor, last.n1, last.n1, "end"))
+        for features, detector in self._detectors:
+            yield from self._judge(detector, features.flush())
 
     def _judge(self, detector: Stateful, frames: Iterable[Message]) -> Iterator[Score | Alarm]:
         for frame in frames:
@@ -92,12 +109,15 @@ class FastDetectors:
         stream = message.stream
         if stream.modality == "frames":
             return []
+        said: list[Score | Alarm] = []
         if stream.key not in self._chains:
+            before = None
             for key in [key for key in self._chains if key[0] == stream.sensor]:  # a restart ends the older stream
-                del self._chains[key]
-            self._chains[stream.key] = _Chain(self._settings, stream)
+                before = self._chains.pop(key)
+                said += before.end()
+            self._chains[stream.key] = _Chain(self._settings, stream, before)
         chain = self._chains[stream.key]
-        said = list(chain.listen(message))
+        said += chain.listen(message)
         if (fact := chain.starves) is not None and self._give_up(chain, fact):
             said += chain.release()
         return said

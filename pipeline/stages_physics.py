@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import isfinite, radians
 from typing import Any, ClassVar
 
-from config.schema import Machine, Model, Spindle
+from config.schema import CHATTER_HZ, Machine, Model, Spindle
 from config.schema import Persistence as PersistenceSettings
 from models.anomaly.vectors import ANOMALY, LEVEL
 from models.drill.levels import RATES
@@ -35,7 +35,6 @@ from pipeline.states import SHADOW
 
 CHANGE_NS = 2 * NS
 """A speed that differs by more than 1 % from the one so long before is changing."""
-CHATTER_HZ = 2000.0
 CHATTER_HOPS = 50
 """Hops of 10 ms between chatter scores while nothing changes."""
 

@@ -189,3 +189,25 @@ def test_sinks_name_topics_that_there_are() -> None:
     for wrong in (["alarms"], []):
         with pytest.raises(ValidationError, match="topics"):
             JournalSinkConfig.model_validate({"type": "jsonl", "path": "x", "topics": wrong})
+
+
+@pytest.mark.parametrize(
+    ("spindle", "more", "rate", "reason"),
+    [
+        ("rpm = 9000\nteeth = 3\nlowest_rpm = 12000", "", 8000, "must rise, not 12000, 9000"),
+        ("rpm = 9000\nteeth = 3\nhighest_rpm = 5000", "", 8000, "must rise, not 9000, 5000"),
+        ('rpm = 9000\nteeth = 3\ncutting_states = ["cut"]', "", 8000, "need a state_context"),
+        ("rpm = 9000\nteeth = 3", "", 1000, "chatter needs a sensor of 2000 Hz"),
+        ('rpm = 9000\nteeth = 3\ncutting_states = ["cut"]', 'state_context = "state"', 2000, None),
+        ("rpm = 9000", "", 1000, None),
+    ],
+)
+def test_a_spindle_that_could_never_be_judged_is_refused(tmp_path, spindle, more, rate, reason):
+    file = tmp_path / "plant.toml"
+    sensor = f'[[machine.sensor]]\nname = "acc"\nmodality = "vibration"\nrate_hz = {rate}\nunit = "m/s2"\n'
+    file.write_text(f'schema_version = 1\n[[machine]]\nname = "mill"\n{more}\n[machine.spindle]\n{spindle}\n{sensor}')
+    if reason is None:
+        assert config.load(file).machines[0].spindle is not None
+        return
+    with pytest.raises(ConfigError, match=reason):
+        config.load(file)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.messages import NS, Input, Record
+from pipeline.fast import FastDetectors
+from pipeline.messages import NS, Alarm, Anchor, Input, Record
 from pipeline.stages import LaneSettings
 from tests.engines.hostile import run_hostile, run_straight
 from tests.engines.scenarios import T0, chunks, end, machine, stream
@@ -77,3 +80,19 @@ def test_two_unlike_holes_far_apart_are_no_other_program() -> None:
     broken = (t, t + 0.7)
     records = run_straight(LaneSettings(machine(MIC, drill={})), log_of(holes([*spans, broken], t + 3.0)))
     assert "drill_break" in [detector for at, detector in told(records) if at > t]
+
+
+def test_the_fast_lane_goes_on_when_a_microphone_reconnects() -> None:
+    """What it was taught and the alarm that stands outlive the stream, as in the lane."""
+    again = replace(MIC, epoch=1)
+    first = holes([*GOOD[:5], (22.0, 23.0)], 24.0)
+    later = holes([(2.0, 4.0), (6.0, 7.0), (10.0, 12.0)], 14.0)
+    log = [*chunks(MIC, first, CHUNK_S), *chunks(again, later, CHUNK_S, anchor=Anchor(0, T0 + 25 * NS))]
+    settings = LaneSettings(machine(MIC, drill={}))
+    ear = FastDetectors(settings)
+    heard = [said for chunk in log for said in ear.listen(chunk) if isinstance(said, Alarm)]  # type: ignore[arg-type]
+    lane = [r for r in run_straight(settings, {"mic": [*log]}) if r.topic == "alarm"]
+    assert [(a.t_ns, a.detector, a.transition) for a in heard] == [
+        (r.t_ns, r.body["detector"], r.body["transition"]) for r in sorted(lane, key=lambda r: r.t_ns)
+    ]
+    assert [a.transition for a in heard] == ["raised", "cleared", "raised", "cleared"]
