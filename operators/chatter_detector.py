@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 from operators.base import Stateful
 from operators.chatter import CHATTER, DOUBTS, HOP_S, SLOW
 from operators.chatter_lines import next_stable_speeds
-from operators.chatter_points import LEAST, MOST, Points
+from operators.chatter_points import LEAST, MOST, WEAK_LEAST, Points
 from operators.spindle import SAME
 from operators.teeth import Teeth
 from pipeline.messages import NS, Feature, Message, Score
@@ -77,6 +77,7 @@ _DOUBT_TEXT = {
     "changing": "the spindle speed is changing",
     "out_of_range": "the spindle speed is below the configured range",
 }
+_UNHEARD_TEXT = "unverified: tones, and the idle machine has not been heard yet: is this a cut from its beginning on?"
 
 
 class ChatterDetector(Stateful):
@@ -123,6 +124,7 @@ class ChatterDetector(Stateful):
         self._mismatch = 0
         self._heard = 0.0
         self._idle: list[tuple[int, float]] = []
+        self._loudest, self._air = -inf, False
         self._points = Points()
         self._slow_view: dict[str, float] = {}
 
@@ -154,6 +156,8 @@ class ChatterDetector(Stateful):
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit, long_limit = self._points.limits
+        if not cutting and not self._air and v["tonal"] > WEAK_LEAST:
+            return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
         value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
         if self._lone >= _UNEXPLAINED and value <= limit:
             self._tool.leave()
@@ -170,6 +174,8 @@ class ChatterDetector(Stateful):
         v = message.values
         level = v["level_db"]
         bucket = message.t_end_ns // (_IDLE_BUCKET_S * NS)
+        self._loudest = max(self._loudest, level)
+        self._air = self._air or v["cutting"] >= 0.0 or level <= self._loudest - GATE_DB
         if v["cutting"] != 1.0:
             lasts = _CUT_BUCKETS if v["cutting"] < 0.0 and self._louder(v) else 1
             if not self._idle or abs(bucket - self._idle[-1][0]) >= lasts:
@@ -342,6 +348,8 @@ class ChatterDetector(Stateful):
             "mismatch": self._mismatch,
             "heard": self._heard,
             "idle": [list(pair) for pair in self._idle],
+            "loudest": max(self._loudest, -1e9),
+            "air": self._air,
             "points": self._points.snapshot(),
             "slow_view": dict(self._slow_view),
             "tool": self._tool.snapshot(),
@@ -357,6 +365,7 @@ class ChatterDetector(Stateful):
         self._idle_tonal = state["idle_tonal"] or 0.0  # earlier versions let it become no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
+        self._loudest, self._air = state.get("loudest", -inf), bool(state.get("air", True))
         self._points.restore(state["points"])
         self._points.at(self._rpm)
         self._slow_view = dict(state["slow_view"])
