@@ -22,7 +22,7 @@ def grouped_folds(y: Ints, groups: Sequence[str], most: int = MOST) -> list[Fold
         most: number of folds where every class has as many groups.
 
     Returns:
-        None where a class has one group only, or groups that cannot be told apart.
+        None where a class has one group only.
 
     Raises:
         StateError: a fold let a group through.
@@ -34,15 +34,18 @@ def grouped_folds(y: Ints, groups: Sequence[str], most: int = MOST) -> list[Fold
     count = min(most, int(has.sum(axis=0).min()))
     if count < 2:
         return None
-    fold = _assigned(has, count)
-    rows = np.arange(len(y))
-    found = [(rows[fold[group] != k], rows[fold[group] == k]) for k in range(count)]
+    found = _parts(_assigned(has, count)[group])
+    if any(len(np.unique(y[train])) < len(classes) for train, _ in found):
+        found = _parts(group)  # each group alone: every class has another one
     for train, test in found:
         if np.intersect1d(group[train], group[test]).size:
             raise StateError("a group is in the training and in the test part of a fold")
-        if len(np.unique(y[train])) < len(classes):
-            return None
     return found
+
+
+def _parts(fold: Ints) -> list[Fold]:
+    rows = np.arange(len(fold))
+    return [(rows[fold != k], rows[fold == k]) for k in np.unique(fold)]
 
 
 def _assigned(has: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], count: int) -> Ints:

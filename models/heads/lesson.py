@@ -127,7 +127,12 @@ class Lesson:
         if len(self.learn) == 0:
             why = "; ".join([*dict.fromkeys(left_out)][:3]) or "check paths, labels and the column split"
             raise BadInput("one_class", f"no clip to learn from is usable; {why}")
-        check_rows(self.rows)
+        try:
+            check_rows(self.rows)
+        except BadInput as error:
+            if not left_out:
+                raise
+            raise BadInput(error.reason, f"{error}; {'; '.join([*dict.fromkeys(left_out)][:3])}") from None
         both = np.intersect1d(self.clips.group[self.learn], self.clips.group[self.test])
         if both.size:
             raise BadInput(

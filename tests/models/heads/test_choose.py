@@ -55,6 +55,9 @@ def test_folds_leave_whole_groups_out(counts: list[int], each: int) -> None:
 def test_one_group_of_a_class_gives_no_folds() -> None:
     """There is nothing fair to leave out."""
     assert grouped_folds(np.array([0, 0, 1, 1]), ["a", "b", "c", "c"]) is None
+    days = ["mon", "mon", "tue", "tue", "wed", "wed"]  # each class on two of three days: two folds cannot do
+    found = grouped_folds(np.array([0, 1, 1, 2, 0, 2]), days)
+    assert found is not None and [test.tolist() for _, test in found] == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_the_left_out_group_is_not_seen() -> None:

@@ -186,6 +186,7 @@ def test_bad_input_ends_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFi
         "the same seconds of a.wav": [good, {**good, "path": "./a.wav", "label": "y", "group": "h"}],
         "more than one split": torn,
         "no sound|no recordings of sound or vibration": [{**good, "path": "a.png"}],
+        "gone": [{**good, "group": "h"}, {"path": "gone.wav", "label": "y", "group": "i"}],
         "labelled 'x'": [
             good,
             *({"path": f"{n}.wav", "label": "y", "group": n} for n in ("short", "nan", "silent", "gone")),
