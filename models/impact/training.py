@@ -167,6 +167,10 @@ class Trainer(ABC):
                 f"{self.folder}: its run has {k} = {theirs.get(k)!r}, this one {ours[k]!r}; resume with the same "
                 "settings or train in another folder"
             )
+        for what, key in (("recordings", "digest"), ("teacher", "teacher")):
+            if self.about.get(key) != facts["data"].get(key):
+                told = f" ({facts['data'].get(key)}, not {self.about.get(key)})" if key == "teacher" else ""
+                raise StateError(f"{self.folder}: its run had other {what}{told}; train in another folder")
         for name, module in self.modules.items():
             prefix = f"{name}."
             module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
@@ -175,8 +179,6 @@ class Trainer(ABC):
             self.optimiser.state[p] = {k: x if k == "step" else x.to(self.device) for k, x in state.items()}
         self.step = int(facts["step"])
         self._forget()
-        if self.about.get("digest") != facts["data"].get("digest"):
-            raise StateError(f"{self.folder}: its run learned from other recordings; train in another folder")
 
     def _forget(self) -> None:
         """Drop lines of the log that lie after the checkpoint: they will be written again."""

@@ -14,6 +14,7 @@ from config.schema import Settings
 from pipeline.app import STATE_FILE, shelf_of
 from pipeline.asking import ask
 from pipeline.errors import ConfigError, StateError
+from pipeline.lineup import standing_of
 from pipeline.shelf import KEPT, keep
 from pipeline.state import Store
 from pipeline.states import SHADOW
@@ -110,9 +111,15 @@ def compared(settings: Settings, machines: Sequence[str]) -> list[dict[str, Any]
     if not path.is_file():
         raise StateError(f"{path}: no such file: start `stethos run` with this configuration first")
     store, rows = Store(path), []
+    decided = {decision.machine: decision for decision in store.decisions() if decision.kind == "model"}
     for machine in machines:
+        last = decided.get(machine)
+        if last is not None and standing_of(last.body).shadow is None:
+            continue  # what was counted is of a shadow that has ended
         newest: dict[tuple[str, str], Mapping[str, Any]] = {}
         for record in store.newest("feature", machine, f"|{SHADOW}"):
+            if last is not None and record.t_ns <= last.t_ns:
+                continue
             newest.setdefault(("+".join(record.body["sensors"]), record.body["name"]), record.body)
         for (sensors, name), body in sorted(newest.items()):
             counts = dict(body["values"])

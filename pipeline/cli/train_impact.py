@@ -10,6 +10,7 @@ import click
 from rich.progress import TaskID, TextColumn
 
 from config.pretrain import PretrainConfig, load_pretrain
+from models.packages.shipped import locate
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import ConfigError, MissingExtra
 
@@ -59,6 +60,8 @@ def impact(
     config = load_pretrain(config_file, size=size)
     if config.size == "edge" and teacher is None:
         raise click.UsageError("size edge is distilled: name --teacher, a package or the folder of a run")
+    if teacher is not None and not teacher.exists():
+        teacher = locate(str(teacher))
     if out.exists():
         raise ConfigError(f"--out {out}: exists already; name another folder")
     try:

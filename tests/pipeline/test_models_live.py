@@ -164,6 +164,8 @@ def test_shadow_report_promotion_and_rollback_from_the_command_line(site: Path, 
     assert rows[0]["detector"] == "state" and rows[0]["windows"] >= rows[0]["disagreed"]  # type: ignore[operator]
     shutil.rmtree(site / "second")
     assert stethos(promote, site).exit_code == 0
+    ended = stethos(shadow, site, "--report", "--json")
+    assert json.loads(ended.output) == [], "what was counted is of a shadow that has ended"
     began = time.monotonic()
     assert stethos(rollback, site, "--machine", "m").exit_code == 0
     assert time.monotonic() - began < 5  # a second on a quiet machine

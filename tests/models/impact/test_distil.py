@@ -16,7 +16,7 @@ from models.impact.distil import Distiller, Pupil, Teacher, teacher_from
 from models.impact.pooling import pool as pooled
 from models.impact.pretrain import Pretrainer
 from pipeline.cli.main import main
-from pipeline.errors import BadInput, ConfigError
+from pipeline.errors import BadInput, ConfigError, StateError
 from tests.models.impact.conftest import TINY, TINY_EDGE, batches, pool, settings
 
 
@@ -58,6 +58,9 @@ def test_pupil_learns(teacher: Path, tmp_path: Path) -> None:
     encoder, facts = load_encoder(tmp_path / "whole")
     assert (encoder.grid, encoder.cls) == ((8, 8), False)
     assert facts["data"]["teacher"] == "tiny, step 4"
+    other = teacher_from(teacher)._replace(name="tiny, step 5")
+    with pytest.raises(StateError, match=r"had other teacher \(tiny, step 4, not tiny, step 5\)"):
+        Distiller(made, TINY_EDGE, batches(made), tmp_path / "whole", other)
 
 
 def test_bands_of_the_pupil_stay_apart() -> None:
