@@ -72,6 +72,8 @@ def placed(decision: Decision, root: Path) -> Decision:
 
 def _toml(machine: Machine, known: set[str]) -> str:
     lines = [f'[[machine]]\nname = "{machine.name}"\nalign = {str(machine.align).lower()}']
+    if machine.drift:
+        lines.append("drift = true")
     if machine.state_context is not None:
         lines.append(f'state_context = "{machine.state_context}"')
     lines.append(f"[machine.persistence]\nclear_after_s = {machine.persistence.clear_after_s}")
