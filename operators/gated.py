@@ -70,6 +70,10 @@ class Gated(Windowed):
         """What still waited is judged under what is known."""
         return list(self._taken(ended=True))
 
+    def inherit(self, failed: Gated) -> None:
+        """Go on with what waits in an operator of the same stream that has failed."""
+        self._held = failed._held
+
     def _end(self, message: Segment | Gap) -> int:
         return end_ns(message.anchor, message.n1, message.stream)
 

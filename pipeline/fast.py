@@ -45,6 +45,18 @@ class _Chain:
         self.began_ns = 0
         self.event_ns = 0
 
+    def follow(self, earlier: _Chain) -> None:
+        """Stay behind an earlier stream of the sensor: what waits there is judged first."""
+        for features, detector in self._detectors:
+            for before, known in earlier._detectors:
+                if known is detector:
+                    features.follow(before)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether samples wait for a fact."""
+        return any(features.waiting for features, _ in self._detectors)
+
     @property
     def judged(self) -> bool:
         """Whether any detector listens to the stream: another sensor of the machine may be for something else."""
@@ -100,6 +112,8 @@ class FastDetectors:
     def __init__(self, settings: LaneSettings) -> None:
         self._settings = replace(settings, contexts=Contexts())
         self._chains: dict[tuple[str, int], _Chain] = {}
+        self._ended: list[_Chain] = []
+        """Earlier streams in which samples still wait."""
         self._abandoned: set[str] = set()
 
     def listen(self, message: Chunk | Mark | Context) -> list[Score | Alarm]:
@@ -115,11 +129,14 @@ class FastDetectors:
             for key in [key for key in self._chains if key[0] == stream.sensor]:  # a restart ends the older stream
                 before = self._chains.pop(key)
                 said += before.end()
+                self._ended += [before] if before.waiting else []
             self._chains[stream.key] = _Chain(self._settings, stream, before)
+            for earlier in self._ended:
+                self._chains[stream.key].follow(earlier)
         chain = self._chains[stream.key]
         said += chain.listen(message)
         if (fact := chain.starves) is not None and self._give_up(chain, fact):
-            said += chain.release()
+            said += self._release()
         return said
 
     def judges(self, stream: Stream) -> bool:
@@ -137,7 +154,12 @@ class FastDetectors:
             self._abandoned.discard(fact.name)
             now = max((chain.event_ns for chain in self._chains.values()), default=fact.t_ns)
             contexts.decide(Decision(fact.machine, "", now, "return", {"context": fact.name}))
-        return [said for chain in self._chains.values() for said in chain.release()]
+        return self._release()
+
+    def _release(self) -> list[Score | Alarm]:
+        said = [said for chain in (*self._ended, *self._chains.values()) for said in chain.release()]
+        self._ended = [chain for chain in self._ended if chain.waiting]
+        return said
 
     def _give_up(self, chain: _Chain, fact: str) -> bool:
         """Do without a fact that has been silent for too long; without end, all samples since would be held."""

@@ -69,6 +69,14 @@ class StreamGraph:
         """What was needed before the end came. Where anything is read again behind it, all of that is: windows that the
         end left incomplete must come out as they did."""
 
+    def follow(self, earlier: StreamGraph) -> None:
+        """Let nothing be said while windows wait in the same stage of an earlier stream of the sensor."""
+        waiting = {node.stage.name: node.operator for node in earlier.nodes if isinstance(node.operator, Switchable)}
+        for node in self.nodes:
+            before = waiting.get(node.stage.name)
+            if before is not None and isinstance(node.operator, Switchable):
+                node.operator.follow(before)
+
     def holding(self) -> Iterator[Node]:
         """The nodes in which windows wait for a fact or for a model's answer, as they may beyond the stream's end."""
         for node in self.nodes:

@@ -302,6 +302,8 @@ class Lane:
             return  # it keeps what waits for a model
         fresh = self._make(node.stage, stream if node.stage.scope == "stream" else None, out)
         if fresh is not None:
+            if isinstance(fresh, Switchable) and isinstance(node.operator, Switchable):
+                fresh.inherit(node.operator)
             node.operator = fresh
             self._switch(node, self._decisions, out)
 

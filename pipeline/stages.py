@@ -162,7 +162,28 @@ class LaneSettings:
 
 
 class Switchable(Windowed):
-    """A windowed operator without memory whose version is chosen by the event time of each window."""
+    """A windowed operator without memory whose version is chosen by the event time of each window.
+
+    Where it follows those of its sensor's earlier streams, it says nothing while anything waits there: what comes
+    behind it goes by the order of streams, and would take what comes from them afterwards for known.
+    """
+
+    _earlier: tuple[Switchable, ...] = ()
+
+    def follow(self, earlier: Switchable) -> None:
+        """Stay behind the same stage of an earlier stream, which has ended."""
+        self._earlier = (*self._earlier, earlier)
+
+    @property
+    def held_up(self) -> bool:
+        """Whether anything waits in an earlier stream."""
+        if self._earlier:
+            self._earlier = tuple(one for one in self._earlier if one.waiting)
+        return bool(self._earlier)
+
+    def inherit(self, failed: Switchable) -> None:
+        """Go on in place of an operator of the same kind that has failed: what waits there waits here."""
+        self._earlier = failed._earlier
 
     @abstractmethod
     def switch(self, decision: Decision) -> None:
@@ -171,7 +192,7 @@ class Switchable(Windowed):
     @property
     @abstractmethod
     def waiting(self) -> bool:
-        """Whether windows wait for a context, or for the call of `release` behind one that has come."""
+        """Whether windows wait: for a context, an earlier stream, or the call of `release` behind what has come."""
 
     @property
     @abstractmethod
@@ -222,6 +243,12 @@ class Anomaly(Switchable):
             self._versions.append((decision.t_ns, scorer))
             self._versions.sort(key=lambda version: version[0])
 
+    def inherit(self, failed: Switchable) -> None:
+        """Take over the windows that wait."""
+        super().inherit(failed)
+        if isinstance(failed, Anomaly):
+            self._waiting = failed._waiting
+
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """The oldest window that waits for its context."""
         return {self._stream.key: self._waiting[0].n0} if self._waiting else {}
@@ -247,7 +274,7 @@ class Anomaly(Switchable):
     def release(self) -> list[Message]:
         """Judge the windows whose context has come meanwhile."""
         out: list[Message] = []
-        while self._waiting and self._ready(self._waiting[0]):
+        while self._waiting and not self.held_up and self._ready(self._waiting[0]):
             out += self._judge(self._waiting.popleft())
         return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite, radians
 from typing import Any, ClassVar
 
@@ -55,6 +55,8 @@ class LaneSpeed:
         self._state = machine.state_context if spindle.cutting_states else None
         self._cutting = frozenset(spindle.cutting_states)
         self._facts = [fact for fact in (self._speed, self._state) if fact is not None]
+        self.held_up: Callable[[], bool] = bool
+        """Whether no window may be judged yet, whatever its facts."""
 
     def tell(self, fact: Context) -> None:
         """The lane keeps the facts itself."""
@@ -67,8 +69,8 @@ class LaneSpeed:
         return None
 
     def waits(self, t_ns: int) -> bool:
-        """Whether a fact is still on its way."""
-        return self.starves(t_ns) is not None
+        """Whether a fact, or something of an earlier stream, is still on its way."""
+        return self.held_up() or self.starves(t_ns) is not None
 
     def at(self, t_ns: int) -> Reading:
         """What holds for a window that ends at `t_ns`."""
@@ -109,9 +111,16 @@ class Facing(Switchable):
 
     def __init__(self, inner: Gated, speed: LaneSpeed) -> None:
         self._inner, self._speed = inner, speed
+        speed.held_up = lambda: self.held_up
 
     def switch(self, decision: Decision) -> None:
         """No decision changes the operator; those about contexts change what it waits for."""
+
+    def inherit(self, failed: Switchable) -> None:
+        """Take over the samples that wait."""
+        super().inherit(failed)
+        if isinstance(failed, Facing):
+            self._inner.inherit(failed._inner)
 
     @property
     def waiting(self) -> bool:

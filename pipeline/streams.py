@@ -38,6 +38,9 @@ class Streams:
             self._past.append(before)
         self._newest[graph.stream.sensor] = graph
         self.forget()
+        for earlier in self._past:
+            if earlier.stream.sensor == graph.stream.sensor:
+                graph.follow(earlier)
 
     def forget(self) -> None:
         """Let go of older graphs in which nothing waits, and of which nothing is needed, any longer."""

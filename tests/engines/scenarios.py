@@ -369,6 +369,13 @@ def slow_drift() -> Scenario:
     return drifting.slow_drift()
 
 
+def given_up_in_between() -> Scenario:
+    """Sensors restart while facts that their older streams wait for have been given up for the newer ones."""
+    from tests.engines import waiting
+
+    return waiting.given_up_in_between()
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     made.__name__: made
     for made in (
@@ -387,5 +394,6 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         strangers,
         drill_classifier,
         slow_drift,
+        given_up_in_between,
     )
 }
