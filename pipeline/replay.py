@@ -49,7 +49,7 @@ class Replay:
         self.messages = 0
         self.damage: dict[Path, str] = {}
         store.put_meta("config_sha256", config_sha256(plan.settings))
-        self.shard = Shard("replay", plan.lanes, store, clock)
+        self.shard = Shard("replay", plan.lanes, store, clock, decides=not faithful)
 
     def run(self, every: Callable[[Logged], None] | None = None) -> None:
         """Play everything and make the results durable; `every` is called for each message (progress).
@@ -72,6 +72,8 @@ class Replay:
                 if logged.preroll:
                     if machine not in known:
                         self.shard.warm(logged.message)
+                    elif isinstance(logged.message, Decision):  # a run that was killed had not recorded it yet
+                        self.shard.take(logged.message)
                     continue
                 begun.add(machine)
                 continuity.take(logged.message, recording.path)

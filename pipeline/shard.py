@@ -75,6 +75,7 @@ class Shard:
         clock: for the commit rhythm.
         tap: the recording, if one is kept.
         measure: whether the time spent per stage is measured.
+        decides: whether it gives up facts that stay away; a faithful replay has those decisions from its recording.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class Shard:
         clock: Clock,
         tap: Tap | None = None,
         measure: Callable[[], int] | None = None,
+        decides: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self._decides = name, decides
         shelf = next((m.models.shelf for m in machines if m.models is not None), None)
         self._pool = None if shelf is None else Pool(shelf, deferred=True)
         self.lanes = {m.machine.name: Lane(m, measure, self._pool) for m in machines}
@@ -172,15 +174,17 @@ class Shard:
             return
         if not self._pending:
             self._oldest_ns = now
-        urgent = False
+        alarmed: set[str] = set()
         for result in results:
             record = record_of(result)
             self._pending.append(record)
-            urgent = urgent or isinstance(result, Alarm)
+            if isinstance(result, Alarm):
+                alarmed.add(result.machine)
             if self._tap is not None and record.topic in DERIVED:
                 self._record(self._tap.write_result, record, now)
-        if urgent:
-            self._commit(urgent=True)
+        if alarmed:  # with what clears it: a device does not say again what raised it
+            self._sync()
+            self._commit({machine: self.lanes[machine].snapshot() for machine in alarmed}, urgent=True)
 
     def tick(self) -> None:
         """Commit what is due. Called between slices, at least every few tens of milliseconds."""
@@ -236,7 +240,7 @@ class Shard:
             return
         self._ask(now)
         try:
-            for lane in self.lanes.values():
+            for lane in self.lanes.values() if self._decides else ():
                 self._mind_contexts(lane, now)
             self._store.put_metrics(self.name, self.metrics())
         except StateError:  # the same again at the next checkpoint

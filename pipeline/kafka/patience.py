@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pipeline.kafka.part import Part
 from pipeline.messages import NS, Decision
 from pipeline.runner import Lane
 from pipeline.topics import ABANDON_S
 
+Purpose = Literal["live", "replay", "trial"]
+"""Of a worker: to watch machines; to say what was said before, with the decisions of then; or under other settings."""
+
 
 class Patience:
-    """Tells which decisions are due. The same rule as the embedded engine's, per partition."""
+    """Tells which decisions are due. The same rule as the embedded engine's, per partition.
 
-    def __init__(self) -> None:
+    Args:
+        purpose: of the worker; nothing is due in a replay, which has the decisions that were made.
+    """
+
+    def __init__(self, purpose: Purpose = "live") -> None:
+        self._decides = purpose != "replay"
         self._starving: dict[tuple[str, str], int] = {}
 
     def due(self, part: Part, now_ns: int, read_to_the_end: bool) -> Iterator[tuple[Lane, Decision]]:
@@ -24,7 +33,7 @@ class Patience:
             now_ns: the host's clock.
             read_to_the_end: whether nothing unread waits in its topic of contexts; time counts only then.
         """
-        for machine, lane in part.lanes.items():
+        for machine, lane in part.lanes.items() if self._decides else ():
             contexts, starving = lane.settings.contexts, lane.starving()
             lag_ns = round(lane.settings.machine.context_lag_s * NS)
             for fact in starving:

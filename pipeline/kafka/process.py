@@ -16,6 +16,7 @@ from pipeline.clock import HostClock
 from pipeline.kafka import admin, checks
 from pipeline.kafka.client import Client
 from pipeline.kafka.health import Health
+from pipeline.kafka.patience import Purpose
 from pipeline.kafka.worker import Worker
 
 
@@ -49,7 +50,7 @@ def worker_name(plan: Plan, name: str | None = None) -> str:
     return name or plan.settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}"
 
 
-def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, live: bool = True) -> int:
+def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, purpose: Purpose = "live") -> int:
     """Run one worker until it is told to end; returns the exit code.
 
     Raises:
@@ -66,11 +67,11 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
     client = Client(plan.settings.kafka)
     admin.create(client)
     checks.topics(client, admin.partitions(client))
-    return asyncio.run(_run(plan, client, called, for_s, live))
+    return asyncio.run(_run(plan, client, called, for_s, purpose))
 
 
-async def _run(plan: Plan, client: Client, name: str, for_s: float | None, live: bool) -> int:
-    worker = Worker(plan.lanes, client, HostClock(), name, live)
+async def _run(plan: Plan, client: Client, name: str, for_s: float | None, purpose: Purpose) -> int:
+    worker = Worker(plan.lanes, client, HostClock(), name, purpose)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -83,7 +83,8 @@ class KafkaReplay:
     def run(self, every: Callable[[Logged], None] | None = None) -> None:
         """Play everything and collect the results."""
         admin.create(self._client)
-        worker = mp.get_context("spawn").Process(target=run_worker, args=(self.plan, "replay", None, False))
+        purpose = "replay" if self.faithful else "trial"
+        worker = mp.get_context("spawn").Process(target=run_worker, args=(self.plan, "replay", None, purpose))
         try:
             asyncio.run(self._before())
             worker.start()

@@ -33,7 +33,7 @@ from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import UNKNOWN_BEGIN, Part
-from pipeline.kafka.patience import Patience
+from pipeline.kafka.patience import Patience, Purpose
 from pipeline.kafka.records import Claim
 from pipeline.kafka.topics import INPUTS, STATE
 from pipeline.messages import Chunk, Image, Mark
@@ -57,11 +57,11 @@ class Worker:
         client: how to reach the brokers.
         clock: the host's, for the rhythm of writing.
         name: of this worker, for logs, metrics and claims.
-        live: whether sensors are expected to be heard of, as they are not in a replay.
+        purpose: only "live" are sensors expected to be heard of, and only "replay" is no fact given up.
     """
 
     def __init__(
-        self, machines: Sequence[LaneSettings], client: Client, clock: Clock, name: str, live: bool = True
+        self, machines: Sequence[LaneSettings], client: Client, clock: Clock, name: str, purpose: Purpose = "live"
     ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
@@ -87,11 +87,11 @@ class Worker:
         self._ownership = Ownership(client, self._reader, self.outbox, name)
         self._commands = Commands(client, self.outbox, self._ownership)
         self._pacing = Pacing()
-        self._patience = Patience()
+        self._patience = Patience(purpose)
         self._inbox = Inbox(INBOX_BYTES)
         self._continuity = Continuity(self._rows, LogReader(client), self.counts, lambda *at: seek(self.app, *at))
         watch = Absence(client, self._reader, self.outbox, clock, self.parts, self._ours, self.counts)
-        self._absence = watch if live else None
+        self._absence = watch if purpose == "live" else None
         self.app, self._kept = make_app(client, name, list(self._rows), self._inbox.put, self._assigned, self._revoked)
 
     @property
