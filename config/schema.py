@@ -270,7 +270,7 @@ class Engine(Closed):
     state_dir: Path = Path("var/state")
     shards: int = Field(0, ge=0, le=256, description="processes; 0: one up to 100 sensors, then one per core")
     queue_bytes: int = Field(64_000_000, ge=1_000_000, description="raw data waiting for the lanes, over all sensors")
-    out_retention_h: float = Field(72, gt=0, description="how long results stay in the log after all sinks read them")
+    out_retention_h: float = Field(72, gt=0, description="how long results stay in the log; tenfold where a sink lags")
 
 
 class Kafka(Access):

@@ -34,6 +34,8 @@ AUDIBLE_HZ = 8000
 PEAK = 10 ** (-1 / 20)
 """Where the loudest sample lies after normalisation, 1 dB below full scale."""
 
+EVIDENCE_FILE = re.compile(r"\d{8}T\d{6}Z_[a-z0-9-]+_[a-z0-9-]+_[0-9a-f]{8}([_.].*)?$")
+"""Names that all files of evidence have, also those that are being written."""
 _LONGEST_NAME = 32
 _DIGESTED = re.compile(r"-[0-9a-f]{6}$")
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png"}

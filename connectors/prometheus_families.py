@@ -27,8 +27,8 @@ ENGINE_HELP: Mapping[str, str] = {
     "stethos_queue_bytes": "Bytes that wait in a queue.",
     "stethos_queue_limit_bytes": "Bytes at which a queue pauses its source.",
     "stethos_sink_records_total": "Records that a sink has delivered.",
-    "stethos_sink_dropped_total": "Records that a sink has refused for good.",
-    "stethos_sink_lag_records": "Records in the log that a sink has not delivered yet.",
+    "stethos_sink_dropped_total": "Records that a sink has refused for good, or has not read in time.",
+    "stethos_sink_lag_records": "Places of the log that a sink has not passed yet; below 1000 it is up to date.",
 }
 """What the engine's metrics mean, by their exported name."""
 

@@ -28,7 +28,7 @@ from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
 from pipeline.shelf import KEPT, Shelf
 from pipeline.stages import LaneSettings, severity
-from pipeline.stages_physics import unasked
+from pipeline.stages_physics import BY_BASELINE, past_heads, unasked
 from pipeline.state import Store
 
 STATE_FILE = "stethos.sqlite"
@@ -53,10 +53,22 @@ class Plan:
         """Names of the sensors."""
         return {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in self.lanes}
 
-    @property
-    def unasked(self) -> dict[str, list[str]]:
-        """Detectors that the machines could have and have not."""
-        return {lane.machine.name: unasked(lane.machine) for lane in self.lanes}
+    def unasked(self, store: Store) -> dict[str, list[str]]:
+        """Detectors that the machines could have, or had, and have not; ``name|sensor`` where single sensors have none.
+
+        Args:
+            store: knows the baselines that were chosen while a run went on, and the alarms that stand.
+        """
+        chosen = {(d.machine, d.body.get("sensor")) for d in store.decisions() if d.kind == "baseline"}
+        alarms = [record for record in store.standing() if record.topic == "alarm"]
+        found: dict[str, list[str]] = {}
+        for lane in self.lanes:
+            name = lane.machine.name
+            told = [str(alarm.body["detector"]) for alarm in alarms if alarm.machine == name]
+            judged = {s.name for s in lane.machine.sensors if s.name in lane.baselines or (name, s.name) in chosen}
+            found[name] = [*unasked(lane.machine), *past_heads(lane.machine, told)]
+            found[name] += [f"{d}|{s.name}" for s in lane.machine.sensors if s.name not in judged for d in BY_BASELINE]
+        return found
 
     @property
     def sensors(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from connectors.base import Sink
@@ -58,6 +58,10 @@ class Delivery:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    def metrics(self, lags: Mapping[str, int], lost: Mapping[str, int]) -> dict[str, int]:
+        """Its counters, with what the state says of its cursor."""
+        return {**self.counts, "lag": lags.get(self.cursor, 0), "lost": lost.get(self.cursor, 0)}
 
     def _run(self) -> None:
         store: Store | None = None

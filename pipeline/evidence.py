@@ -17,14 +17,14 @@ import numpy as np
 
 from config.schema import Evidence
 from connectors.base import Sink
-from connectors.evidence import evidence_name, write_evidence
+from connectors.evidence import EVIDENCE_FILE, evidence_name, write_evidence
 from pipeline.errors import SinkBusy, SinkWaits
 from pipeline.messages import NS, Chunk, Float32, Record
 from pipeline.recording.clip import Clip, window_of
 from pipeline.stages import LaneSettings
 
 GIVE_UP_S = 15.0
-"""A sensor whose recording does not reach behind the alarm by then is listed as missing."""
+"""A sensor whose recording does not reach so far behind what evidence shall hold is listed as missing."""
 
 
 class EvidenceSink(Sink):
@@ -77,7 +77,8 @@ class EvidenceSink(Sink):
         t1 = record.t_ns + round(self._settings.after_s * NS)
         clips = [window_of(self._recordings, record.machine, s, t0, t1) for s in self._sensors[record.machine]]
         incomplete = any(clip.reached_ns < t1 for clip in clips)  # a mark that nothing comes is all that comes
-        if incomplete and not self._ended and self._now_s() - self._first_asked[record.id] < GIVE_UP_S:
+        patience_s = self._settings.after_s + GIVE_UP_S
+        if incomplete and not self._ended and self._now_s() - self._first_asked[record.id] < patience_s:
             raise SinkWaits("the time behind the alarm is not recorded yet", 0.5)
         parts = [part for clip in clips for part in pieces(clip)]
         missing = [
@@ -144,11 +145,13 @@ def index(folder: Path, alarms: Iterable[Mapping[str, Any]] | None = None) -> di
 def make_room(folder: Path, most_bytes: int) -> int:
     """Remove the oldest evidence until the rest takes at most so much; returns how many alarms' went.
 
-    The newest one stays, and what is not evidence.
+    The newest one stays, and what is not evidence. What a run left that ended while it was writing goes first.
     """
     told = sorted(index(folder).values(), key=_order)
     files = {body["file"]: [body["file"], *_files(body)] for body in told}
     sizes = {name: sum(_size(folder / file) for file in files[name]) for name in files}
+    for file in _unfinished(folder, {file for named in files.values() for file in named}):
+        file.unlink(missing_ok=True)
     total, removed = sum(sizes.values()), 0
     for name in list(files)[:-1]:
         if total <= most_bytes:
@@ -158,6 +161,11 @@ def make_room(folder: Path, most_bytes: int) -> int:
         total -= sizes[name]
         removed += 1
     return removed
+
+
+def _unfinished(folder: Path, told: set[str]) -> list[Path]:
+    """Files that are named like evidence, but which no JSON tells of: it is written last."""
+    return [file for file in folder.glob("*") if EVIDENCE_FILE.match(file.name) and file.name not in told]
 
 
 def _order(body: Mapping[str, Any]) -> tuple[int, str]:

@@ -60,10 +60,11 @@ class Live:
         self._counters: dict[str, dict[str, Any]] = {}
         self._beat_ns = 0
         self._unkept, self._unkept_ns = 0, 0
+        self._lags: dict[str, int] = {}
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
-        self.store.enrol(plan.sensors_by_machine, plan.unasked)
+        self.store.enrol(plan.sensors_by_machine, plan.unasked(self.store))
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()
@@ -173,10 +174,11 @@ class Live:
                 self._unkept_ns = self._clock.now_ns()
             self._unkept = unkept
             self._retention.mind()
+            self._lags = self.store.lags()
             self._trouble = ""
         except StateError as error:  # the shards keep their results until it can be written again, or give up
             self._trouble = str(error)
-        sinks = {d.name: dict(d.counts) for d in self._deliveries}
+        sinks = {d.name: d.metrics(self._lags, self._retention.lost) for d in self._deliveries}
         self._prometheus.update(families({**self._counters, **self.engine.metrics()}, sinks))
 
     def close(self) -> list[str]:

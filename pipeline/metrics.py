@@ -33,7 +33,9 @@ def families(shards: Mapping[str, Mapping[str, Any]], sinks: Mapping[str, Mappin
             _lane(put, machine, lane)
     for sink, counts in sinks.items():
         put("sink_records_total", counts.get("delivered", 0), sink=sink)
-        put("sink_dropped_total", counts.get("rejected", 0), sink=sink)
+        put("sink_dropped_total", counts.get("rejected", 0) + counts.get("lost", 0), sink=sink)
+        if "lag" in counts:
+            put("sink_lag_records", counts["lag"], sink=sink)
         put("sink_retries_total", counts.get("busy", 0) + counts.get("failed", 0), sink=sink)
     return made
 

@@ -19,7 +19,7 @@ class Roster:
     Attributes:
         sensors: of each machine.
         since: place in the log behind which this run's results lie.
-        unasked: detectors that a machine could have and has not.
+        unasked: detectors that a machine could have, or had, and has not; with ``|sensor`` those that a sensor has not.
     """
 
     sensors: Mapping[str, Sequence[str]]
@@ -32,6 +32,7 @@ class Roster:
             return False
         body = record.body
         told = {body["sensor"]} if "sensor" in body else set(body["sensors"])
-        if body.get("detector") in self.unasked.get(record.machine, ()):
+        gone, detector = self.unasked.get(record.machine, ()), body.get("detector")
+        if detector in gone or (detector and all(f"{detector}|{sensor}" in gone for sensor in told)):
             return True
         return told.isdisjoint(self.sensors.get(record.machine, ()))

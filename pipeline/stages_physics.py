@@ -35,6 +35,9 @@ from pipeline.states import SHADOW
 
 CHANGE_NS = 2 * NS
 """A speed that differs by more than 1 % from the one so long before is changing."""
+_DISTANCES = (ANOMALY, LEVEL, EMBEDDING)
+BY_BASELINE = (*_DISTANCES, *(f"{detector}{DRIFT}" for detector in _DISTANCES))
+"""Detectors that a sensor without a baseline does not have."""
 CHATTER_HOPS = 50
 """Hops of 10 ms between chatter scores while nothing changes."""
 
@@ -225,11 +228,11 @@ class Raise(Stateful):
         self._inner.restore(state)
 
 
-def unasked(machine: Machine) -> list[str]:
-    """Detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
+def _asked(machine: Machine) -> dict[tuple[str, ...], bool]:
+    """Families of detectors, and whether the machine's configuration asks for them."""
     drill = machine.drill
     teeth = 0 if machine.spindle is None else machine.spindle.teeth or 0
-    asked = {
+    return {
         (CHATTER,): teeth > 0,
         (TOOTH_LOSS,): teeth > 1,
         (FLIP,): teeth >= 4 and teeth % 2 == 0,
@@ -237,10 +240,21 @@ def unasked(machine: Machine) -> list[str]:
         (CLASSIFIER,): drill is not None and drill.classifier is not None,
         (HEAD_BREAK, HEAD_SILENT): drill is not None and drill.head is not None,
         (SEVERITY, CHANGE): machine.severity is not None,
-        tuple(f"{detector}{DRIFT}" for detector in (ANOMALY, LEVEL, EMBEDDING)): machine.drift,
+        tuple(f"{detector}{DRIFT}" for detector in _DISTANCES): machine.drift,
         tuple(f"bearing_{fault}" for fault in FAULTS): machine.bearing is not None,
     }
-    return [detector for family, wanted in asked.items() if not wanted for detector in family]
+
+
+def unasked(machine: Machine) -> list[str]:
+    """Detectors that the machine's configuration does not ask for: none of them will clear an alarm."""
+    return [detector for family, wanted in _asked(machine).items() if not wanted for detector in family]
+
+
+def past_heads(machine: Machine, detectors: Iterable[str]) -> list[str]:
+    """Those of these detectors that are neither the program's own nor heads of the machine's configuration."""
+    known = {*_DISTANCES, *(name for family in _asked(machine) for name in family)}
+    known |= set() if machine.model is None else {head.name for head in machine.model.heads}
+    return sorted(set(detectors) - known)
 
 
 def chatter(settings: LaneSettings, stream: Stream | None) -> Facing | None:

@@ -21,6 +21,7 @@ from pipeline.errors import StateError
 from pipeline.messages import NS, Anchor, Decision, Record
 from pipeline.results import record_of
 from pipeline.roster import Roster
+from pipeline.state_file import Connection
 from pipeline.state_tables import ADDED, SERIES, STANDING, TABLES
 
 SCHEMA_VERSION = 1
@@ -52,29 +53,6 @@ class Command:
     body: Mapping[str, Any]
 
 
-class _Connection(sqlite3.Connection):
-    """Says as a StateError what SQLite cannot do for now: disk full or gone, file locked or read-only."""
-
-    path: Path | str = "the state"
-
-    def execute(self, *args: Any) -> sqlite3.Cursor:
-        """As `sqlite3.Connection.execute`, but an operational error is a StateError."""
-        try:
-            return super().execute(*args)
-        except sqlite3.OperationalError as error:
-            raise self._unusable(error) from None
-
-    def executemany(self, *args: Any) -> sqlite3.Cursor:
-        """As `execute`."""
-        try:
-            return super().executemany(*args)
-        except sqlite3.OperationalError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> StateError:
-        return StateError(f"{self.path}: {error}; free space on that disk, or give engine.state_dir another one")
-
-
 class Store:
     """One SQLite file; each process and thread opens its own.
 
@@ -87,8 +65,8 @@ class Store:
         self._noted_ns = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db: _Connection = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False, factory=_Connection
+            self._db: Connection = sqlite3.connect(
+                path, timeout=30, isolation_level=None, check_same_thread=False, factory=Connection
             )
             self._db.path = path
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -284,6 +262,26 @@ class Store:
         """Say that a sink has delivered everything up to a log place."""
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (sink, seq))
 
+    def lags(self) -> dict[str, int]:
+        """How many places of the log each sink has not passed yet."""
+        last = self.last_seq()
+        return {str(r[0]): last - int(r[1]) for r in self._db.execute("SELECT sink, seq FROM cursor")}
+
+    def overtake(self, now_ns: int, most_ns: int) -> dict[str, int]:
+        """Move cursors on that stand where results were stored `most_ns` ago; returns how many each sink has lost.
+
+        When what was stored, of earlier times, is forgotten.
+        """
+        newest = "SELECT max(at_ns), max(seq) FROM stored WHERE at_ns <= ?"
+        at_ns, old = self._db.execute(newest, (now_ns - most_ns,)).fetchone()
+        self._db.execute("DELETE FROM stored WHERE at_ns < ?", (at_ns or 0,))
+        behind = self._db.execute("SELECT sink, seq FROM cursor WHERE seq < ?", (old or 0,)).fetchall()
+        count = "SELECT count(*) FROM out WHERE seq > ? AND seq <= ?"
+        lost = {str(sink): int(self._db.execute(count, (seq, old)).fetchone()[0]) for sink, seq in behind}
+        for sink in lost:
+            self.move_cursor(sink, int(old))
+        return lost
+
     def keep_cursors(self, sinks: Sequence[str]) -> None:
         """Give each of these sinks a cursor, and forget the others': a sink that is gone must not hold the log."""
         marks = ",".join("?" * len(sinks))
@@ -324,12 +322,9 @@ class Store:
         marks = ",".join("?" * len(topics))
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO stored VALUES (?, ?)", (now_ns, last))
-            at_ns, old = self._db.execute(
-                "SELECT max(at_ns), max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)
-            ).fetchone()
-            if at_ns is None:
+            (old,) = self._db.execute("SELECT max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)).fetchone()
+            if old is None:
                 return 0
-            self._db.execute("DELETE FROM stored WHERE at_ns < ?", (at_ns,))
             (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
             upto = min(old, last - 1 if read is None else read, last - 1)  # the last place must not be given again
             stay = orjson.dumps([record.seq for record in self.standing()]).decode()

@@ -87,8 +87,12 @@ class StatusServer:
             def log_message(self, *_args: Any) -> None:
                 """Stay quiet: the terminal belongs to the machines."""
 
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_args: Any) -> None:
+                """Stay quiet: readers go away as they like."""
+
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = Server((host, port), Handler)
         except OSError as error:
             where = f"status.host = {host!r}, status.port = {port}"
             raise ConfigError(f"{where}: {error.strerror or error}: choose another port (0 takes a free one)") from None
@@ -113,7 +117,10 @@ class StatusServer:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One GET or HEAD."""
-        where = urlsplit(request.path).path
+        try:
+            where = urlsplit(request.path).path
+        except ValueError:
+            where = ""
         if self._stopped:
             request.close_connection = True
             _send(request, HTTPStatus.SERVICE_UNAVAILABLE, b"ended\n", "text/plain")
@@ -138,10 +145,15 @@ class StatusServer:
 
     def _file(self, request: BaseHTTPRequestHandler, name: str) -> None:
         file = self._evidence / name
-        if "/" in name or name.startswith(".") or file.suffix not in _TYPES or not file.is_file():
+        try:
+            plain = "/" not in name and not name.startswith(".") and file.suffix in _TYPES
+            body = file.read_bytes() if plain else None
+        except (OSError, ValueError):  # not there, or no name that a file could have
+            body = None
+        if body is None:
             _send(request, HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
-            return
-        _send(request, HTTPStatus.OK, file.read_bytes(), _TYPES[file.suffix])
+        else:
+            _send(request, HTTPStatus.OK, body, _TYPES[file.suffix])
 
     def _status(self, request: BaseHTTPRequestHandler) -> None:
         try:

@@ -227,7 +227,7 @@ def _recorded(path: Path) -> list[Take]:
     runs: dict[tuple[str, str, int], list[list[Chunk]]] = {}
     for logged in read_recording(path).messages():
         item = logged.message
-        if isinstance(item, Chunk):
+        if isinstance(item, Chunk) and not logged.preroll:  # that belongs to the file before
             key = (item.stream.machine, *item.stream.key)
             parts = runs.setdefault(key, [])
             if parts and parts[-1][-1].n1 == item.n0:

@@ -67,7 +67,7 @@ class Sinks:
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
-        self.store.enrol(plan.sensors_by_machine, plan.unasked)
+        self.store.enrol(plan.sensors_by_machine, plan.unasked(self.store))
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [
@@ -109,13 +109,14 @@ class Sinks:
         """Counters, those of the feed of this process too, to the exporter; old results out of the log."""
         try:
             self._retention.mind()
-            counters = self.store.metrics()
+            counters, lags = self.store.metrics(), self.store.lags()
             self._trouble = ""
         except StateError as error:  # for now; the collector says so too
             self._trouble = str(error)
             log.warning("%s", error)
             return
-        self._prometheus.update(families({**counters, **feed}, {d.name: dict(d.counts) for d in self._deliveries}))
+        sinks = {d.name: d.metrics(lags, self._retention.lost) for d in self._deliveries}
+        self._prometheus.update(families({**counters, **feed}, sinks))
 
     def close(self, to_the_end: bool = False) -> list[str]:
         """End, if asked behind the last result on the brokers; returns what the sinks complain about."""

@@ -25,3 +25,14 @@ def test_the_oldest_alarms_evidence_goes_first(tmp_path: Path) -> None:
     assert make_room(tmp_path, 1) == 2
     assert list(index(tmp_path)) == ["5"]
     assert (tmp_path / "notes.txt").exists() and (tmp_path.parent / "outside.wav").exists()
+
+
+def test_what_a_run_left_that_ended_while_it_was_writing_goes(tmp_path: Path) -> None:
+    """No JSON tells of it; a person's own files stay."""
+    name = "20260101T000000Z_mill_chatter_0123abcd"
+    for left in (f"{name}_mic.wav", f"{name}_mic.png.part", f"{name}.json.part"):
+        (tmp_path / left).write_bytes(b"0" * 1000)
+    for mine in ("notes.wav", f"copy of {name}_mic.wav"):
+        (tmp_path / mine).write_bytes(b"0" * 1000)
+    make_room(tmp_path, 10**9)
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.wav", f"copy of {name}_mic.wav"}

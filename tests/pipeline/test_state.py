@@ -188,3 +188,26 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
         store.commit([record("a")], {"m": b"{}"}, [Position("m", None, 0, 0, Anchor(0, 0))])  # type: ignore[arg-type]
     assert store.read(0, TOPICS) == []
     assert store.snapshots() == {}
+
+
+def test_a_damaged_file_is_told_wherever_it_is_noticed(tmp_path: Path) -> None:
+    """When rows are fetched, too; what the program itself does wrong is none of the file's faults."""
+    path = tmp_path / "s.sqlite"
+    store = Store(path)
+    store.commit([record(str(i)) for i in range(5000)])
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with pytest.raises(sqlite3.ProgrammingError):
+        store._db.execute("SELECT ?", ())
+    store.close()
+    content = bytearray(path.read_bytes())
+    for page in range(20, len(content) // 4096 - 1, 3):
+        content[page * 4096 : page * 4096 + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    store = Store(path)
+    for ask in (
+        lambda: store.read(0, TOPICS, 10**6),
+        lambda: list(store.journal_records()),
+        lambda: store.commit([record(f"new-{i}") for i in range(50)]),
+    ):
+        with pytest.raises(StateError, match="malformed; move it away"):
+            ask()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from rich.console import Console
 
 from config.schema import Machine, Spindle
 from connectors.evidence import evidence_name
+from pipeline.app import Plan
 from pipeline.errors import ConfigError
 from pipeline.live import known
-from pipeline.messages import NS, Record
+from pipeline.messages import NS, Decision, Record
+from pipeline.stages import LaneSettings
 from pipeline.stages_physics import unasked
 from pipeline.state import Store
 from pipeline.status import StatusServer, condition, overview
@@ -159,9 +163,33 @@ def test_what_is_served_and_what_is_not(server: StatusServer) -> None:
     assert request(address(server, "healthz")) == (200, b"ok\n")
     assert request(address(server, "healthz"), method="HEAD") == (200, b"")
     assert request(address(server, "evidence/a.png")) == (200, PNG)
-    for path in ("evidence/secret.toml", "evidence/..%2Fstate.sqlite", "evidence/nothing.png", "evidence/", "x"):
+    long, none = f"evidence/{'a' * 300}.png", "evidence/%00.png"
+    for path in (
+        "evidence/secret.toml",
+        "evidence/..%2Fstate.sqlite",
+        "evidence/nothing.png",
+        "evidence/",
+        "x",
+        long,
+        none,
+    ):
         assert request(address(server, path))[0] == 404
     assert request(address(server), method="POST", body=b"x")[0] == 501
+    with socket.create_connection((server.host, server.port), timeout=10) as plain:
+        plain.sendall(b"GET http://[ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert plain.makefile("rb").readline().split()[1] == b"404"
+
+
+def test_readers_that_go_away_leave_nothing_on_the_terminal(
+    server: StatusServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It belongs to the machines."""
+    for _ in range(5):
+        with socket.create_connection((server.host, server.port), timeout=10) as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+            plain.sendall(b"GET /api/status HTTP/1.1\r\nHost: x\r\n")
+    assert request(address(server, "healthz"))[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_an_engine_that_does_not_work_is_not_healthy(store: Store, tmp_path: Path) -> None:
@@ -219,3 +247,20 @@ def test_in_a_browser(server: StatusServer, store: Store, tmp_path: Path) -> Non
         assert browser.errors == []
         server.stop()
         expect(page.locator("#badge")).to_have_text("no connection")
+
+
+def test_alarms_of_baselines_and_heads_that_were_taken_out_are_past(tmp_path: Path) -> None:
+    """By sensor; not where a decision has chosen a baseline, and not those of heads that are still there."""
+    names = ("mic", "acc", "aux")
+    sensors = [{"name": n, "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"} for n in names]
+    lathe = Machine.model_validate({"name": "lathe", "sensor": sensors})
+    plan = Plan(None, (LaneSettings(lathe, {"mic": "of the configuration"}),), tmp_path / "s.sqlite")  # type: ignore[arg-type]
+    store = Store(plan.state)
+    raised = [(detector, sensor) for sensor in names for detector in ("level", "anomaly", "level_drift")]
+    for k, (detector, sensor) in enumerate([*raised, ("wear_head", "mic")]):
+        told = alarm(k, T0 + k * NS, "raised", 0, T0 + k * NS)
+        store.commit([of("lathe", told, detector=detector, sensors=[sensor], alarm=f"lathe|{sensor}|{detector}")])
+    store.decide(Decision("lathe", "d", T0, "baseline", {"sensor": "acc", "baseline": "x", "path": ""}))
+    store.enrol(plan.sensors_by_machine, plan.unasked(store))
+    standing = {(r.body["sensors"][0], r.body["detector"]) for r in store.standing()}
+    assert standing == {(sensor, detector) for sensor in ("mic", "acc") for detector in ("level", "anomaly")}

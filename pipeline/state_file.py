@@ -1,0 +1,56 @@
+"""SQLite as the durable state uses it: what is the file's fault is a StateError, wherever SQLite notices it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StateError
+
+
+class _Cursor(sqlite3.Cursor):
+    """Rows of a damaged file fail when they are fetched, not when they are asked for."""
+
+    connection: Connection
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except sqlite3.DatabaseError as error:
+            raise self.connection.told(error) from None
+
+    def fetchone(self) -> Any:
+        """As `sqlite3.Cursor.fetchone`."""
+        try:
+            return super().fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self.connection.told(error) from None
+
+
+class Connection(sqlite3.Connection):
+    """Says as a StateError what SQLite cannot do: disk full or gone, file locked, read-only or damaged."""
+
+    path: Path | str = "the state"
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.execute`."""
+        try:
+            return self.cursor(_Cursor).execute(*args)
+        except sqlite3.DatabaseError as error:
+            raise self.told(error) from None
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.executemany`."""
+        try:
+            return super().executemany(*args)
+        except sqlite3.DatabaseError as error:
+            raise self.told(error) from None
+
+    def told(self, error: sqlite3.DatabaseError) -> Exception:
+        """What a user should read; the program's own errors as they are."""
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            return error
+        damaged = "malformed" in str(error) or "not a database" in str(error)
+        cure = "move it away, or" if damaged else "free space on that disk, or"
+        return StateError(f"{self.path}: {error}; {cure} give engine.state_dir another one")
