@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
         ConfigError: it cannot be read; names the file.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a mark
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `stethos config example` prints one to start from") from None
     except OSError as error:
@@ -222,7 +222,7 @@ def _nearest(loc: tuple[int | str, ...], known: Mapping[tuple[str, ...], _Key]) 
     alike = 0.9 if key in names else 0.6  # a name that fits elsewhere must be all but the same as one here
     if close := difflib.get_close_matches(key, sorted(here), n=1, cutoff=alike):
         return f"; did you mean '{close[0]}'?"
-    close = [key] if key in names else difflib.get_close_matches(key, sorted(names), n=1)
+    close = [key] if key in names else difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.8)
     if not close:
         return "; `stethos config schema` lists the known ones"
     homes = [".".join(path) for path in known if path[-1] == close[0]]

@@ -40,7 +40,7 @@ class ImageFolder(Recording):
         self.shrunk = 0
         self._files = [path] if path.is_file() else sorted(self._found(), key=_natural)
         if not self._files:
-            raise BadInput("empty", f"{path} holds no .png or .jpg files")
+            raise BadInput("empty", f"{path} is a folder without .png or .jpg files; name recordings one by one")
         media = {_MEDIA[file.suffix.casefold()] for file in self._files}
         if len(media) > 1:
             raise BadInput(

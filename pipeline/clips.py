@@ -14,7 +14,7 @@ import csv
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -30,6 +30,8 @@ MARGIN_S = 0.1
 WINDOW_S = 1.04
 """A clip shorter than this is continued by its mirror image until a window of a second fits."""
 _SHORTEST_S = 0.5
+_BEHIND_S = 0.5
+"""So far behind the end of a recording somebody may set a label's end, who drags it with the mouse."""
 _TIME_COLUMNS = frozenset({"t", "time", "time_s", "timestamp"})
 _TIME_UNIT = re.compile(r"\s*[(\[]\s*(?:s|sec|seconds?|ms|us|µs|ns|min|h)\s*[)\]]$")
 _RISING_ROWS = 10
@@ -147,7 +149,7 @@ def _csv(row: Row) -> Clip:
     try:
         x = np.array(lines, dtype=np.float64)
     except ValueError as error:
-        raise BadInput("broken", f"{row.name}: has cells that are no numbers or lines of unequal length") from error
+        raise BadInput("broken", f"{row.name}: {_odd_line(lines)}") from error
     if x.ndim != 2:
         raise BadInput("shape", f"{row.name}: holds no samples")
     channels = [i for i in range(x.shape[1]) if i >= len(header) or header[i] not in _TIME_COLUMNS]
@@ -156,6 +158,17 @@ def _csv(row: Row) -> Clip:
         raise BadInput("shape", f"{row.name}: its first column{called} rises steadily as a time or an index does; "
                        "head it 'time_s' or remove it")  # fmt: skip
     return _from_array(row, x[None][:, :, channels], None)
+
+
+def _odd_line(lines: Sequence[Sequence[str]]) -> str:
+    """Where a table of numbers is none."""
+    for number, cells in enumerate(lines, start=1):
+        if len(cells) != len(lines[0]):
+            return f"row {number} of its numbers has {len(cells)} columns, the first one {len(lines[0])}"
+        if bad := next((cell for cell in cells if not _is_number(cell)), None):
+            apart = "; separate columns by commas" if {";", "\t"} & set(bad) else ""
+            return f"row {number} of its numbers holds {bad!r}, which is no number{apart}"
+    return "has cells that are no numbers or lines of unequal length"
 
 
 def _rises_like_a_clock(column: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
@@ -180,6 +193,9 @@ def _from_array(row: Row, x: np.ndarray[tuple[int, ...], np.dtype[np.generic]], 
         if hi - lo >= min(_SHORTEST_S * stream.rate.hz, last - first):
             part = _finite(row, x[i, lo - i * n : hi - i * n].astype(np.float32))
             pieces.append(_piece(row, stream, lo, hi - lo, _once(part)))
+    if not pieces:
+        each = f"{n / stream.rate.hz:.2f} s"
+        raise BadInput("short", f"{row.name}: its {windows} windows of {each} are each shorter than half a second")
     return Clip(row, stream, tuple(pieces))
 
 
@@ -211,10 +227,22 @@ def _rate(row: Row, told: Rate | None) -> Rate:
 
 def _range(row: Row, total: int, rate: Rate) -> tuple[int, int]:
     first = round(row.start_s * rate.hz)
+    check_end(row, total / rate.hz)
     last = total if row.end_s is None else min(total, round(row.end_s * rate.hz))
     if first >= last:
         raise BadInput("short", f"{row.name}: start_s = {row.start_s:g} lies behind its end at {total / rate.hz:.2f} s")
     return first, last
+
+
+def check_end(row: Row, seconds: float) -> None:
+    """Refuse what is told to end well behind the end of the recording: another one was meant.
+
+    Raises:
+        BadInput: says both.
+    """
+    if row.end_s is not None and row.end_s > seconds + _BEHIND_S and row.start_s < seconds:
+        where = f"its end is told at {row.end_s:g} s, the recording ends at {seconds:.2f} s"
+        raise BadInput("short", f"{row.name}: {where}; is it the right one?")
 
 
 def _finite(row: Row, x: Float32) -> Float32:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,17 @@ def recorded(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) ->
     ]
 
 
-def commission_live(settings: Settings, machines: Sequence[Machine], seconds: float, out: Path) -> Iterator[str]:
+def commission_live(
+    settings: Settings, machines: Sequence[Machine], seconds: float, out: Path, begun_ns: Mapping[str, int]
+) -> Iterator[str]:
     """Learn the last `seconds` of every sensor of the machines, then ask the running engine to judge by all of it.
+
+    Args:
+        settings: that the engine runs on.
+        machines: whose sensors to learn.
+        seconds: at most so much.
+        out: folder for the baselines.
+        begun_ns: event time by machine from which on its running is meant to be normal.
 
     Yields:
         Sentences for the person who commissions, as soon as they hold.
@@ -66,15 +75,17 @@ def commission_live(settings: Settings, machines: Sequence[Machine], seconds: fl
     if not state.is_file():
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
     store = Store(state)
+    chosen = {machine.name for machine in machines}
+    for name in sorted({alarm.machine for alarm in store.standing() if alarm.topic == "alarm"} & chosen):
+        yield f"{name}: an alarm stands; look whether this is the normal running that was to be learned."
     learned: list[Baseline] = []  # of all sensors before one is in force: a silent one must not leave half a change
     for machine in machines:
         for sensor in machine.sensors:
             if sensor.modality == "frames":
                 continue
             newest = store.newest_ns(machine.name) or time.time_ns()
-            recordings = recorded(
-                settings.recording.folder, machine.name, sensor.name, newest - int(seconds * NS), newest
-            )
+            first = max(newest - int(seconds * NS), begun_ns[machine.name])
+            recordings = recorded(settings.recording.folder, machine.name, sensor.name, first, newest)
             if not recordings:
                 raise BadInput("commissioning", f"{machine.name}/{sensor.name}: nothing recorded in that time")
             learned += commission(recordings)

@@ -47,6 +47,7 @@ _BY_SUFFIX: Mapping[str, Modality] = {
     ".jpeg": "frames",
 }
 _REQUIRED = ("path", "label", "group")
+_LEAST_HZ, _MOST_HZ = Fraction(1, 1000), 100_000_000
 _KNOWN = frozenset(
     {*_REQUIRED, "machine", "sensor", "modality", "rate_hz", "sample_rate", "unit", "state", "start_s", "end_s"}
     | {"split", "spindle_rpm", "teeth", "onset_s", "crop_x", "crop_y", "crop_w", "crop_h"}
@@ -156,10 +157,14 @@ def torn_groups(rows: Sequence[Row]) -> list[str]:
     return sorted(group for group, found in splits.items() if len(found) > 1)
 
 
-def torn_recordings(rows: Sequence[Row]) -> str:
+def torn_recordings(rows: Sequence[Row], classes: bool = False) -> str:
     """A sentence about two rows of the same seconds of a recording in different groups or splits; empty if all is well.
 
     What learns from the one row is judged by the other, whatever the groups promise.
+
+    Args:
+        rows: of a manifest.
+        classes: whether labels are what is learned: then the same seconds must not have two.
     """
     files: dict[tuple[Path, str, str], list[Row]] = {}
     for row in rows:
@@ -173,6 +178,8 @@ def torn_recordings(rows: Sequence[Row]) -> str:
                 if (one.group, one.split) != (other.group, other.split):
                     sides = " and as ".join(f"group '{r.group}' {r.split}".strip() for r in (one, other))
                     return f"the same seconds of {one.name} stand in it twice, as {sides}"
+                if classes and one.label != other.label:
+                    return f"the same seconds of {one.name} are labelled '{one.label}' and '{other.label}'"
     return ""
 
 
@@ -245,6 +252,8 @@ class _Cells:
             raise self._wrong(column, "must be a number of hertz") from None
         if rate <= 0:
             raise self._wrong(column, "must be positive")
+        if not _LEAST_HZ <= rate <= _MOST_HZ:
+            raise self._wrong(column, f"must lie between {float(_LEAST_HZ):g} and {_MOST_HZ:g} Hz")
         return Rate(rate.numerator, rate.denominator)
 
     def _number(self, column: str) -> float | None:

@@ -18,8 +18,9 @@ from models.anomaly.thresholds import block_maxima, new_start_limit, poisson_upp
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL, Extraction, extraction
 from operators.cusum import MINUTE_NS
 from operators.persistence import Persistence
+from operators.vibration import LEAST_SAMPLES
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Alarm, Float32, Score, Segment, Stream
+from pipeline.messages import NS, Alarm, Float32, Rate, Score, Segment, Stream
 
 BACK_ENDS: Mapping[str, tuple[str, ...]] = {
     ANOMALY: ("knn_l2", "maha", "pca_res"),
@@ -123,6 +124,9 @@ class _Sensor:
     """Collects the vectors of one sensor, then learns."""
 
     def __init__(self, stream: Stream, back_ends: Mapping[str, Sequence[str]], embedder: Embedder | None) -> None:
+        if stream.modality == "vibration" and stream.rate.hz < LEAST_SAMPLES:
+            where = f"{stream.machine}/{stream.sensor}"
+            raise BadInput("rate", f"{where} has {stream.rate.hz:g} Hz; vibration is judged from {LEAST_SAMPLES} Hz on")
         self.stream = stream
         self.back_ends = back_ends
         self.extraction: Extraction = extraction(stream)
@@ -140,16 +144,17 @@ class _Sensor:
             if mine != theirs:
                 raise BadInput(
                     "mixed",
-                    f"{recording.name}: {fact} is {theirs}, but other recordings of {self.stream.machine}/"
-                    f"{self.stream.sensor} have {mine}; give them another sensor name or leave them out",
+                    f"{recording.name}: {fact} is {_shown(theirs)}, but other recordings of {self.stream.machine}/"
+                    f"{self.stream.sensor} have {_shown(mine)}; give them another sensor name or leave them out",
                 )
-        self.starts[recording.start] = None
         cell = self.vectors.setdefault(recording.state, {d: _Vectors() for d in self.detectors})
         images: list[Float32] = []
         last_ns: int | None = None
         for window in windows(self.stream, self.extraction, part.segments()):
             found = self.extraction.vectors(window)
             self.silent += not found
+            if found:
+                self.starts[recording.start] = None
             if found and self.embedder is not None:
                 images.append(window.values)
                 self._embed(cell, images, BATCH)
@@ -161,7 +166,8 @@ class _Sensor:
                 held.recording.append(number)
                 held.t_ns.append(window.t_end_ns)
             length_ns = (window.n1 - window.n0) * NS * window.stream.rate.den // window.stream.rate.num
-            self.seconds += (min(window.t_end_ns - last_ns, length_ns) if last_ns is not None else length_ns) / NS
+            if found:
+                self.seconds += (min(window.t_end_ns - last_ns, length_ns) if last_ns is not None else length_ns) / NS
             last_ns = window.t_end_ns
         self._embed(cell, images, 1)
 
@@ -243,6 +249,10 @@ class _Sensor:
                 f"{', '.join(sharing)}."
             )
         return states, cells, notes
+
+
+def _shown(fact: object) -> str:
+    return f"{fact.hz:g} Hz" if isinstance(fact, Rate) else str(fact)
 
 
 def _pooled(parts: Sequence[_Vectors]) -> _Vectors:

@@ -64,7 +64,9 @@ def embed(manifest: Path, model: str, pooling: str | None, out: Path, skip: bool
         raise BadInput("manifest", f"{manifest}: none of its {len(rows)} recordings gave a second of sound")
     _write(out, np.concatenate(vectors), found)
     silent = sum(second.silent for _, second in found)
-    click.echo(f"{len(found)} seconds of {len(rows)} recordings, {silent} of them silent → {out}")
+    click.echo(
+        f"{len(found)} seconds of {len({id(row) for row, _ in found})} recordings, {silent} of them silent → {out}"
+    )
     return 0
 
 

@@ -90,7 +90,9 @@ def replay_kafka(
         for line in (*refused(dead, store), *passed_over(late)):
             click.echo(line, err=True)
         write_journal(player.journal_records(), journal, app.journal_header(store))
-        used = not dead or any(store.latest(topic, 1) for topic in ("feature", "score", "health"))
+        used = player.messages > 0 and (
+            not dead or any(store.latest(topic, 1) for topic in ("feature", "score", "health"))
+        )
         return sha256_of(journal), player.messages, player.damage, used
 
 

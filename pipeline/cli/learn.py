@@ -20,6 +20,7 @@ from pipeline.manifest import NORMAL_LABELS, Labels, Row, read_manifest
 _SIGN_S = 15.0
 """A running engine writes counters at least once a second; one that is busy starting takes longer."""
 _NO_ENGINE = "no engine works on it: start `stethos run` with this configuration first"
+_ENDED = "its engine has ended or hangs; nothing was learned: what was recorded before is not what you wanted learned"
 _ON_KAFKA = (
     "what comes in is from Kafka, whose workers keep no recordings to learn from: learn from files with --manifest, "
     "and put the result in force with `stethos baseline use FOLDER --engine kafka`"
@@ -111,18 +112,22 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
         raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
     store = Store(state)
     results, counters = store.last_seq(), store.metrics()
-    idle = True
+    begun_ns = {m.name: store.newest_ns(m.name) or 0 for m in chosen}
+    moved = False
     with progress_bar() as bar:
         task = bar.add_task("listening", total=minutes * 60)
-        began = time.monotonic()
-        while (left := began + minutes * 60 - time.monotonic()) > 0:
+        began = sign = time.monotonic()
+        while (left := began + minutes * 60 - time.monotonic()) > 0 or not moved:  # else nobody would ever obey
             bar.update(task, completed=minutes * 60 - left)
-            idle = idle and counters == store.metrics()
-            if idle and time.monotonic() - began > _SIGN_S:
-                raise StateError(f"{state}: {_NO_ENGINE if results == store.last_seq() else _ON_KAFKA}")
-            time.sleep(min(1.0, left))
+            if (now := store.metrics()) != counters:
+                counters, sign, moved = now, time.monotonic(), True
+            if time.monotonic() - sign > _SIGN_S:
+                why = _ENDED if moved else _NO_ENGINE if results == store.last_seq() else _ON_KAFKA
+                raise StateError(f"{state}: {why}")
+            time.sleep(min(1.0, max(left, 0.05)))
     store.close()
-    for line in commission_live(settings, chosen, minutes * 60, out or settings.engine.state_dir / "baselines"):
+    folder = out or settings.engine.state_dir / "baselines"
+    for line in commission_live(settings, chosen, minutes * 60, folder, begun_ns):
         click.echo(line)
     return 0
 

@@ -9,7 +9,7 @@ import click
 
 import config as configuration
 from pipeline import app
-from pipeline.errors import ConfigError
+from pipeline.errors import BadInput, ConfigError
 from pipeline.recording.format import RecordingError
 from pipeline.recording.reader import Recording
 from pipeline.replay import open_all
@@ -17,15 +17,21 @@ from pipeline.state import Store
 
 
 def opened_of(recordings: Sequence[Path]) -> list[Recording]:
-    """Recordings, those in folders too.
+    """Recordings, those in folders too; one that is cut off before its first message is left out, and told.
 
     Raises:
         ConfigError: there are none.
+        BadInput: none of them holds a message.
     """
     opened = open_all(recordings)
     if not opened:
         raise ConfigError(f"no recordings in {', '.join(map(str, recordings))}")
-    return opened
+    told = [f"{one.path}: damaged or cut off before its first message ({one.damage})" for one in opened if one.damage]
+    if len(told) == len(opened):
+        raise BadInput("damaged", f"{told[0]}: there is nothing to replay")
+    for line in told:
+        click.echo(f"{line}: left out", err=True)
+    return [one for one in opened if not one.damage]
 
 
 def plan_of(opened: Sequence[Recording], config_file: Path | None, state: Path) -> app.Plan:

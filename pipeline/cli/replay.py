@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -42,7 +43,12 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Other settings than the recorded ones.")
 @click.option("--journal", type=click.Path(path_type=Path), help="Where the results go.")
 @click.option("--compare", nargs=2, type=click.Path(exists=True, path_type=Path), help="Compare two journals instead.")
-@click.option("--tolerance", default=0.0, help="Relative difference of numbers that --compare passes over.")
+@click.option(
+    "--tolerance",
+    default=0.0,
+    type=click.FloatRange(min=0.0),
+    help="Relative difference of numbers that --compare passes over.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def replay(
     recordings: tuple[Path, ...],
@@ -110,7 +116,11 @@ def play(
 def any_used(player: Replay) -> bool:
     """Whether a stage has run for any message, unless nothing was refused."""
     counts = [lane.counts for lane in player.shard.lanes.values()]
-    return not _counted(player, "dead.") or any(name.startswith("stage.") for of in counts for name in of)
+    return player.messages > 0 and (not _counted(player, "dead.") or _ran(counts))
+
+
+def _ran(counts: Sequence[Mapping[str, int]]) -> bool:
+    return any(name.startswith("stage.") for of in counts for name in of)
 
 
 def _counted(player: Replay, prefix: str) -> Counter[str]:
@@ -128,5 +138,8 @@ def recover(damaged: Path, repaired: Path) -> int:
     """Save what is whole of a DAMAGED or unfinished recording into REPAIRED."""
     must_be_new(repaired)
     done = recover_file(damaged, repaired)
+    if done.kept == 0:
+        click.echo(f"{damaged}: holds no whole message; {repaired} is what stands before the first one", err=True)
+        return 1
     click.echo(f"{done.kept} messages kept" + (f"; stopped at: {done.reason}" if done.reason else "; nothing was lost"))
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.progress import progress_bar
+from pipeline.errors import ConfigError
 
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 _MINUTES = click.option(
@@ -41,6 +42,8 @@ def simulate(
             return 0
     if out is None:
         raise click.UsageError("name --out DIR")
+    if kind != "shop" and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; two sets in one folder would be taken for one: name another folder")
     if spindles > 1 and kind != "drill":
         raise click.UsageError("only drill has a head of many spindles")
     with progress_bar() as bar:

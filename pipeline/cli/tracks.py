@@ -11,7 +11,7 @@ import numpy as np
 from models.heads.labels import SHORTEST_S, Region, read_track
 from models.probe.clips import Facts
 from pipeline.cli.probing import Source
-from pipeline.clips import Piece
+from pipeline.clips import Piece, check_end
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import NS, Chunk, Float32, Rate, Stream
@@ -63,6 +63,8 @@ def _recorded(row: Row) -> Sequence[Piece]:
     """The parts of a row's seconds that an MCAP recording holds."""
     stream, t0_ns, runs = _runs(row.path, "" if row.sensor == "sound" else row.sensor)
     end_s = np.inf if row.end_s is None else row.end_s
+    last_ns, last_x = runs[-1]
+    check_end(row, (last_ns - t0_ns) / NS + len(last_x) / stream.rate.hz)
     found = []
     for start_ns, x in runs:
         at = (start_ns - t0_ns) / NS

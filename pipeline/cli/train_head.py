@@ -100,7 +100,7 @@ def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[s
     rows = read_manifest(path)
     if torn := torn_groups(rows):
         raise BadInput("leak", f"{path}: the group {torn[0]!r} stands in more than one split; keep groups whole")
-    if twice := torn_recordings(rows):
+    if twice := torn_recordings(rows, classes=True):
         raise BadInput("leak", f"{path}: {twice}; keep recordings whole")
     senses, chosen = rows_of(path, rows, modality)
     marked = any(row.split == "train" for row in chosen)  # else all teach that are not marked otherwise

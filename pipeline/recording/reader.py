@@ -79,6 +79,7 @@ class Recording:
             except DAMAGE as error:
                 if not self.facts:
                     raise BadInput("not_a_recording", f"{self.path}: no recording: {reason_of(error)}") from None
+                self.damage = reason_of(error)
         if not self.facts:
             raise BadInput("not_a_recording", f"{self.path}: its first record, {HEADER}, is missing")
 

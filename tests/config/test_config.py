@@ -142,6 +142,10 @@ def test_errors_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             ["machine.0.sensor: Field required", "machine.0.sensors: unknown key; did you mean 'sensor'?"],
         ),
         (GOOD + "[spindel]\nrpm = 9\n", ["spindel: unknown key here; it belongs in another section: machine.spindle"]),
+        (
+            GOOD + '[machine.sensor.source]\ntype = "playback"\nfiles = ["a.wav"]\npace = 1\n',
+            ["machine.0.sensor.0.source.playback.pace: unknown key; `stethos config schema` lists the known ones"],
+        ),
         (GOOD + "[zzz]\n", ["zzz: unknown key; `stethos config schema` lists the known ones"]),
         (GOOD.replace("[[machine]]", "[machine]"), ["machine: must be a list; write [[machine]]"]),
         (
@@ -211,3 +215,9 @@ def test_a_spindle_that_could_never_be_judged_is_refused(tmp_path, spindle, more
         return
     with pytest.raises(ConfigError, match=reason):
         config.load(file)
+
+
+def test_a_file_that_begins_with_a_mark_is_read(tmp_path: Path) -> None:
+    """As editors of Windows write UTF-8."""
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert config.load(tmp_path / "c.toml").machines

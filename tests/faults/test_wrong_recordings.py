@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from mcap.opcode import Opcode
 
 from pipeline.cli.recordings import plan_of
 from pipeline.clock import HostClock
 from pipeline.errors import BadInput
 from pipeline.kafka.replay import KafkaReplay
 from pipeline.recording.mcap_file import McapFile
+from pipeline.recording.mcap_walk import walk
 from pipeline.recording.recorder import _Disk
 from pipeline.replay import open_all
 from pipeline.state import Store
@@ -121,7 +123,7 @@ def test_recordings_of_different_configurations_are_told(config: Path, capsys: p
 def test_recover_keeps_what_is_there(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Above all the only copy of what it is to save."""
     cut, other = tmp_path / "cut.mcap", tmp_path / "other.mcap"
-    data = recording.read_bytes()[: recording.stat().st_size // 2]
+    data = recording.read_bytes()[:-200]
     cut.write_bytes(data)
     other.write_bytes(b"mine")
     for target in (cut, other):
@@ -205,3 +207,21 @@ def test_roles_are_kafkas(config: Path, option: list[str], capsys: pytest.Captur
     """The embedded engine has none."""
     assert stethos("run", *option, "--config", config) == 2
     assert "--role and --name need --engine kafka" in capsys.readouterr().err
+
+
+def test_what_is_cut_off_before_its_first_message(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within what it carries at its beginning: nothing to replay, beside a whole one left out, nothing to recover."""
+    data, cut = recording.read_bytes(), tmp_path / "rec-20200101T000000.000000000Z.mcap"
+    with recording.open("rb") as file:
+        first = next(piece.at for piece in walk(file) if piece.opcode == Opcode.CHUNK)
+    cut.write_bytes(data[: first - 20])
+    journal = tmp_path / "j.jsonl"
+    assert stethos("replay", cut, "--journal", journal) == 2
+    assert f"{cut}: damaged or cut off before its first message" in capsys.readouterr().err
+    assert stethos("replay", cut, recording, "--journal", journal) == 0
+    said = capsys.readouterr().err
+    assert f"{cut}: damaged" in said and "left out" in said
+    assert stethos("recover", cut, tmp_path / "new.mcap") == 1
+    assert f"{cut}: holds no whole message" in capsys.readouterr().err

@@ -197,3 +197,13 @@ def test_a_pipe_that_is_closed_is_no_error(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("pipeline.cli.configuration.click.echo", closed)
     assert stethos("config", "schema") == 1
     assert capsys.readouterr().err == ""
+
+
+def test_two_simulated_sets_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is given as a folder of recordings would be taken for one set."""
+    out = tmp_path / "set"
+    assert stethos("simulate", "bearing", "--minutes", "0.1", "--out", out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert stethos("simulate", "bearing", "--seed", "2", "--minutes", "0.1", "--out", out) == 2
+    assert f"{out}: is not empty" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -138,6 +138,8 @@ def bad(tmp_path, name, content):
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=0), {}, "rate"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=np.inf), {}, "rate"),
         ("x.npz", b"", {}, "broken"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((200, 400, 3)), fs=2000), {}, "short"),  # windows of 0.2 s
+        ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1)), fs=1000), {"end_s": 9.6}, "short"),
         ("x.csv", b"1,2\n3\n", {"rate": Rate(1)}, "broken"),
         ("x.csv", b"", {"rate": Rate(1)}, "shape"),
         ("x.mp3", b"", {}, "kind"),
@@ -178,3 +180,22 @@ def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
         with pytest.raises(BadInput, match=r"x\.flac: ") as error:
             list(read_clip(row(path, "acoustic", start_s=start_s)).pieces[0].blocks())
         assert error.value.reason == "broken"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"1,2\n3\n", "row 2 of its numbers has 1 columns, the first one 2"),
+        (b"x,y\n1,2\n3,n/a\n", "row 2 of its numbers holds 'n/a', which is no number"),
+        (b"x;y\n1;2\n", "row 1 of its numbers holds '1;2', which is no number; separate columns by commas"),
+    ],
+)
+def test_a_table_that_is_none_says_where(tmp_path, content, says):
+    with pytest.raises(BadInput, match=r"x\.csv") as error:
+        read_clip(row(bad(tmp_path, "x.csv", content), rate=Rate(1)))
+    assert says in str(error.value)
+
+
+def test_a_label_may_end_a_little_behind_its_recording(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((9000, 1)), fs=1000)
+    assert read_clip(row(tmp_path / "x.npz", start_s=8.0, end_s=9.4)).seconds == 1.0

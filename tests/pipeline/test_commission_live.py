@@ -21,7 +21,8 @@ from pipeline.cli.main import main
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput, StateError
 from pipeline.manifest import Row
-from pipeline.messages import Rate, Record
+from pipeline.messages import NS, Alarm, Rate, Record
+from pipeline.results import record_of
 from pipeline.state import Store
 
 CONFIG = """
@@ -82,6 +83,31 @@ def test_an_engine_that_works_is_waited_for(config: Path, monkeypatch: pytest.Mo
     assert commission(config, 0.03) == 0
 
 
+def test_an_engine_that_ends_meanwhile_is_noticed(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is learned: it would be what was recorded before the command."""
+    store = Store(config.parent / "state" / STATE_FILE)
+    sleep, until = time.sleep, time.monotonic() + 1.0
+
+    def slept(seconds: float) -> None:
+        if time.monotonic() < until:
+            store.put_metrics("shard-0", {"counts": {"x": time.monotonic_ns()}})
+        sleep(min(seconds, 0.1))
+
+    monkeypatch.setattr(time, "sleep", slept)
+    monkeypatch.setattr(live_commissioning, "commission_live", lambda *_: ["learned"])
+    assert commission(config) == 2
+    assert "has ended or hangs; nothing was learned" in capsys.readouterr().err
+
+
+def test_a_short_time_waits_for_a_sign_of_the_engine(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a baseline of an old run would be in force at the next start."""
+    Store(config.parent / "state" / STATE_FILE).close()
+    assert commission(config, 0.001) == 2
+    assert "no engine works on it" in capsys.readouterr().err
+
+
 def test_results_from_kafka_are_no_recordings(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,8 +138,10 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Learns sensors of machine m from made-up recordings, none of the sensor `silent`; notes what is in force."""
     Store(tmp_path / STATE_FILE).close()
     forced: list[tuple[str, str]] = []
+    asked: list[tuple[int, int]] = []
 
-    def recorded(_folder: Path, machine: str, sensor: str, _t0: int, _t1: int) -> list[Normal]:
+    def recorded(_folder: Path, machine: str, sensor: str, t0: int, t1: int) -> list[Normal]:
+        asked.append((t0, t1))
         path = tmp_path / "x.npz"
         np.savez(path, x=np.random.default_rng(len(forced)).normal(size=(40_000, 1)))
         row = Row("x", path, "good", "g", machine, sensor, "vibration", Rate(2000))
@@ -131,11 +159,11 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             engine=SimpleNamespace(state_dir=tmp_path), recording=SimpleNamespace(folder=tmp_path)
         )
         machines: Sequence[Any] = [SimpleNamespace(name="m", sensors=made)]
-        return live_commissioning.commission_live(settings, machines, 20.0, tmp_path / "out")
+        return live_commissioning.commission_live(settings, machines, 20.0, tmp_path / "out", {"m": 500 * NS})
 
     monkeypatch.setattr(live_commissioning, "recorded", recorded)
     monkeypatch.setattr(live_commissioning, "put_in_force", put_in_force)
-    return SimpleNamespace(learn=learn, forced=forced, out=tmp_path / "out")
+    return SimpleNamespace(learn=learn, forced=forced, asked=asked, out=tmp_path / "out", state=tmp_path / STATE_FILE)
 
 
 def test_one_silent_sensor_leaves_everything_as_it_was(live: Any) -> None:
@@ -159,3 +187,15 @@ def test_what_is_in_force_is_said_before_another_is_refused(live: Any) -> None:
     with pytest.raises(StateError, match="refused"):
         said.extend(live.learn("a", "refused"))
     assert "in force" in said
+
+
+@pytest.mark.parametrize(("newest_s", "first_s"), [(600, 580), (510, 500)])
+def test_only_what_came_behind_the_command_is_learned(live: Any, newest_s: int, first_s: int) -> None:
+    """The last 20 s, or what there is of them since it was given; an alarm that stands is told."""
+    store = Store(live.state)
+    raised = Alarm("m", ("a",), "level", newest_s * NS, "raised", 0, newest_s * NS, "warning", "x", 2.0, 1.0, "s")
+    store.commit([record_of(raised)])
+    store.enrol({"m": ["a"]}, {})
+    said = list(live.learn("a"))
+    assert live.asked == [(first_s * NS, newest_s * NS)]
+    assert "an alarm stands" in said[0]

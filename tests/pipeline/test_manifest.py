@@ -62,6 +62,7 @@ def test_rates_are_exact_and_have_two_names(tmp_path, column, text, rate):
         ("path,label,group\nx.wav,,g\n", "line 2, label = '': must not be empty"),
         ("path,label,group,rate_hz\nx.wav,a,g,fast\n", "line 2, rate_hz = 'fast': must be a number of hertz"),
         ("path,label,group,rate_hz\nx.wav,a,g,-5\n", "must be positive"),
+        ("path,label,group,rate_hz\nx.wav,a,g,1e400\n", "must lie between 0.001 and 1e+08 Hz"),
         ("path,label,group,split\nx.wav,a,g,\nx.wav,a,g,dev\n", "line 3, split = 'dev': must be train"),
         ("path,label,group,modality\nx.wav,a,g,smell\n", "modality = 'smell': must be one of"),
         ("path,label,group\nx.bin,a,g\n", "cannot be told from x.bin"),
@@ -130,6 +131,14 @@ def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
     assert "a.wav" in told("a.wav,x,g,,0,5,s", "./a.wav,x,h,,4.9,8,s")
     assert "train" in told("a.wav,x,g,train,,,s", "a.wav,x,g,test,100,,s")
     assert told("a.wav,x,g,,0,20,s", "a.wav,x,g,,1,2,s", "a.wav,x,h,,19,21,s") != ""
+
+
+def test_the_same_seconds_under_two_labels_are_found_where_labels_are_learned(tmp_path):
+    lines = "path,label,group,start_s,end_s\na.wav,idle,g,0,10\na.wav,cutting,g,5,15\na.wav,idle,g,2,4\n"
+    rows = read_manifest(manifest(tmp_path, lines))
+    assert torn_recordings(rows) == ""
+    assert "a.wav are labelled 'idle' and 'cutting'" in torn_recordings(rows, classes=True)
+    assert torn_recordings([row for row in rows if row.label == "idle"], classes=True) == ""
 
 
 def test_where_only_test_is_marked_the_others_teach(tmp_path):

@@ -8,7 +8,7 @@ from models.anomaly.commission import Normal, commission
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import ANOMALY, LEVEL, extraction
 from pipeline.errors import BadInput
-from pipeline.messages import Score, Stream
+from pipeline.messages import Rate, Score, Stream
 from tests.models.anomaly.rig import ACC, MIC, SLOW, Part, normals, running
 
 
@@ -135,6 +135,20 @@ def test_what_cannot_be_learned_from_is_refused():
     mixed = [*normals(ACC, 1), Normal("odd", "s9", "", [Part(other, running(other, 3.0, 0))])]
     with pytest.raises(BadInput, match="odd: unit is m/s2"):
         commission(mixed)
+    faster = dataclasses.replace(ACC, rate=Rate(4000))
+    with pytest.raises(BadInput, match="odd: rate is 4000 Hz, but other recordings of lathe/acc have 2000 Hz"):
+        commission([*normals(ACC, 1), Normal("odd", "s9", "", [Part(faster, running(faster, 3.0, 0))])])
+    plc = dataclasses.replace(ACC, rate=Rate(10))
+    with pytest.raises(BadInput, match="lathe/acc has 10 Hz; vibration is judged from 32 Hz on"):
+        commission([Normal("plc", "s", "", [Part(plc, running(plc, 30.0, 0))])])
+
+
+def test_silent_recordings_are_no_starts_and_no_hours():
+    silence = [Normal(f"off {i}", f"off {i}", "", [Part(ACC, np.zeros((16_000, 2), np.float32))]) for i in range(3)]
+    with_silence, without = (commission([*normals(ACC, 2), *more])[0] for more in (silence, []))
+    assert (with_silence.hours, with_silence.starts) == (without.hours, without.starts)
+    assert "Learned from 2 starts; 5 make the threshold reliable." in with_silence.notes
+    assert any("silent windows were left out" in note for note in with_silence.notes)
 
 
 def test_a_baseline_refuses_another_sensor(acc):
