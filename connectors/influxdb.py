@@ -18,7 +18,7 @@ import orjson
 
 from connectors.base import Sink
 from connectors.results import RecordsRejected, number, sensors_of
-from pipeline.errors import ConfigError, MissingExtra, SinkBusy, SinkRejected
+from pipeline.errors import ConfigError, MissingExtra, SinkBusy
 from pipeline.messages import Record
 
 Tags = dict[str, str]
@@ -51,6 +51,7 @@ _MENDS = {
     404: "create the bucket, or mend bucket and org",
     **dict.fromkeys((301, 302, 303, 307, 308), "mend the url: it leads elsewhere (https instead of http?)"),
 }
+_MEND = "look at the url, and at proxies on the way"
 """Faults of the set-up, not of the records, which wait until a person has mended it, on the server or by a restart."""
 _LONGEST_WAIT_S = 30.0
 _LONGEST_WISH_S = 600.0
@@ -192,10 +193,9 @@ class InfluxSink(Sink):
 
         Raises:
             SinkBusy: no connection, no answer in time, 408, 429 or 5xx, or a fault of the set-up that a person can mend
-                while the records wait (401, 403, 404, a redirection; the text says how); `retry_after_s` is the
+                while the records wait (a redirection, every other 4xx; the text says how); `retry_after_s` is the
                 server's wish or grows from 1 s to 30 s with each failure.
             RecordsRejected: some points were refused with 400, 413 or 422, all others were written.
-            SinkRejected: the server refuses us for good (other 4xx), with its reason.
         """
         lines, refused = self._lines(records)
         for start in range(0, len(lines), self._batch_points):
@@ -256,12 +256,10 @@ class InfluxSink(Sink):
             wait_s = max(self._back_off(), _seconds(retry_after))
             raise SinkBusy(f"{self._where} answers {status}: {message}", wait_s)
         refusal = f"{self._where} refuses bucket '{self._bucket}' of '{self._org}' with {status}: {message}"
-        if status in _MENDS:
-            raise SinkBusy(f"{refusal}; results wait, {_MENDS[status]}", self._back_off())
-        self._failures = 0
         if status in _POINT_FAULTS:
+            self._failures = 0
             raise _Refused(f"{status}: {message}", _dropped(message))
-        raise SinkRejected(refusal)
+        raise SinkBusy(f"{refusal}; results wait, {_MENDS.get(status, _MEND)}", self._back_off())
 
     def _back_off(self) -> float:
         wait_s = min(_LONGEST_WAIT_S, 2.0 ** min(self._failures, 10))

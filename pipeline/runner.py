@@ -23,7 +23,6 @@ from pipeline.messages import (
     Anchor,
     Chunk,
     Context,
-    DeadLetter,
     Decision,
     Embedding,
     Feature,
@@ -142,14 +141,14 @@ class Lane:
                 return
         graph.anchor = message.anchor
         graph.n1 = max(graph.n1, message.n1)
-        first = len(out)
+        jumped = self.counts["late.clock_jump"]
         if isinstance(message, Mark) and message.reason == "end" and not graph.ended:
             self._end(graph, message, out)
         else:
             for node in graph.entry:
                 self._run(node, message, out)
         # decisions are dated by it: a time that nothing was judged at must not put them off
-        if not any(isinstance(said, Late) and said.reason == "clock_jump" for said in out[first:]):
+        if self.counts["late.clock_jump"] == jumped:
             self.event_ns = max(self.event_ns, message.t1_ns)
 
     def _graph(self, message: Chunk | Image | Mark, graph: StreamGraph | None, out: list[Result]) -> StreamGraph | None:
@@ -157,9 +156,8 @@ class Lane:
         if graph is not None and stream == graph.stream:
             return graph
         if graph is not None and 0 <= stream.epoch < graph.stream.epoch:  # -1: given up after a restart
-            late = Late(stream, message.anchor, message.n0, message.n1, "late")
-            self.counts["late.late"] += 1
-            out.append(late)
+            late = self._letters.late(Late(stream, message.anchor, message.n0, message.n1, "late"))
+            out += [] if late is None else [late]
             return None
         if graph is not None and stream.epoch == graph.stream.epoch:
             self._dead(message, "stream_changed", f"epoch {stream.epoch} said {graph.stream}, now {stream}", out)
@@ -264,11 +262,10 @@ class Lane:
         for item in produced:
             leaves, children, keyed = node.routes[type(item)]
             if leaves:
-                if isinstance(item, Late):
-                    self.counts["late." + item.reason] += 1
-                elif isinstance(item, DeadLetter) and not self._letters.keeps(item.reason, ""):
+                told = self._letters.told(item)
+                if told is None:
                     continue
-                out.append(item)  # type: ignore[arg-type]
+                out.append(told)  # type: ignore[arg-type]
             for child in children:
                 self._run(child, item, out)
             for stage in keyed:

@@ -15,7 +15,7 @@ import pytest
 from connectors.influxdb import InfluxSink, point
 from connectors.results import RecordsRejected
 from pipeline.delivery import Delivery
-from pipeline.errors import ConfigError, MissingExtra, SinkBusy, SinkRejected
+from pipeline.errors import ConfigError, MissingExtra, SinkBusy
 from pipeline.messages import NS, Record
 from pipeline.state import Store
 from tests.connectors.answering import Answering
@@ -320,8 +320,9 @@ def test_wish_of_the_server_is_heard(status: int, headers: dict[str, str], low: 
 
 @pytest.mark.parametrize(
     ("status", "mend"),
-    [(401, "mend the token"), (403, "write permission"), (404, "create the bucket"), (301, "mend the url")],
-)
+    [(401, "mend the token"), (403, "write permission"), (404, "create the bucket"), (301, "mend the url"),
+     (402, "proxies"), (405, "proxies"), (407, "proxies"), (431, "proxies")],
+)  # fmt: skip
 def test_a_fault_of_the_set_up_waits_for_its_mend(status: int, mend: str) -> None:
     """The same batch again, ever later; and then, as if nothing had been."""
     with Answering([(status, {})] * 6 + [(204, {}), (status, {})]) as server:
@@ -336,15 +337,6 @@ def test_a_fault_of_the_set_up_waits_for_its_mend(status: int, mend: str) -> Non
         with pytest.raises(SinkBusy) as held:
             sink.write([score(3, T0 + 2, 0.5)])
         assert held.value.retry_after_s == 1.0
-        sink.close()
-
-
-@pytest.mark.parametrize("status", [402, 405])
-def test_other_refusals_are_final(status: int) -> None:
-    with Answering([(status, {})]) as server:
-        sink = InfluxSink(server.url, "t", "o", "b")
-        with pytest.raises(SinkRejected, match=str(status)):
-            sink.write([score(1, T0, 0.5), score(2, T0 + 1, 0.5)])
         sink.close()
 
 
