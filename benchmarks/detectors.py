@@ -38,7 +38,7 @@ from operators.chatter_plan import plan
 from operators.spindle import GivenSpeed
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.messages import Anchor, Feature, Float32, Rate, Score, Segment, Stream
-from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, cut, holes, lost_tooth, wilson
+from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, between_holes, cut, holes, lost_tooth, wilson
 
 NS = 1e9
 ANCHOR = Anchor(0, 0)
@@ -185,20 +185,30 @@ def teeth(seed: int, count: int) -> None:
         )  # fmt: skip
 
 
-def drill(seed: int, starts: int, spread_of_times: float) -> None:
-    """Fractures found within 200 ms, and false stops over whole holes, after four taught holes."""
+class Listener:
+    """A drill-break detector that hears one machine from the first hole on."""
+
+    def __init__(self) -> None:
+        self._stream = sensor(DRILL_HZ, "FS")
+        self._features, self._detector, self._n = BreakFeatures(self._stream), BreakDetector(), 0
+
+    def stops(self, sound: Float32) -> list[float]:
+        """When a break is told, in s from the beginning of this sound."""
+        frames = self._features.process(Segment(self._stream, ANCHOR, self._n, sound))
+        scores = [s for f in frames if isinstance(f, Feature) for s in self._detector.process(f)]
+        told = [s.t_end_ns for s in scores if isinstance(s, Score) and s.detector == BREAK and s.abnormal]
+        began_s, self._n = self._n / DRILL_HZ, self._n + len(sound)
+        return [t / NS - began_s for t in told]
+
+
+def drill(seed: int, starts: int, spread_of_times: float, hole_s: float, hall_s: float) -> None:
+    """Fractures found within 200 ms, false stops over whole holes and between holes, after four taught holes."""
     faults = ["none"] * 4 + ["fracture", "none", "fracture", "none", "fracture", "none"]
-    stream = sensor(DRILL_HZ, "FS")
-    found, fractures, false, whole, delays, missed = 0, 0, 0, 0, [], []
+    found, fractures, false, whole, delays, missed, idle = 0, 0, 0, 0, [], [], 0
     for start in range(starts):
-        snr = 10.0 + 10.0 * ((start * 0.37) % 1.0)
-        features, detector = BreakFeatures(stream), BreakDetector()
-        n = 0
-        for made in holes(seed, start, faults, snr_db=snr, spread=spread_of_times):  # type: ignore[arg-type]
-            frames = features.process(Segment(stream, ANCHOR, n, made.sound))
-            scores = [s for f in frames if isinstance(f, Feature) for s in detector.process(f) if isinstance(s, Score)]
-            stops = [s.t_end_ns / NS - n / DRILL_HZ for s in scores if s.detector == BREAK and s.abnormal]
-            n += len(made.sound)
+        snr, ear = 10.0 + 10.0 * ((start * 0.37) % 1.0), Listener()
+        for made in holes(seed, start, faults, snr_db=snr, seconds=hole_s, spread=spread_of_times):  # type: ignore[arg-type]
+            stops = ear.stops(made.sound)
             if made.break_s is None:
                 whole += 1
                 false += bool(stops)
@@ -210,9 +220,12 @@ def drill(seed: int, starts: int, spread_of_times: float) -> None:
             else:
                 missed.append({"start": start, "snr_db": snr, "delay_s": good[:1]})
             delays += good[:1]
+        quiet = between_holes(seed, start, hall_s, snr_db=snr)
+        idle += sum(len(ear.stops(quiet[i : i + DRILL_HZ])) for i in range(0, len(quiet), DRILL_HZ))
     table(
-        "drill", seed=seed, spread_of_times=spread_of_times, recall_within_200_ms=share(found, fractures),
-        delay_s=spread(delays), false_stops=share(false, whole), missed=missed,
+        "drill", seed=seed, spread_of_times=spread_of_times, hole_s=hole_s,
+        recall_within_200_ms=share(found, fractures), delay_s=spread(delays), false_stops=share(false, whole),
+        between_holes={"alarms": idle, "hours": round(starts * hall_s / 3600, 2)}, missed=missed,
     )  # fmt: skip
 
 
@@ -267,6 +280,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--starts", type=int, default=40)
     parser.add_argument("--spread", type=float, default=0.01)
+    parser.add_argument("--hole-s", type=float, default=3.0, help="seconds of a recording of a hole, for drill")
+    parser.add_argument("--hall-s", type=float, default=0.0, help="seconds without a hole after them, for drill")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--on-delay", type=float, default=0.0, help="seconds, for chatter, near and stable")
     asked = parser.parse_args()
@@ -282,7 +297,7 @@ def main() -> None:
     elif asked.what == "teeth":
         teeth(asked.seed or FINAL[4], asked.count)
     elif asked.what == "drill":
-        drill(asked.seed or FINAL[2], asked.starts, asked.spread)
+        drill(asked.seed or FINAL[2], asked.starts, asked.spread, asked.hole_s, asked.hall_s)
     elif asked.what == "bearing":
         bearing(asked.seed or FINAL[3], asked.count)
     else:

@@ -19,13 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from math import ceil, log10
+from math import inf, log10
 from statistics import median
 from typing import Any, ClassVar
 
+from operators.band_levels import TINY, excess, loss_db, mean, ratio, shape_db, usual
 from operators.base import Stateful
 from operators.breakage import FRAME, HOP_S
-from operators.hole_template import BEGUN, BINS, Hole, HoleTemplate, trimmed
+from operators.hole_template import BEGUN, BINS, LONG, Hole, HoleTemplate, trimmed
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
@@ -48,14 +49,15 @@ _ABOVE, _BACK = 2.0, 1.4
 _FAINT = 0.1
 """Share of a hole's mean cutting energy below which it is over."""
 _FAINT_LENGTH = 0.3
+_STILL_DB = 1.5
+"""Down to so far below what it did most of the time the drill goes on, whatever has just fallen silent."""
+_LOUD = 2.0
+"""Times a good hole's mean cutting energy that a frame counts for at most in what a hole sounds like."""
 _SAME_PLACE = 0.05
 _IDLE_FRAMES = 20
-_LONGEST, _LONG = 120_000, 6_000
-"""Frames of the longest hole that is believed, 10 min; 30 s where the program's holes are known to last below 5 s."""
 _SETTLING = 60  # frames of a hole before a loss can be told from the entry
 _IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
 """Share of a frame in the running mean of the idle level, 0.5 s; 5 s where it must not follow a faint hole."""
-_TINY = 1e-20
 _WEAR_BANDS = (2, 3)
 
 
@@ -133,9 +135,10 @@ class BreakDetector(Stateful):
     @property
     def judges(self) -> bool:
         """Whether a hole is under way, not yet found broken, at a place where all good holes of its program cut."""
-        hole = self._hole
-        free = hole is not None and not hole.broken and not hole.other and hole.frames >= _SETTLING
-        return free and hole is not None and self._template.still_cuts(hole.frames)
+        hole, template = self._hole, self._template
+        if hole is None or hole.broken or hole.other or hole.frames < _SETTLING:
+            return False
+        return template.still_cuts(hole.frames) and not template.foreign(shape_db(hole.bands))
 
     def hear_burst(self) -> None:
         """Somebody else heard a burst just now."""
@@ -156,16 +159,17 @@ class BreakDetector(Stateful):
 
     def _in_rest(self) -> list[Message]:
         """What follows missing samples may be the rest of a hole: it is neither judged nor learned."""
-        level = _mean(self._recent[-_NOW:])
-        self._rest, self._rested = self._rest - 1 if _ratio(level, self._idle) < _BACK else _ENDED, self._rested + 1
-        if self._rested > _LONG:  # the idle machine is louder than before
+        level = mean(self._recent[-_NOW:])
+        self._rest, self._rested = self._rest - 1 if ratio(level, self._idle) < _BACK else _ENDED, self._rested + 1
+        longest = self._template.longest if self._template.ready else LONG
+        if self._rested > longest:  # the idle machine is louder than before
             self._idle, self._base, self._rest = level, [], 0
         return []
 
     def _in_air(self, message: Feature, powers: list[float]) -> list[Message]:
         """Follow the idle level, and wait for a hole to begin."""
-        level = _mean(self._recent[-_NOW:])
-        loud = _ratio(level, self._idle) > _ABOVE and self._enough(level)
+        level = mean(self._recent[-_NOW:])
+        loud = ratio(level, self._idle) > _ABOVE and self._enough(level)
         out = self._watch_faint(message, level) if self._template.ready else []
         self._rising = self._rising + 1 if loud and message.values["cutting"] != 0.0 else 0
         self._quiet = self._quiet + 1 if sum(level) * 1.5 < sum(self._idle) else 0
@@ -181,12 +185,12 @@ class BreakDetector(Stateful):
     def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
         """What is louder than idle for as long as a hole, but too faint for one: a tool that is not there."""
         self._base = self._base or list(self._idle)
-        louder = _ratio(level, self._base) > _BACK
+        louder = ratio(level, self._base) > _BACK
         share = _HALL_SHARE if louder else _IDLE_SHARE
         self._base = [a + share * (b - a) for a, b in zip(self._base, level, strict=True)]
         if louder:
             self._faint, self._still = self._faint + 1, 0
-            self._faint_sum += _excess(level, self._base)
+            self._faint_sum += sum(excess(level, self._base))
             return []
         self._still += 1
         if self._still < _ENDED:
@@ -195,7 +199,7 @@ class BreakDetector(Stateful):
         self._faint, self._faint_sum = 0, 0.0
         if lasted == 0 or self._template.unlike(lasted, _FAINT_LENGTH):
             return []
-        below = self._template.mean_level() - 10.0 * log10(max(total / lasted, _TINY))
+        below = self._template.mean_level() - 10.0 * log10(max(total / lasted, TINY))
         text = f"tool missing or broken: hole {below:.1f} dB below the template"
         return [self._score(message, MISSING, below, MISSING_DB, {"text": text, "unlike_template": False})]
 
@@ -204,32 +208,34 @@ class BreakDetector(Stateful):
         if not self._template.ready:
             return True
         least: float = BEGUN * 10.0 ** (self._template.mean_level() / 10.0)
-        return _excess(level, self._idle) >= least
+        return sum(excess(level, self._idle)) >= least
 
     # in a hole -------------------------------------------------------------------------------------------------------
 
     def _in_hole(self, message: Feature, powers: list[float], stands: bool) -> list[Message]:
         hole = self._hole
         assert hole is not None
-        level = _mean(self._recent[-_NOW:])
+        level = mean(self._recent[-_NOW:])
         hole.frames += 1
         self._sum_up(hole, powers)
-        cutting = _excess(level, self._idle)
-        faint = cutting < _FAINT * hole.sum / max(hole.frames - _STARTED, 1)
-        hole.back = hole.back + 1 if faint or _ratio(level, self._idle) < _BACK else 0
+        cutting = sum(excess(level, self._idle))
+        usually = hole.sum / max(hole.frames - _STARTED, 1)
+        taught = 10.0 ** (self._template.mean_level() / 10.0) if self._template.ready else inf
+        faint = cutting < _FAINT * min(usually, taught)  # compressed air in a hole does not make the rest of it faint
+        hole.back = hole.back + 1 if faint or ratio(level, self._idle) < _BACK else 0
         self._watch_burst(message, hole)
         out: list[Message] = []
-        loss = self._loss(level)
+        loss = loss_db(usual(self._recent[:_BEFORE]), level, self._idle, _MAJORITY)
         if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
-            below = self._template.below_db(hole.frames, 10.0 * log10(max(_excess(level, self._idle), _TINY)))
+            below = self._template.below_db(hole.frames, 10.0 * log10(max(sum(excess(level, self._idle)), TINY)))
             hole.falling = hole.falling + 1 if loss > _FALLING_DB else 0
-            hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
+            hole.loss = hole.loss + 1 if loss > LOSS_DB and not _goes_on(hole, cutting) else 0
             hole.under = hole.under + 1 if below > LOSS_DB else 0
-            if not hole.other and self._confirmed(hole):
+            if not hole.other and self._confirmed(hole) and not self._template.foreign(shape_db(hole.bands)):
                 out = self._lost(message, hole, loss if hole.loss else below)
         if hole.back >= _ENDED or stands:
             out += self._close(message, hole)
-        elif hole.frames > (_LONG if self._template.ready and not self._template.cut_off else _LONGEST):
+        elif hole.frames > self._template.longest:
             out.append(self._hall(message, level))
         return out
 
@@ -241,18 +247,6 @@ class BreakDetector(Stateful):
             self._template.begin_anew()
         reasons = {"text": "louder for longer than any hole: taken for the idle machine"}
         return self._score(message, BREAK, 0.0, LOSS_DB, reasons, complete=False)
-
-    def _loss(self, level: Sequence[float]) -> float:
-        """By how many dB the cutting energy is below what it was 200-400 ms ago, in the majority of bands.
-
-        Bands are heard one by one and 60 % must agree, as tones and bangs of the hall come and go in one or two.
-        """
-        losses = []
-        for i, (now, idle) in enumerate(zip(level, self._idle, strict=True)):
-            was = median(frame[i] for frame in self._recent[:_BEFORE]) - idle
-            if was > (_ABOVE - 1.0) * idle:
-                losses.append(10.0 * log10(was / max(now - idle, 0.001 * was)))
-        return sorted(losses, reverse=True)[ceil(_MAJORITY * len(losses)) - 1] if losses else 0.0
 
     def _watch_burst(self, message: Feature, hole: Hole) -> None:
         hole.burst = max(hole.burst - 1, 0)
@@ -289,12 +283,15 @@ class BreakDetector(Stateful):
         return self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, reasons)
 
     def _sum_up(self, hole: Hole, powers: list[float]) -> None:
-        excess = _excess(powers, self._idle)
-        hole.sum += excess
-        hole.wear_sum += sum(max(powers[i] - self._idle[i], 0.0) for i in _WEAR_BANDS if i < len(powers))
-        hole.bin_sum, hole.bin_frames = hole.bin_sum + excess, hole.bin_frames + 1
+        louder = excess(powers, self._idle)
+        hole.sum += sum(louder)
+        hole.wear_sum += sum(louder[i] for i in _WEAR_BANDS if i < len(louder))
+        most = _LOUD * 10.0 ** (self._template.mean_level() / 10.0) if self._template.ready else sum(louder)
+        share = min(1.0, most / max(sum(louder), TINY))  # a blast within the hole is not most of it
+        hole.bands = [a + share * b for a, b in zip(hole.bands or [0.0] * len(louder), louder, strict=True)]
+        hole.bin_sum, hole.bin_frames = hole.bin_sum + sum(louder), hole.bin_frames + 1
         if hole.bin_frames == self._template.bin_frames and len(hole.envelope) < BINS:
-            hole.envelope.append(10.0 * log10(max(hole.bin_sum / hole.bin_frames, _TINY)))
+            hole.envelope.append(10.0 * log10(max(hole.bin_sum / hole.bin_frames, TINY)))
             hole.bin_sum, hole.bin_frames = 0.0, 0
 
     # after a hole ----------------------------------------------------------------------------------------------------
@@ -307,8 +304,12 @@ class BreakDetector(Stateful):
         frames = len(envelope) * self._template.bin_frames + (_STARTED if taught else 0)
         if hole.broken or frames < _SETTLING:
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
+        shape = shape_db(hole.bands)
+        if taught and self._template.foreign(shape) and self._template.unlike(frames):
+            text = "end of a sound that is unlike the drill's and lasted unlike a hole"
+            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
         level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
-        wear = level + 10.0 * log10(max(hole.wear_sum, _TINY) / max(hole.sum, _TINY))
+        wear = level + 10.0 * log10(max(hole.wear_sum, TINY) / max(hole.sum, TINY))
         judged = f", judged in its first {BINS / 20:g} s" if taught and self._template.cut_off else ""
         out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole" + judged})]
         self._short = self._long = 0
@@ -317,7 +318,7 @@ class BreakDetector(Stateful):
             self._wear = 0.0
         if self._template.ready:
             out += self._advise(message, level, wear, frames)
-        self._template.learn(frames, envelope, level, wear)
+        self._template.learn(frames, envelope, level, wear, shape)
         return list(out)
 
     def _advise(self, message: Feature, level: float, wear: float, frames: int) -> list[Score]:
@@ -350,7 +351,7 @@ class BreakDetector(Stateful):
     # memory ----------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """Levels of the last 400 ms, the hole under way, the template; at most 19 kB."""
+        """Levels of the last 400 ms, the hole under way, the template; 19 kB, and 1.2 kB for each second of a hole."""
         return {
             "schema": self.schema,
             "frames": self._frames,
@@ -378,7 +379,8 @@ class BreakDetector(Stateful):
         self._energies, self._base = list(state["energies"]), list(state["base"])
         self._faint, self._faint_sum, self._still = state["faint"]
         hole = state["hole"]
-        self._hole = None if hole is None else Hole(**{**hole, "envelope": list(hole["envelope"])})
+        lists = {} if hole is None else {name: list(hole.get(name, ())) for name in ("envelope", "bands")}
+        self._hole = None if hole is None else Hole(**{**hole, **lists})
         self._template = HoleTemplate(self._teach)
         self._template.restore(state["template"])
         self._wear, self._short = state["wear"], int(state.get("short", 0))
@@ -386,15 +388,5 @@ class BreakDetector(Stateful):
         self._rest, self._rested = state.get("rest", (0, 0))
 
 
-def _mean(frames: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(column) / len(frames) for column in zip(*frames, strict=True)]
-
-
-def _ratio(level: Sequence[float], idle: Sequence[float]) -> float:
-    """By how much the second loudest band stands out: one band alone, a tone, begins no hole."""
-    ratios = sorted(a / max(b, _TINY) for a, b in zip(level, idle, strict=True))
-    return ratios[-2] if len(ratios) > 1 else ratios[-1]
-
-
-def _excess(level: Sequence[float], idle: Sequence[float]) -> float:
-    return sum(max(a - b, 0.0) for a, b in zip(level, idle, strict=True))
+def _goes_on(hole: Hole, cutting: float) -> bool:
+    return bool(hole.envelope) and 10.0 * log10(max(cutting, TINY)) > median(hole.envelope) - _STILL_DB

@@ -8,6 +8,8 @@ from math import sqrt
 from statistics import fmean, pstdev
 from typing import Any
 
+from operators.band_levels import apart_db
+
 TUBE_SIGMA = 4.0
 _LEAST_LEVEL_DB = 1.5
 _LEAST_LENGTH = 0.03  # of the mean duration: the smallest standard deviation believed
@@ -15,10 +17,14 @@ _KEPT = 20
 _LEAST_FADE = 0.015
 _FADING_DB = 3.0
 ANOTHER = 0.15
+FOREIGN_DB = 5.0
+"""Mean distance by band from which a sound is not that of the taught drill; other holes of it are 1 to 3 dB apart."""
 BEGUN = 0.25
 """Share of a hole's mean energy from which it counts as begun: well above the hall, on the steep part of the entry."""
-BINS = 100
-"""Bins of 50 ms that a template can have."""
+BINS = 1200
+"""Bins of 50 ms that a template can have: a minute."""
+_LONGEST, LONG = 120_000, 6_000
+"""Frames of the longest hole that is believed, 10 min; 30 s, or three times a good hole, where good ones are known."""
 
 
 @dataclass(slots=True)
@@ -27,6 +33,7 @@ class Hole:
 
     frames: int = 0
     envelope: list[float] = field(default_factory=list)
+    bands: list[float] = field(default_factory=list)
     bin_sum: float = 0.0
     bin_frames: int = 0
     sum: float = 0.0
@@ -66,13 +73,17 @@ class HoleTemplate:
         self._mean: list[float] = []
         self._square: list[float] = []
         self._odd = 0
+        self._shape: list[float] = []
+        self._newer: list[float] = []
 
     @property
     def ready(self) -> bool:
         """Whether enough good holes are known."""
         return self.holes >= self._teach
 
-    def learn(self, frames: int, envelope: Sequence[float], level_db: float, wear_db: float) -> None:
+    def learn(
+        self, frames: int, envelope: Sequence[float], level_db: float, wear_db: float, shape_db: Sequence[float]
+    ) -> None:
         """Take a good hole in.
 
         Args:
@@ -80,6 +91,7 @@ class HoleTemplate:
             envelope: level of each whole bin in dB.
             level_db: of the whole hole.
             wear_db: of the bands in which wear shows.
+            shape_db: each band's share of the whole.
         """
         full = [i for i, db in enumerate(envelope) if db >= level_db - _FADING_DB]
         fade = frames - self.bin_frames * (len(envelope) - 1 - full[-1] if full else 0)
@@ -100,11 +112,26 @@ class HoleTemplate:
             self._levels.append(level_db)
             self._wears.append(wear_db)
             self._add(envelope[:BINS])
+            n, shape = self.holes, self._shape or shape_db
+            self._shape = [(a * n + b) / (n + 1) for a, b in zip(shape, shape_db, strict=True)]
+        self._follow(shape_db)
         self.holes += 1
+
+    def _follow(self, shape_db: Sequence[float]) -> None:
+        """Two whole holes in a row that sound alike and unlike the taught ones: another drill."""
+        newer = list(shape_db) if self.foreign(shape_db) else []
+        if newer and self._newer and apart_db(newer, self._newer) < FOREIGN_DB:
+            self._shape, newer = newer, []
+        self._newer = newer
+
+    def foreign(self, shape_db: Sequence[float]) -> bool:
+        """Whether a sound is unlike that of the drill in good holes."""
+        return self.ready and apart_db(shape_db, self._shape) > FOREIGN_DB
 
     def begin_anew(self) -> None:
         """Forget the program: the next holes teach another one."""
         self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
+        self._shape, self._newer = [], []
 
     def _add(self, envelope: Sequence[float]) -> None:
         """Running mean and sum of squares (Welford) of the bins that all holes have."""
@@ -149,6 +176,12 @@ class HoleTemplate:
         """Whether good holes last longer than the envelope that is kept of them."""
         return fmean(self._lengths) >= 0.9 * BINS * self.bin_frames
 
+    @property
+    def longest(self) -> float:
+        """Frames after which what is louder than the idle machine is no hole any longer."""
+        known = self.ready and not self.cut_off
+        return max(LONG, 3.0 * fmean(self._lengths)) if known else _LONGEST
+
     def mean_level(self) -> float:
         """Mean level of the good holes in dB."""
         return fmean(self._levels)
@@ -172,6 +205,8 @@ class HoleTemplate:
             "wears": list(self._wears),
             "mean": list(self._mean),
             "square": list(self._square),
+            "shape": list(self._shape),
+            "newer": list(self._newer),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -180,6 +215,7 @@ class HoleTemplate:
         self._lengths, self._fades = list(state["lengths"]), list(state["fades"])
         self._levels, self._wears = list(state["levels"]), list(state["wears"])
         self._mean, self._square = list(state["mean"]), list(state["square"])
+        self._shape, self._newer = list(state.get("shape", ())), list(state.get("newer", ()))
 
 
 def _alike(frames: float, others: float) -> bool:

@@ -185,6 +185,19 @@ def holes(
         yield Drilled(sound, fault, damage.t_s if damage else None, hole.touch_s, hole.out_s)
 
 
+def between_holes(seed: int, start: int, seconds: float, *, snr_db: float) -> Float32:
+    """What the microphone of `holes` hears while nothing is drilled: bangs, compressed air, warning tones."""
+    press = DrillPress.draw(seed, start % 7, start)
+    pickup = replace(press.pickup, snr_db=snr_db)
+    length, place = round(seconds * DRILL_HZ), f"{press.name}/{start}/between holes"
+    hall = 10.0 ** (-(snr_db + uniform(generator(seed, "between holes", start), -3.0, 8.0)) / 20.0)
+    still = Given(np.zeros(length), DRILL_HZ)
+    dry = machine_sound(still, Rotation(press.bit.rpm, 0.002, seed, place), pickup, seed, f"{press.name}/{start}")
+    others = ((ambience(DRILL_HZ, seed, place), hall, 0),)
+    microphone = Microphone(dry, pickup, seed=seed, name=f"{press.name}/{start}", others=others)
+    return microphone.read(0, length).astype(np.float32)[:, None] / np.float32(32768.0)
+
+
 def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927)."""
     if trials == 0:

@@ -147,11 +147,11 @@ def test_another_program_teaches_anew() -> None:
     """Two holes of another length in a row begin the template again."""
     template = HoleTemplate(3)
     for length in (400, 410, 700, 405):  # one odd hole is passed over
-        template.learn(length, [0.0] * 40, 0.0, 0.0)
+        template.learn(length, [0.0] * 40, 0.0, 0.0, [])
     assert template.ready
     other = HoleTemplate(3)
     for length in (400, 700, 710):
-        other.learn(length, [0.0] * 40, 0.0, 0.0)
+        other.learn(length, [0.0] * 40, 0.0, 0.0, [])
     assert not other.ready and other.holes == 1
     assert template.unlike(700) and not template.unlike(410)
 
@@ -213,6 +213,22 @@ def test_a_program_of_holes_of_a_minute_is_learned_anew() -> None:
     long = [*AIR, *[1.0] * 12_000, *AIR]
     program(detector, [long] * 4)
     assert abnormal(program(detector, [[*AIR, *[1.0] * 600, *[0.03] * 11_400, *AIR]]))
+
+
+@pytest.mark.parametrize("seconds", [6.0, 20.0, 30.0])
+def test_long_holes_are_judged_to_their_end(seconds: float) -> None:
+    """A break at four fifths is found, a hole that ends there twice is another program, none after good ones."""
+    whole = round(200 * seconds)
+    detector = BreakDetector(2)
+    good, place = [*AIR, *[1.0] * whole, *AIR], whole * 4 // 5
+    assert not abnormal(program(detector, [good] * 4))
+    torn = [*AIR, *[1.0] * place, *[0.03] * (whole - place), *AIR]
+    (found,) = abnormal(program(detector, [torn]))
+    assert found.reasons["into_hole_s"] == pytest.approx(place * 0.005, abs=0.2)
+    assert not abnormal(program(detector, [good] * 2))
+    shorter = [*AIR, *[1.0] * place, *AIR]
+    said = [s.reasons["text"] for s in program(detector, [shorter] * 2)]
+    assert any("two holes ended here without a burst" in text for text in said)
 
 
 def test_missing_samples_are_said() -> None:
