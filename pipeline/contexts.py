@@ -79,6 +79,11 @@ class Contexts:
         place = bisect_right(times, t_ns)
         return values[place - 1] if place else None
 
+    def during(self, name: str, t0_ns: int, t1_ns: int) -> list[float | str]:
+        """The values that held at some time of [t0_ns, t1_ns], as far as they are known."""
+        times, values = self._facts.get(name, ([], []))
+        return values[max(0, bisect_right(times, t0_ns) - 1) : bisect_right(times, t1_ns)]
+
     def newest_ns(self, name: str) -> int:
         """Event time of the newest fact; 0 before the first."""
         times, _ = self._facts.get(name, ([], []))

@@ -34,7 +34,7 @@ from pipeline.stages_models import EMBEDDING
 from pipeline.states import SHADOW
 
 CHANGE_NS = 2 * NS
-"""A speed that differs by more than 1 % from the one so long before is changing."""
+"""A speed that differs by more than 1 % from any that was told so long before is changing."""
 _DISTANCES = (ANOMALY, LEVEL, EMBEDDING)
 BY_BASELINE = (*_DISTANCES, *(f"{detector}{DRIFT}" for detector in _DISTANCES))
 """Detectors that a sensor without a baseline does not have."""
@@ -91,14 +91,15 @@ class LaneSpeed:
 
     def _told(self, asked_ns: int, cutting: bool | None) -> Reading:
         assert self._speed is not None
-        rpm, before = (self._contexts.as_of(self._speed, t) for t in (asked_ns, asked_ns - CHANGE_NS))
+        rpm = self._contexts.as_of(self._speed, asked_ns)
         if rpm is None or isinstance(rpm, str) or not isfinite(rpm):
             return Reading(0.0, "missing", cutting)
         if rpm == 0.0:
             return Reading(0.0, "zero", cutting)
         rpm = abs(rpm)  # a spindle that turns backwards
-        before = abs(before) if isinstance(before, int | float) and isfinite(before) else None
-        changed = before is not None and abs(before / rpm - 1.0) > SAME
+        lately = self._contexts.during(self._speed, asked_ns - CHANGE_NS, asked_ns)
+        speeds = (abs(speed) for speed in lately if isinstance(speed, int | float) and isfinite(speed))
+        changed = any(abs(speed / rpm - 1.0) > SAME for speed in speeds)
         return Reading(float(rpm), "changing" if changed else "", cutting)
 
 

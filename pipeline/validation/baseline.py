@@ -110,7 +110,10 @@ class BaselineScorer:
             BadInput: no baseline for it, another rate or unit, an unknown state, or nothing but silence.
         """
         baseline = self.baseline(clip.row)
-        baseline.check(clip.stream)
+        try:
+            baseline.check(clip.stream)
+        except BadInput as unfit:
+            raise BadInput(unfit.reason, f"{clip.row.name}: {unfit}") from None
         scorer = AnomalyScore(baseline, lambda _: clip.row.state)
         embedded = self._embedded(clip.row, baseline)
         scores, vectors = _scores(clip, scorer, embedded)

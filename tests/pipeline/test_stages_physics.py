@@ -207,6 +207,26 @@ def test_what_is_told_of_a_speed(rpm: float, doubt: str) -> None:
     assert (reading.doubt, reading.rpm) == (doubt, 0.0 if doubt else RPM)
 
 
+@pytest.mark.parametrize(
+    ("speeds", "doubt"),
+    [
+        ((9000, 9000, 9000, 9000, 9000), ""),
+        ((9000, 9000, 9500, 9000, 9000), "changing"),  # as a spindle does whose speed is varied against chatter
+        ((9000, 9000, 9050, 9000, 9000), ""),
+        ((9500, 9000, 9000, 9000, 9000), ""),  # before
+        ((9000, 9500, 9000, 9000, 9000), "changing"),  # held until half a second after the oldest that counts
+        ((9000, 9000, 0, 9000, 9000), "changing"),
+        ((9000, 9000, "broken", 9000, 9000), ""),
+    ],
+)
+def test_a_speed_that_swings_is_changing(speeds: tuple[float | str, ...], doubt: str) -> None:
+    """Also where it is back at what it was two seconds ago."""
+    settings = LaneSettings(MILL)
+    for k, rpm in enumerate(speeds):
+        settings.contexts.add(Context("m", "spindle_rpm", T0 + k * NS // 2, rpm))
+    assert LaneSpeed(settings).at(T0 + 5 * NS // 2).doubt == doubt
+
+
 def test_alarms_of_detectors_that_a_tool_does_not_have_are_not_asked_for() -> None:
     """Three teeth have no flip chatter, one cannot be lost of one."""
     three, one = (machine(ACC, spindle={"rpm": RPM, "teeth": teeth}) for teeth in (3, 1))
