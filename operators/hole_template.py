@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from statistics import fmean, pstdev
 from typing import Any
@@ -17,6 +17,8 @@ _KEPT = 20
 _LEAST_FADE = 0.015
 _FADING_DB = 3.0
 ANOTHER = 0.15
+_CANDIDATES = 6
+"""Times as many holes as make a template of which it is chosen."""
 FOREIGN_DB = 5.0
 """Mean distance by band from which a sound is not that of the taught drill; other holes of it are 1 to 3 dB apart."""
 BEGUN = 0.25
@@ -47,11 +49,28 @@ class Hole:
     other: bool = False
 
 
+@dataclass(slots=True)
+class Heard:
+    """What is kept of a hole while the template is taught."""
+
+    frames: int
+    fade: int
+    level_db: float
+    wear_db: float
+    envelope: list[float]
+    shape_db: list[float]
+
+    def like(self, other: Heard) -> bool:
+        """Whether both may be of one program: within 15 % as long, and alike by band."""
+        return _alike(self.fade, other.fade) and apart_db(self.shape_db, other.shape_db) <= FOREIGN_DB
+
+
 class HoleTemplate:
     """Durations, levels and level envelopes of good holes.
 
-    A hole whose duration differs (by more than 15 % while the template is taught, from mean ± 4 sigma and 10 % after)
-    is passed over; a second one like it in a row begins the template anew: another program.
+    The first `teach` holes that are alike make the template, if together they last at least half as long as all that
+    was heard meanwhile: bangs and compressed air may come between them. Later a hole whose duration differs (from mean
+    ± 4 sigma and 10 %) is passed over; a second one like it in a row begins the template anew: another program.
 
     The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Durations go on being learned from good holes (the newest 20); levels and the
@@ -75,6 +94,7 @@ class HoleTemplate:
         self._odd = 0
         self._shape: list[float] = []
         self._newer: list[float] = []
+        self._heard: list[Heard] = []
 
     @property
     def ready(self) -> bool:
@@ -88,33 +108,55 @@ class HoleTemplate:
 
         Args:
             frames: its duration.
-            envelope: level of each whole bin in dB.
+            envelope: level in dB of each whole bin.
             level_db: of the whole hole.
             wear_db: of the bands in which wear shows.
             shape_db: each band's share of the whole.
         """
         full = [i for i, db in enumerate(envelope) if db >= level_db - _FADING_DB]
         fade = frames - self.bin_frames * (len(envelope) - 1 - full[-1] if full else 0)
-        if self.ready:
-            other = self.unlike(frames) or self.still_cuts(fade)
-        else:
-            other = bool(self._fades) and not _alike(fade, fmean(self._fades))
-        if other:
+        hole = Heard(frames, fade, level_db, wear_db, list(envelope[:BINS]), list(shape_db))
+        if self.ready and (self.unlike(frames) or self.still_cuts(fade)):
             again = _alike(fade, self._odd)
             self._odd = fade
             if not again:
                 return
             self.begin_anew()
         self._odd = 0
+        if not self.ready:
+            self._hear(hole)
+            return
         self._fades = [*self._fades[1 - _KEPT :], fade]
         self._lengths = [*self._lengths[1 - _KEPT :], frames]
-        if self.holes < self._teach:
-            self._levels.append(level_db)
-            self._wears.append(wear_db)
-            self._add(envelope[:BINS])
-            n, shape = self.holes, self._shape or shape_db
-            self._shape = [(a * n + b) / (n + 1) for a, b in zip(shape, shape_db, strict=True)]
         self._follow(shape_db)
+        self.holes += 1
+
+    def _hear(self, hole: Heard) -> None:
+        """One more of the holes of which the template is made, once enough of them are alike."""
+        self._heard.append(hole)
+        while len(self._heard) > _CANDIDATES * self._teach or (
+            sum(len(one.envelope) for one in self._heard) > 2 * BINS * self._teach
+        ):
+            del self._heard[0]
+        groups = [[one for one in self._heard if one.like(other)] for other in self._heard]
+        longest = max(groups, key=lambda group: sum(one.frames for one in group))
+        whole = sum(one.frames for one in self._heard)
+        if len(longest) < self._teach or 2 * sum(one.frames for one in longest) < whole:
+            self.holes = min(len(longest), self._teach - 1)
+            return
+        self.holes = 0
+        for one in longest[-self._teach :]:
+            self._add(one)
+        self._heard = []
+
+    def _add(self, hole: Heard) -> None:
+        self._fades.append(hole.fade)
+        self._lengths.append(hole.frames)
+        self._levels.append(hole.level_db)
+        self._wears.append(hole.wear_db)
+        self._widen(hole.envelope)
+        n, shape = self.holes, self._shape or hole.shape_db
+        self._shape = [(a * n + b) / (n + 1) for a, b in zip(shape, hole.shape_db, strict=True)]
         self.holes += 1
 
     def _follow(self, shape_db: Sequence[float]) -> None:
@@ -131,9 +173,9 @@ class HoleTemplate:
     def begin_anew(self) -> None:
         """Forget the program: the next holes teach another one."""
         self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
-        self._shape, self._newer = [], []
+        self._shape, self._newer, self._heard = [], [], []
 
-    def _add(self, envelope: Sequence[float]) -> None:
+    def _widen(self, envelope: Sequence[float]) -> None:
         """Running mean and sum of squares (Welford) of the bins that all holes have."""
         n = self.holes + 1
         if n == 1:
@@ -207,6 +249,7 @@ class HoleTemplate:
             "square": list(self._square),
             "shape": list(self._shape),
             "newer": list(self._newer),
+            "heard": [asdict(one) for one in self._heard],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -216,6 +259,9 @@ class HoleTemplate:
         self._levels, self._wears = list(state["levels"]), list(state["wears"])
         self._mean, self._square = list(state["mean"]), list(state["square"])
         self._shape, self._newer = list(state.get("shape", ())), list(state.get("newer", ()))
+        self._heard = [Heard(**one) for one in state.get("heard", ())]
+        if not self.ready and "heard" not in state:  # of an earlier version, which taught in another way
+            self.begin_anew()
 
 
 def _alike(frames: float, others: float) -> bool:
