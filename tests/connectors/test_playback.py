@@ -346,7 +346,7 @@ def test_a_file_that_breaks_while_it_plays_is_a_source_error(tmp_path: Path) -> 
 
 def test_folders_without_pictures_or_with_two_kinds(tmp_path: Path) -> None:
     camera = Playback("drill", "camera", "frames", [tmp_path], rate_hz=1)
-    with pytest.raises(SourceError, match="no \\.png"):
+    with pytest.raises(SourceError, match="without \\.png"):
         camera.open({}, NOW)
     picture(tmp_path / "a.png")
     with pytest.raises(SourceError, match="rate_hz"):
