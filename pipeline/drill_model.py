@@ -49,7 +49,7 @@ class DrillModel:
 
     def odds(self, row: Float64) -> float:
         """Log odds of a fracture of one row, shape (21,)."""
-        logits = self._shelf.get(self.digest).session().run(row[None].astype(np.float32))["logits"][0]
+        logits = self._shelf.get(self.digest).session().first(row[None].astype(np.float32))[0]
         return float(logits[self._column]) - float(logits[1 - self._column])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pipeline.errors import ConfigError
 from pipeline.messages import Modality, Rate
@@ -98,6 +98,13 @@ class Row:
     crop: tuple[int, int, int, int] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
+    def cells(self) -> dict[str, str]:
+        """Columns whose values can be classes, as text; empty where the manifest does not tell."""
+        numbers = {"spindle_rpm": self.spindle_rpm, "teeth": self.teeth}
+        told = {name: "" if value is None else f"{value:g}" for name, value in numbers.items()}
+        named = ("label", "group", "machine", "sensor", "modality", "unit", "state", "split")
+        return {name: str(getattr(self, name)) for name in named} | told | dict(self.extra)
+
 
 Group: TypeAlias = str | tuple[str, str, str]
 """A group that was learned from, of every sensor; or as (machine, sensor, group) that of one."""
@@ -117,13 +124,22 @@ def read_manifest(path: Path) -> list[Row]:
             if missing:
                 raise ConfigError(f"{path}: the column {missing[0]!r} is missing; a manifest needs path,label,group")
             reader.fieldnames = header
-            cells = [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+            cells = [(reader.line_num, _cells(path, reader.line_num, row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read as a UTF-8 CSV file: {error}") from error
     rows = [_Cells(path, line, values).row() for line, values in cells if any(values.values())]
     if not rows:
         raise ConfigError(f"{path}: has no rows; add one per recording")
     return rows
+
+
+def _cells(path: Path, line: int, row: Mapping[str | None, Any]) -> dict[str, str]:
+    """A line's cells by column; what a spreadsheet leaves empty behind the last column does not count."""
+    if any((cell or "").strip() for cell in row.get(None) or ()):
+        raise ConfigError(
+            f"{path}, line {line} has more cells than the header; a path or label with a comma in it stands in quotes"
+        )
+    return {column: (cell or "").strip() for column, cell in row.items() if column}
 
 
 def is_split(rows: Sequence[Row]) -> bool:
@@ -155,6 +171,15 @@ def torn_groups(rows: Sequence[Row]) -> list[str]:
         if row.split:
             splits.setdefault(row.group, set()).add(row.split)
     return sorted(group for group, found in splits.items() if len(found) > 1)
+
+
+def alike(labels: Collection[str]) -> str:
+    """A sentence about two labels that differ in case alone, which would be two classes; empty if all is well."""
+    seen: dict[str, str] = {}
+    for label in sorted(labels):
+        if (other := seen.setdefault(label.casefold(), label)) != label:
+            return f"the labels '{other}' and '{label}' differ in case alone; write one of them throughout"
+    return ""
 
 
 def torn_recordings(rows: Sequence[Row], classes: bool = False) -> str:

@@ -30,5 +30,5 @@ class PackageEmbedder:
 
     def vectors(self, images: Float32) -> Float32:
         """Log-Mel images (n, 128, 128) → embeddings (n, k)."""
-        tokens = self._session.run(images[:, None])["tokens"]
+        tokens = self._session.first(images[:, None])
         return pool(tokens, self.pooling, self._grid, self._cls, images)

@@ -26,6 +26,7 @@ _CLEAR_S = 0.05
 _FIRST_S = 2.0 * CLIP_S + 1e-3
 """The earliest end of a row: it hears two clips."""
 _INNER = 4
+_LEAST_GROUPS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +91,11 @@ def train(holes: Holes, folds: int = 5, seed: int = 0) -> tuple[Logistic, dict[s
         holes: all rows.
         folds: of whole recordings.
         seed: of the folds.
+
+    Raises:
+        BadInput: too few groups with a fracture, or without one.
     """
+    _check_groups(holes, folds)
     c = _penalty(holes, np.arange(len(holes.target)), seed)
     fold = group_folds(holes.groups, holes.broken, folds, seed_of(seed, "holes"))
     held_out = np.empty(len(holes.target))
@@ -107,6 +112,18 @@ def train(holes: Holes, folds: int = 5, seed: int = 0) -> tuple[Logistic, dict[s
     louder = bootstrap(auc, holes.x.mean(axis=1)[None], holes.target, rows)
     scores["auc of the mean difference alone"] = [round(v, 4) for v in (louder.value, louder.low, louder.high)]
     return fit_logistic(holes.x, holes.target, c), scores
+
+
+def _check_groups(holes: Holes, folds: int) -> None:
+    """Each outer fold must leave two groups of either kind, which the inner folds divide again."""
+    broken = {g for g, y in zip(holes.groups, holes.target, strict=True) if y > 0.5}
+    whole, needed = set(holes.groups) - broken, max(folds, _LEAST_GROUPS)
+    if min(len(whole), len(broken)) < needed:
+        raise BadInput(
+            "too_few_groups",
+            f"{len(broken)} groups with a fracture and {len(whole)} with whole holes alone: {folds} folds of whole "
+            f"recordings need {needed} of either kind; record more, or choose fewer --folds",
+        )
 
 
 def _penalty(holes: Holes, rows: Rows, seed: int) -> float:

@@ -19,6 +19,7 @@ from models.impact.student import Losses, Student
 from models.impact.teacher import decay_after, follow, teacher_of
 from models.impact.training import Trainer
 from models.impact.widen import widen
+from pipeline.errors import BadInput
 
 _MOST = 512
 """Vectors that the monitors look at, at most."""
@@ -46,6 +47,11 @@ class Pretrainer(Trainer):
         narrow: Encoder | None = None,
     ) -> None:
         self._narrow = narrow
+        try:  # before a step is taken: what cannot be drawn once never can
+            s, grid = settings, (size.side, size.side)
+            draw(s.masking, np.random.default_rng(0), 1, grid, s.mask_ratio, s.block, np.ones((1, size.side**2)))
+        except ValueError as error:
+            raise BadInput("mask", str(error)) from None
         super().__init__(settings, size, batches, folder, about)
 
     def build(self) -> dict[str, nn.Module]:

@@ -60,6 +60,7 @@ class Trainer(ABC):
 
     Raises:
         StateError: the folder holds a run with other settings, or a damaged checkpoint.
+        BadInput: the settings name a device that is not there, or a mask that cannot be drawn.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Trainer(ABC):
         if settings.threads:
             torch.set_num_threads(settings.threads)
         auto = "cuda" if torch.cuda.is_available() else "cpu"
+        if settings.device.startswith("cuda") and not torch.cuda.is_available():
+            raise BadInput("device", f"device = '{settings.device}': no GPU is at hand; choose 'auto' or 'cpu'")
         self.device = torch.device(auto if settings.device == "auto" else settings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

@@ -69,6 +69,10 @@ class Session:
             return {o.name: np.empty((0, *o.shape), np.float32) for o in self.card.outputs}
         return {name: np.concatenate(rows) for name, rows in zip(self._outputs, zip(*parts, strict=True), strict=True)}
 
+    def first(self, x: NDArray[np.floating[Any]]) -> Float32:
+        """The first output of `run`, by which a card's kind is judged: an encoder's tokens, a head's logits."""
+        return self.run(x)[self._outputs[0]]
+
     def batch(self, x: Float32) -> list[Float32]:
         """One full batch as it is, without checks; outputs in the card's order. For the package's own checks."""
         return self._call(x)

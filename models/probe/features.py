@@ -71,17 +71,21 @@ class Encoder:
             raise BadInput("package", f"{name}: its card tells no grid of tokens")
         self._session = package.session()
 
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """Those that it has: one without a class token has no ``cls``."""
+        return POOLINGS if self.card.cls else POOLINGS[1:]
+
     def vectors(self, clips: Sequence[Second]) -> dict[str, Float32]:
         """Features by pooling."""
         images = np.stack([c.image for c in clips])
-        return self.pooled(images, self._session.run(images[:, None])["tokens"])
+        return self.pooled(images, self._session.first(images[:, None]))
 
     def pooled(self, images: Float32, tokens: Float32) -> dict[str, Float32]:
         """All poolings of tokens (n, T, d) of images (n, 128, 128)."""
         grid, cls = self.card.grid, self.card.cls
         assert grid is not None
-        names = POOLINGS if cls else POOLINGS[1:]
-        return {how: pool(tokens, how, grid, cls, images) for how in names}
+        return {how: pool(tokens, how, grid, cls, images) for how in self.poolings}
 
 
 class OpenSmile:

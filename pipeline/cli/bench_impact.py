@@ -28,7 +28,7 @@ from models.probe.summary import Problem, Protocol, class_rows, document, machin
 from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
-from pipeline.manifest import Row, read_manifest, torn_recordings
+from pipeline.manifest import Row, alike, read_manifest, torn_recordings
 from pipeline.messages import Float32
 
 
@@ -149,12 +149,18 @@ def _of_manifest(path: Path, problem: str, label: str, modality: str | None) -> 
     if twice := torn_recordings(rows):
         raise BadInput("leak", f"{path}: {twice}; keep recordings whole")
     for row in rows_of(path, rows, modality)[1]:
-        cells = {"machine": row.machine, "label": row.label, "sensor": row.sensor, "state": row.state, **row.extra}
+        cells = row.cells()
         for column in (problem, label):
-            if not cells.get(column):
+            if column not in cells:
+                known = ", ".join(cells)
+                raise BadInput("manifest", f"{path}: no column {column!r} whose values are classes; there are {known}")
+            if not cells[column]:
                 raise BadInput("manifest", f"{path}: {row.name} has nothing in the column {column!r}")
         facts = Facts(row.name, 0.0, cells[label], row.group, row.sensor, cells[label])
         found.setdefault(cells[problem], []).append(Source(row, facts))
+    for sources in found.values():
+        if wrong := alike({source.facts.label for source in sources}):
+            raise BadInput("labels", f"{path}: {wrong}")
     return found
 
 

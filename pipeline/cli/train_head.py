@@ -25,7 +25,7 @@ from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.tracks import names_of, sources_of_track
 from pipeline.errors import BadInput
-from pipeline.manifest import Row, read_manifest, torn_groups, torn_recordings
+from pipeline.manifest import Row, alike, read_manifest, torn_groups, torn_recordings
 from pipeline.messages import Float32
 from pipeline.shelf import digest_of
 
@@ -68,8 +68,12 @@ def head(
     if out.exists():
         raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
     sources, splits, notes = _of_manifest(manifest, modality) if manifest else _of_tracks(tracks, audio, sensor)
-    extractors = _extractors(encoders, [s.row for s in sources])
-    unit = _unit([s.row for s in sources])
+    rows = [s.row for s in sources]
+    if wrong := alike({row.label for row in rows}):
+        raise BadInput("labels", wrong)
+    extractors, passed = pooled(_extractors(encoders, rows), encoders, pooling)
+    notes += passed
+    unit = _unit(rows)
     with progress_bar() as bar:
         task = bar.add_task("learning", total=None)
         facts, features, left_out = features_of(
@@ -124,6 +128,8 @@ def _of_tracks(
         found, remarks = sources_of_track(track, sound, sensor, name)
         sources += found
         notes += remarks
+    if twice := torn_recordings([s.row for s in sources], classes=True):
+        raise BadInput("leak", f"{', '.join(map(str, tracks))}: {twice}")
     return sources, {s.facts.recording: "train" for s in sources}, notes
 
 
@@ -147,6 +153,18 @@ def _extractors(encoders: Sequence[str], rows: Sequence[Row]) -> list[Extractor]
         elif str(folder) in {str(Path(e).resolve()) for e in encoders}:
             raise BadInput("package", f"{folder}: is a {package.card.kind}, not an encoder")
     return apart(found)
+
+
+def pooled(extractors: list[Extractor], encoders: Sequence[str], pooling: str) -> tuple[list[Extractor], list[str]]:
+    """Those that have the pooling, before an hour is spent on embeddings; one that was named must have it."""
+    if pooling == AUTO:
+        return extractors, []
+    without = [e for e in extractors if isinstance(e, Encoder) and pooling not in e.poolings]
+    left = [e for e in extractors if e not in without]
+    if without and (AUTO not in encoders or not any(isinstance(e, Encoder) for e in left)):
+        has = ", ".join(without[0].poolings)
+        raise BadInput("pooling", f"{without[0].name} has no pooling {pooling!r}: one of {has}")
+    return left, [f"{e.name} has no pooling {pooling} and was left out." for e in without]
 
 
 def _lesson(facts: Sequence[Facts], splits: dict[str, str]) -> Lesson:

@@ -83,7 +83,7 @@ class ClassifierScorer:
                 parts.append(x)
         if not ends:
             raise BadInput("silent", f"{clip.row.name}: holds no second that is not silent")
-        p = softmax(self._session.run(np.concatenate(parts))["logits"].astype(np.float64))
+        p = softmax(self._session.first(np.concatenate(parts)).astype(np.float64))
         return self._judged(clip.row, ends, p)
 
     def _features(self, clip: Clip, piece: Piece) -> Iterator[Part]:

@@ -1,7 +1,15 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest, scoring_rows, torn_groups, torn_recordings
+from pipeline.manifest import (
+    NORMAL_LABELS,
+    alike,
+    learning_rows,
+    read_manifest,
+    scoring_rows,
+    torn_groups,
+    torn_recordings,
+)
 from pipeline.messages import Rate
 
 
@@ -69,6 +77,7 @@ def test_rates_are_exact_and_have_two_names(tmp_path, column, text, rate):
         ("path,label,group,start_s,end_s\nx.wav,a,g,3,2\n", "must lie after start_s"),
         ("path,label,group,onset_s\nx.wav,a,g,inf\n", "must be finite"),
         ("path,label,group,teeth\nx.wav,a,g,two\n", "teeth = 'two': must be a number"),
+        ("path,label,group\nx.wav,a,g,,\ny, the second.wav,a,g\n", "line 3 has more cells than the header"),
         ("path,label,group,crop_x\nx.png,a,g,5\n", "needs crop_y"),
         ("path,label,group,crop_x,crop_y,crop_w,crop_h\nx.png,a,g,5,5,0,9\n", "rectangle"),
     ],
@@ -145,3 +154,14 @@ def test_where_only_test_is_marked_the_others_teach(tmp_path):
     rows = read_manifest(manifest(tmp_path, "path,label,group,split\n1.wav,a,g,\n2.wav,a,h,test\n3.wav,a,i,\n"))
     assert [r.name for r in learning_rows(rows)] == ["1.wav", "3.wav"]
     assert [r.name for r in scoring_rows(rows)] == ["2.wav"]
+
+
+def test_labels_that_differ_in_case_alone_are_named():
+    assert alike({"on", "off", "offline"}) == ""
+    assert alike({"On", "off", "on"}) == "the labels 'On' and 'on' differ in case alone; write one of them throughout"
+
+
+def test_cells_tell_every_column_whose_values_can_be_classes(tmp_path):
+    (row,) = read_manifest(manifest(tmp_path, "path,label,group,spindle_rpm,shift\nx.wav,a,g,12000,night\n"))
+    cells = row.cells()
+    assert (cells["label"], cells["spindle_rpm"], cells["teeth"], cells["shift"]) == ("a", "12000", "", "night")

@@ -50,3 +50,17 @@ def test_command_names_the_hole_that_cannot_teach(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(drill, line, standalone_mode=False)
     assert isinstance(wrong.exception, BadInput)
     assert "hole.wav: onset_s lies -1 s after start_s" in str(wrong.exception)
+
+
+def test_recordings_of_one_kind_teach_nothing(tmp_path: Path) -> None:
+    from pipeline.cli.train_drill import drill
+
+    noise = np.random.default_rng(0).normal(0, 0.1, (5, 48_000))
+    for i, x in enumerate(noise):
+        soundfile.write(tmp_path / f"{i}.wav", x, 48_000)
+    rows = "".join(f"{i}.wav,good,g{i}\n" for i in range(5))
+    (tmp_path / "m.csv").write_text("path,label,group\n" + rows)
+    line = ["--manifest", str(tmp_path / "m.csv"), "--out", str(tmp_path / "drill")]
+    wrong = CliRunner().invoke(drill, line, standalone_mode=False)
+    assert isinstance(wrong.exception, BadInput)
+    assert "0 groups with a fracture and 5 with whole holes alone" in str(wrong.exception)

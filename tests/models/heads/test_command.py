@@ -13,14 +13,16 @@ from models.heads.export import Reads, graph, write_head
 from models.heads.head import Head
 from models.heads.labels import Region, read_track
 from models.packages import load
+from models.packages.shipped import locate
 from models.probe.clips import Facts
-from models.probe.features import Encoder
+from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
 from operators.logmel import clip
 from operators.mel import PAPER
 from pipeline.cli.main import main
 from pipeline.cli.probing import Source, apart, features_of
 from pipeline.cli.tracks import names_of, sources_of_track
+from pipeline.cli.train_head import pooled
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, read_manifest
@@ -185,6 +187,7 @@ def test_bad_input_ends_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFi
         "all are labelled 'x'": [good, {**good, "path": "b.wav", "group": "h"}],
         "the same seconds of a.wav": [good, {**good, "path": "./a.wav", "label": "y", "group": "h"}],
         "more than one split": torn,
+        "'X' and 'x' differ in case alone": [good, {**good, "path": "b.wav", "group": "h", "label": "X"}],
         "no sound|no recordings of sound or vibration": [{**good, "path": "a.png"}],
         "gone": [{**good, "group": "h"}, {"path": "gone.wav", "label": "y", "group": "i"}],
         "labelled 'x'": [
@@ -271,3 +274,31 @@ def test_regions_that_overlap_across_others_are_refused(tmp_path: Path) -> None:
     labels = track(tmp_path / "a.txt", (0.0, 10.0, "idle"), (1.0, 2.0, "idle"), (5.0, 6.0, "cutting"))
     with pytest.raises(BadInput, match="'idle' until 10 s and 'cutting' from 5 s overlap"):
         read_track(labels)
+
+
+def test_two_tracks_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seconds of one file under two labels, each track being fine by itself."""
+    sound(tmp_path / "a.wav", 6.0, 300)
+    tracks = [
+        track(tmp_path / "1.txt", (0.0, 4.0, "idle")),
+        track(tmp_path / "2.txt", (3.0, 6.0, "cutting")),
+    ]
+    line = [part for one in tracks for part in ("--labels", one, "--audio", tmp_path / "a.wav")]
+    assert run(*line, "--encoder", "logmel", "--out", tmp_path / "h") == 2
+    assert "labelled 'idle' and 'cutting'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_pooling_is_asked_for_before_anything_is_embedded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder that was named and has no class token is refused; among several it is left out, with a note."""
+    edge, m = locate("impact-edge"), folder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "vectors", lambda *_: pytest.fail("embedded"))
+        assert run("--manifest", m, "--encoder", edge, "--pooling", "cls", "--out", tmp_path / "h") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "impact-edge has no pooling 'cls': one of mean, band, band+logmel" in said
+    tiny = Encoder("tiny", encoder(tmp_path / "tiny"))
+    there = [LogMelMean(), tiny, Encoder("edge", load(edge))]
+    assert pooled(there, ["auto"], "cls") == (there[:2], ["edge has no pooling cls and was left out."])
+    assert pooled(there, ["auto"], "band") == (there, [])

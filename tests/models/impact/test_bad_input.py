@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from pipeline.cli.main import main
 from tests.models.probe.rig import manifest, sound
@@ -64,3 +65,27 @@ def test_settings_that_do_not_exist(tmp_path: Path, capsys: pytest.CaptureFixtur
     args = ("--manifest", tmp_path, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
     assert run("train", "impact", *args) == 2
     assert "t.toml: bach: unknown key" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("mask_ratio = 0.99", "leaves 0 of 16 tokens visible"),
+        ("block = 8", "choose a smaller block"),
+        pytest.param(
+            'device = "cuda"',
+            "no GPU is at hand",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
+        ),
+    ],
+)
+def test_settings_that_cannot_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, says: str
+) -> None:
+    """Refused with the reason, in place of a traceback at the first step."""
+    sound(tmp_path / "good.wav", 2.0, 300.0)
+    m = manifest(tmp_path / "m.csv", [{"path": "good.wav", "label": "a", "group": "g"}])
+    (tmp_path / "t.toml").write_text(SETTINGS + setting + "\n")
+    args = ("--manifest", m, "--config", tmp_path / "t.toml", "--until", 1, "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
