@@ -109,10 +109,12 @@ def everything(args: argparse.Namespace, folder: Path, server: KafkaServer) -> I
         yield measure(args.sensors or 50, 60 * args.memory_minutes, args.workers, folder, server)
     elif args.sensors:
         yield measure(args.sensors, args.seconds, args.workers, folder, server)
+    elif args.path:
+        yield kafka_floor.measure(60.0, args.rounds, folder, server.bootstrap)
     else:
         for sensors in CURVE:
             yield measure(sensors, args.seconds, args.workers, folder, server)
-        yield kafka_floor.measure(50, 20.0, folder, server.bootstrap)
+        yield kafka_floor.measure(60.0, args.rounds, folder, server.bootstrap)
         yield from kafka_pauses.measure(folder / "pauses", server, args.kills)
 
 
@@ -122,6 +124,8 @@ def main() -> None:
     parser.add_argument("--sensors", type=int, help="one point only")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--path", action="store_true", help="what one event costs beside plain Faust, alone")
+    parser.add_argument("--rounds", type=int, default=3, help="of that measurement")
     parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--memory-minutes", type=float, help="one point for so long, with the workers' memory")
     parser.add_argument("--json", action="store_true", help="as every benchmark prints it")

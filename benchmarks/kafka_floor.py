@@ -1,9 +1,9 @@
 """What the Kafka path of a worker costs, beside plain Faust and plain aiokafka on the same records, in CPU time.
 
 A topic is filled; then bare aiokafka, an empty plain Faust agent and one of our workers each read it to the end as fast
-as they can, each in a process of its own. What the lanes take is measured on the same chunks without Kafka, and is
-taken off: the rest is what Kafka costs us, decoding and results included. What a worker spends when nothing comes
-(heartbeats, rounds, fetches that wait) goes by time, not by events, and is told apart.
+as they can, each in a process of its own. What the lanes take is told apart by the worker's own thread time; the rest
+is what Kafka costs us, decoding, results, snapshots and commits included. What a worker spends when nothing comes
+(heartbeats, rounds, fetches that wait) goes by time, not by events, and is told apart, too.
 """
 
 from __future__ import annotations
@@ -16,24 +16,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+import numpy as np
 
 from benchmarks.kafka_load import Generator, settings_for
 from connectors.kafka import KafkaPublisher
 from pipeline.app import plan
+from pipeline.clock import HostClock
 from pipeline.kafka import admin
 from pipeline.kafka.client import Client
-from pipeline.kafka.collector import Collector
-from pipeline.kafka.crew import Crew
+from pipeline.kafka.worker import Worker
+from pipeline.messages import Input, Result
 from pipeline.runner import Lane
-from pipeline.state import Store
 
 IDLE_S = 5.0
-
-
-def cpu_s(process: psutil.Process) -> float:
-    """CPU seconds so far."""
-    return float(sum(process.cpu_times()[:2]))
+SENSORS = 50
 
 
 async def client(bootstrap: str, topic: str, count: int) -> None:
@@ -82,78 +78,92 @@ async def faust(bootstrap: str, topic: str, count: int) -> None:
 
 
 def _say(began: float, events: int, size: int) -> None:
-    print(json.dumps({"cpu_s": time.process_time() - began, "events": events, "bytes": size}), flush=True)
+    us = 1e6 * (time.process_time() - began) / events
+    print(json.dumps({"us": us, "events": events, "bytes": size}), flush=True)
 
 
-def _alone(what: str, bootstrap: str, topic: str, count: int) -> dict[str, float]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.kafka_floor", what, bootstrap, topic, str(count)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+def _alone(what: str, *given: str) -> dict[str, float]:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.kafka_floor", what, *given]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def lanes_s(generator: Generator, lanes: tuple[Any, ...]) -> float:
-    """CPU seconds that the lanes alone take for everything that the generator publishes."""
-    made = {lane.machine.name: Lane(lane) for lane in lanes}
-    messages = list(generator.messages())
-    began = time.process_time()
-    for message in messages:
-        made[message.stream.machine].process(message)
-    return time.process_time() - began
+async def ours(settings: Path, count: int) -> None:
+    """One of our workers, the time that its lanes take told apart.
 
-
-def measure(sensors: int, seconds: float, folder: Path, bootstrap: str) -> dict[str, object]:
-    """Fill the topics, read them three times."""
+    From the first to the last tenth of the records: what a takeover costs goes by partitions, and plain Faust is timed
+    from its first event on, too.
+    """
     import config
 
-    made = plan(config.load(settings_for(sensors, bootstrap, folder, "floor.")))
-    kafka = Client(made.settings.kafka)
+    made, spent, whole = plan(config.load(settings)), [0.0], Lane.process
+
+    def timed(lane: Lane, message: Input) -> list[Result]:
+        began = time.thread_time()
+        results = whole(lane, message)
+        spent[0] += time.thread_time() - began
+        return results
+
+    Lane.process = timed  # type: ignore[method-assign]
+    worker = Worker(made.lanes, Client(made.settings.kafka), HostClock(), "floor")
+    task = asyncio.create_task(worker.run())
+    points: list[tuple[int, float, float, float]] = []
+    while (taken := worker.counts["taken"]) < count and not task.done():
+        await asyncio.sleep(0.05)
+        if 0.1 * count <= taken <= 0.9 * count:
+            points.append((taken, time.process_time(), spent[0], time.monotonic()))
+    (n0, cpu0, lanes0, at0), (n1, cpu1, lanes1, at1) = points[0], points[-1]
+    await asyncio.sleep(3.0)
+    idle = time.process_time()
+    await asyncio.sleep(IDLE_S)
+    found = {"us": 1e6 * (cpu1 - cpu0) / (n1 - n0), "lanes_us": 1e6 * (lanes1 - lanes0) / (n1 - n0)}
+    found |= {"per_s": (n1 - n0) / (at1 - at0), "idle_cores": (time.process_time() - idle) / IDLE_S}
+    print(json.dumps(found), flush=True)
+    worker.stop()
+    await task
+
+
+def measure(seconds: float, rounds: int, folder: Path, bootstrap: str) -> dict[str, object]:
+    """Fill the topics and read them four times, in each round anew; the medians, and the range of the ratios."""
+    found = [_round(f"floor{n}.", seconds, folder, bootstrap) for n in range(rounds)]
+    middle = {key: float(np.median([one[key] for one in found])) for key in found[0]}
+    ratios = {key: sorted(round(one[key], 2) for one in found) for key in found[0] if key.endswith("to_floor")}
+    return {"measurement": "path", "rounds": rounds, **{k: round(v, 3) for k, v in middle.items()}, "range": ratios}
+
+
+def _round(prefix: str, seconds: float, folder: Path, bootstrap: str) -> dict[str, float]:
+    """Microseconds of CPU time per event of each way to read."""
+    import config
+
+    settings = settings_for(SENSORS, bootstrap, folder, prefix)
+    kafka = Client(config.load(settings).kafka)
     admin.create(kafka)
-    publisher = KafkaPublisher(kafka.settings(), folder / "spool", 4_000_000_000)
-    generator = Generator(sensors, seconds, publisher, kafka, paced=False)
+    publisher = KafkaPublisher(kafka.settings(), folder / f"spool-{prefix}", 4_000_000_000)
+    generator = Generator(SENSORS, seconds, publisher, kafka, paced=False)
     generator.run()
-    assert publisher.flush(120), publisher.error
+    assert publisher.flush(300), publisher.error
     publisher.close(2)
-    topic, count = kafka.topic("raw.acoustic"), generator.published
+    topic, count = kafka.topic("raw.acoustic"), str(generator.published)
     bare, plain = (_alone(what, bootstrap, topic, count) for what in ("client", "faust"))
-    ours, took, idle = _worker(made, kafka, folder, count)
-    lanes = lanes_s(generator, made.lanes)
-    path, net = ours - lanes, ours - lanes - idle * took
-    per = 1e6 / count
+    mine = _alone("ours", str(settings), count)
+    size, floor, path = bare["bytes"] / bare["events"], plain["us"], mine["us"] - mine["lanes_us"]
+    net = path - 1e6 * mine["idle_cores"] / mine["per_s"]
     return {
-        "measurement": "path", "events": count, "MiB": round(bare["bytes"] / 2**20, 1),
-        "aiokafka_us": round(bare["cpu_s"] * per),
-        "aiokafka_ms_per_MiB": round(bare["cpu_s"] * 1e3 * 2**20 / bare["bytes"], 2),
-        "faust_us": round((plain["cpu_s"] - bare["cpu_s"]) * per), "lanes_us": round(lanes * per),
-        "ours_us": round(ours * per), "path_us": round(path * per), "path_to_floor": round(path / plain["cpu_s"], 2),
-        "idle_cores": round(idle, 3), "path_without_idle_us": round(net * per),
-        "path_without_idle_to_floor": round(net / plain["cpu_s"], 2),
+        "events": generator.published, "bytes_per_event": size, "aiokafka_us": bare["us"],
+        "aiokafka_ms_per_MiB": bare["us"] * 1e-3 * 2**20 / size, "faust_us": floor - bare["us"],
+        "lanes_us": mine["lanes_us"], "ours_us": mine["us"], "path_us": path, "path_to_floor": path / floor,
+        "idle_cores": mine["idle_cores"], "path_without_idle_us": net, "path_without_idle_to_floor": net / floor,
     }  # fmt: skip
 
 
-def _worker(made: Any, kafka: Client, folder: Path, count: int) -> tuple[float, float, float]:
-    """CPU seconds of one of our workers from its claims to the last record, how long that took, its cores when idle."""
-    crew = Crew(made, ["floor"])
-    store, collector = Store(folder / "floor.sqlite"), Collector(kafka, folder / "floor.sqlite")
-    try:
-        while collector.counts["read"] == 0:
-            collector.poll(store, 50)
-        process = psutil.Process(crew.pids["floor"])
-        began, before, last, same = time.monotonic(), cpu_s(process), -1, 0
-        while same < 3:
-            time.sleep(1.0)
-            left = sum(row.lag for row in admin.lags(kafka))
-            same = same + 1 if left == last and left < count / 2 else 0
-            if same == 0:
-                used, took = cpu_s(process) - before, time.monotonic() - began
-            last = left
-        idle, since = cpu_s(process), time.monotonic()
-        time.sleep(IDLE_S)
-        return used, took, (cpu_s(process) - idle) / (time.monotonic() - since)
-    finally:
-        crew.stop()
-        collector.close()
-        store.close()
+def main() -> None:
+    """One way to read, in a process of its own."""
+    what, *given = sys.argv[1:]
+    if what == "ours":
+        asyncio.run(ours(Path(given[0]), int(given[1])))
+    else:
+        asyncio.run({"client": client, "faust": faust}[what](given[0], given[1], int(given[2])))
 
 
 if __name__ == "__main__":
-    asyncio.run({"client": client, "faust": faust}[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    main()

@@ -30,8 +30,19 @@ def settings_for(sensors: int, bootstrap: str, folder: Path, prefix: str = "") -
     return path
 
 
+def messages(sensors: int, seconds: float, t0_ns: int) -> Iterator[Chunk]:
+    """All microphones from one buffer of noise, in order of time, spread over a chunk's length as in a plant."""
+    noise = (np.random.default_rng(1).standard_normal((96_000, 1)) * 1000).astype("<i2")
+    streams = [Stream(f"m{n}", "mic", 0, "acoustic", Rate(48_000), 1, "<i2", "FS", 1 / 32768) for n in range(sensors)]
+    for k in range(int(seconds / CHUNK_S)):
+        at = (k * STEP) % 48_000
+        for i, stream in enumerate(streams):
+            anchor = Anchor(0, t0_ns + round(i / len(streams) * CHUNK_S * NS))
+            yield Chunk(stream, anchor, k * STEP, k, noise[at : at + STEP])
+
+
 class Generator(threading.Thread):
-    """All microphones at once from one buffer of noise, in real time unless told otherwise.
+    """Publishes `messages`, in real time unless told otherwise.
 
     Args:
         sensors: how many.
@@ -48,29 +59,17 @@ class Generator(threading.Thread):
         self.late_s = 0.0
         self.published = 0
         self.ended = False
+        self._sensors = sensors
         self._seconds = seconds
         self._publisher = publisher
         self._client = client
         self._paced = paced
-        rng = np.random.default_rng(1)
-        self._noise = (rng.standard_normal((96_000, 1)) * 1000).astype("<i2")
-        self._streams = [
-            Stream(f"m{n}", "mic", 0, "acoustic", Rate(48_000), 1, "<i2", "FS", 1 / 32768) for n in range(sensors)
-        ]
         self._t0_ns = time.time_ns() - (0 if paced else 3600 * NS)  # long past: nobody waits for more
-
-    def messages(self) -> Iterator[Chunk]:
-        """In order of time; sensors are spread over the chunk's length as they are in a plant."""
-        for k in range(int(self._seconds / CHUNK_S)):
-            at = (k * STEP) % 48_000
-            for i, stream in enumerate(self._streams):
-                anchor = Anchor(0, self._t0_ns + round(i / len(self._streams) * CHUNK_S * NS))
-                yield Chunk(stream, anchor, k * STEP, k, self._noise[at : at + STEP])
 
     def run(self) -> None:
         """Publish."""
         self._t0_ns = time.time_ns() if self._paced else self._t0_ns
-        for message in self.messages():
+        for message in messages(self._sensors, self._seconds, self._t0_ns):
             if self.ended:
                 return
             if self._paced:

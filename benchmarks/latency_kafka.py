@@ -32,7 +32,7 @@ from pipeline.kafka import admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.crew import Crew
-from pipeline.kafka.faust_app import FETCH_WAIT_MS
+from pipeline.kafka.faust_flow import FETCH_WAIT_MS
 from pipeline.kafka.feed import publish
 from pipeline.messages import Anchor, Chunk, Float32, Rate, Stream
 from pipeline.state import Store

@@ -19,32 +19,6 @@ BUFFER = 64
 """Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
 fetcher waits, and with it every other topic."""
 
-FETCH_WAIT_MS = 50
-
-
-def fetch_soon(app: Any) -> None:
-    """Shorten the brokers' wait for new records, which Faust fixes at 1.5 s.
-
-    aiokafka has one fetch under way per broker, and leaves out of it the partitions whose records are not used up. A
-    fetch of quiet partitions alone would hold those up for as long as the broker waits.
-    """
-    app.consumer._thread._ensure_consumer()._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
-
-
-class Unread(dict[TP, Any]):
-    """Faust's newest offset per partition, which never says one: what we want again would be dropped as known.
-
-    It is set behind a message's delivery, also if that message made us seek back.
-    """
-
-    def __getitem__(self, tp: TP) -> None:
-        return None
-
-
-def deliver_all(app: Any) -> None:
-    """Have Faust hand on whatever its consumer fetches; before the app is started."""
-    app.consumer._read_offset = Unread()
-
 
 def seek(app: Any, tp: TP, offset: int) -> None:
     """Have the consumer go on at an offset; in its own thread, which does not wake for calls from another."""

@@ -23,6 +23,8 @@ from pipeline.messages import Alarm, DeadLetter, Result
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+EVERY_NS = 50_000_000
+"""Results wait for others so long; alarms do not."""
 
 
 class Waiting(NamedTuple):
@@ -59,21 +61,35 @@ class Outbox:
         self._producer: AIOKafkaProducer | None = None
         self._results: list[Waiting] = []
         self._lock = asyncio.Lock()
+        self._came = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """Results that are not durable yet."""
         return len(self._results)
 
+    def due(self, now_ns: int) -> bool:
+        """Whether results must not wait any longer."""
+        return self.urgent or (bool(self._results) and now_ns - self.oldest_ns >= EVERY_NS)
+
     def add(self, part: Part, results: Sequence[Result], now_ns: int, parent: bytes | None = None) -> None:
         """Take results of a partition's lane, and the trace that they continue; alarms make it urgent."""
         if results and not self._results:
             self.oldest_ns = now_ns
+            self._came.set()
         for result in results:
             self._results.append(Waiting(part, result, parent))
             if isinstance(result, Alarm | DeadLetter):
                 tell(result, parent)
             self.urgent = self.urgent or isinstance(result, Alarm)
+
+    async def some(self, timeout_s: float) -> None:
+        """Wait until there is a result, or the time is up."""
+        if not self._results:
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._came.wait()
 
     def drop(self, part: Part) -> None:
         """Forget the results of a partition that another worker has now: it computes them again."""

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -116,6 +117,8 @@ class Ownership:
                     f"partition {claim.partition} is in the hands of a newer version: '{claim.worker}' writes form "
                     f"{claim.form}, this one reads up to {FORM}; update this worker too"
                 )
+        with contextlib.suppress(KafkaError, OSError):  # the group's broker is found now, not while machines stand
+            await self._reader.committed([self._decision], 0)
 
     @property
     def _decision(self) -> str:

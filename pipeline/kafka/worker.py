@@ -19,13 +19,13 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.clock import Clock
-from pipeline.kafka import checks, trace
+from pipeline.kafka import checks, faust_flow, trace
 from pipeline.kafka.absence import Absence
 from pipeline.kafka.batches import Batches
 from pipeline.kafka.client import Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.continuity import Continuity
-from pipeline.kafka.faust_app import commit, committed, deliver_all, fetch_soon, highwater, make_app, seek
+from pipeline.kafka.faust_app import commit, committed, highwater, make_app, seek
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
@@ -42,9 +42,9 @@ from pipeline.stages import LaneSettings
 
 log = logging.getLogger(__name__)
 
-RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_S = 1.0
 TICK_S = 0.01
+BEAT_S = 0.25
 SLICE_S = 0.005
 INBOX_BYTES = 48_000_000
 
@@ -122,10 +122,10 @@ class Worker:
             await self._reader.close()
             raise
         self.app.finalize()
-        deliver_all(self.app)
+        faust_flow.before_start(self.app)
         await self.app.start()
         checks.assignor(self.app)
-        fetch_soon(self.app)
+        faust_flow.after_start(self.app)
         loops = [self._work(), self._flushes(), self._checkpoints()]
         loops += [self._absence.watch()] if self._absence is not None else []
         tasks = [asyncio.create_task(loop) for loop in loops]
@@ -323,11 +323,14 @@ class Worker:
     async def _flushes(self) -> None:
         """Results on their way; beside the checkpoints, whose commits wait for Faust's fetcher."""
         while True:
-            await asyncio.sleep(TICK_S)
             self.beat_s = time.monotonic()
             self._batches.collect(self.parts.values())
-            if self.outbox.urgent or self._waited():
+            if self.outbox.due(self.clock.now_ns()):
                 await self.outbox.flush()
+            if self.outbox.waiting or self._batches.pool is not None:
+                await asyncio.sleep(TICK_S)
+            else:
+                await self.outbox.some(BEAT_S)
 
     async def _checkpoints(self) -> None:
         while True:
@@ -353,9 +356,6 @@ class Worker:
                     if not part.lost:
                         results = await self._commands.decide(part, lane, decision, *self._claims[part.number])
                         self.outbox.add(part, results, self.clock.now_ns())
-
-    def _waited(self) -> bool:
-        return self.outbox.waiting > 0 and self.clock.now_ns() - self.outbox.oldest_ns >= RESULTS_EVERY_NS
 
     async def checkpoint(self) -> None:
         """Results, then snapshots, then offsets."""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline import codec
 from pipeline.kafka import continuity
 from pipeline.kafka.continuity import AGAIN_S, BACKLOG_S, SILENT_S, Continuity
-from pipeline.kafka.faust_app import Unread
+from pipeline.kafka.faust_flow import Unread
 from pipeline.kafka.part import UNKNOWN_BEGIN, Part
 from tests.kafka.plant import PATIENCE_S, Running, plant
 from tests.servers.kafka import KafkaServer
