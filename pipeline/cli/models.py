@@ -21,6 +21,7 @@ _COMMANDS = {
     "list": "pipeline.cli.models:list_",
     "promote": "pipeline.cli.models_live",
     "rollback": "pipeline.cli.models_live",
+    "running": "pipeline.cli.models_running",
     "shadow": "pipeline.cli.models_live",
     "show": "pipeline.cli.models",
     "verify": "pipeline.cli.models",

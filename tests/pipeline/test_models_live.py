@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import config
 from pipeline import app
 from pipeline.cli.models_live import promote, rollback, shadow
+from pipeline.cli.models_running import running
 from pipeline.cli.replay import play
 from pipeline.clock import HostClock, ManualClock
 from pipeline.errors import BadInput, ConfigError, StateError
@@ -121,6 +122,34 @@ def test_a_replay_without_its_packages_says_which_and_where_it_looked(site: Path
     shutil.move(site / "away", site / "state" / "models" / "encoder")
     digest, _ = play((site / "recordings",), site / "replayed.jsonl")
     assert digest
+
+
+def test_what_runs_is_told_with_what_it_replaced_and_what_the_file_says(site: Path) -> None:
+    """Before the first run the configuration; then decisions, also where the file was edited behind them."""
+
+    def told() -> dict[str, list[str]]:
+        result = stethos(running, site, "--json")
+        assert result.exit_code == 0, result.output
+        found: dict[str, list[str]] = {}
+        for row in json.loads(result.output):
+            found.setdefault(row["role"], []).append(f"{row['part']} {row['name']} {row['version']}")
+        return found
+
+    def tiny(n: int) -> list[str]:
+        return [f"encoder tiny {n}", f"state head {n}"]
+
+    assert told() == {"in force": tiny(1)}
+    clock = ManualClock(T0)
+    run(site, clock, 3, {"action": "shadow", "packages": pair(site / "second")}).close()
+    assert told() == {"in force": tiny(1), "shadow": tiny(2)}
+    run(site, clock, 7, {"action": "promote", "packages": []}).close()
+    assert told() == {"in force": tiny(2), "before": tiny(1), "configured, not in force": tiny(1)}
+    text = stethos(running, site).output.splitlines()
+    assert re.match(r"m +encoder +in force +tiny 2 +[0-9a-f]{16}  since \d{4}-\d\d-\d\dT", text[0])
+    shutil.rmtree(site / "second")
+    assert any("not at hand" in row for row in told()["in force"])
+    strange = stethos(running, site, "--machine", "lathe")
+    assert isinstance(strange.exception, ConfigError) and "lathe has no model" in str(strange.exception)
 
 
 @pytest.fixture
