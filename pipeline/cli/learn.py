@@ -14,7 +14,7 @@ from models.anomaly.store import load_all, save_all
 from models.impact.pooling import POOLINGS
 from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
-from pipeline.errors import ConfigError, StateError
+from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.manifest import NORMAL_LABELS, Labels, Row, read_manifest
 
 _SIGN_S = 15.0
@@ -72,6 +72,8 @@ def commission(
         return _live(config_file, machine, minutes, out)
     if manifest is None or out is None:
         raise click.UsageError("name --manifest M.csv and --out DIR, or --live")
+    rows = read_manifest(manifest)
+    unheard = _unheard(rows, encoder)
     embedder = None if encoder is None else _embedder(encoder, pooling)
     with progress_bar() as bar:
         task = bar.add_task("commissioning", total=None)
@@ -79,12 +81,27 @@ def commission(
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name[-40:])
 
-        baselines = commission_manifest(read_manifest(manifest), normal, machine, progress, embedder)
+        baselines = commission_manifest(rows, normal, machine, progress, embedder)
+    for sensor in unheard:
+        click.echo(f"{sensor}: vibration, which no encoder hears; learned without")
     for baseline, folder in zip(baselines, save_all(baselines, out), strict=True):
         for line in baseline.sentences():
             click.echo(line)
         click.echo(f"  → {folder}")
     return 0
+
+
+def _unheard(rows: Sequence[Row], encoder: str | None) -> list[str]:
+    """Sensors whose recordings an encoder does not hear.
+
+    Raises:
+        BadInput: there are no others.
+    """
+    if encoder is None:
+        return []
+    if not any(row.modality in {"acoustic", "stethoscope"} for row in rows):
+        raise BadInput("modality", f"{encoder}: encoders hear sound; leave out --encoder for vibration")
+    return sorted({f"{row.machine}/{row.sensor}" for row in rows if row.modality == "vibration"})
 
 
 def _embedder(encoder: str, pooling: str) -> Embedder:

@@ -98,3 +98,20 @@ def test_live_and_wrong_encoders_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert run(*args, encoder(tmp_path / "slow", rate_hz=16_000).folder) == 2
     assert "reads sound at 16000 Hz" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "b").exists()
+
+
+def test_vibration_is_said_to_be_learned_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sensor that no encoder hears is named; where there is no other, the command is refused before it begins."""
+    tiny, m = encoder(tmp_path / "tiny"), starts(tmp_path, 2)
+    rng = np.random.default_rng(0)
+    for n in range(2):
+        np.savez(tmp_path / f"{n}.npz", x=rng.normal(size=(24_000, 3)).astype(np.float32), fs=2000)
+    shaking = [{"path": f"{n}.npz", "label": "good", "group": f"v{n}", "unit": "m/s2", "machine": "m"} for n in (0, 1)]
+    with m.open(newline="", encoding="utf-8") as file:
+        both = manifest(tmp_path / "both.csv", [*csv.DictReader(file), *shaking])  # type: ignore[list-item]
+    end = ("--encoder", tiny.folder, "--out", tmp_path / "baselines")
+    assert run("commission", "--manifest", manifest(tmp_path / "v.csv", shaking), *end) == 2
+    assert "encoders hear sound; leave out --encoder" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "baselines").exists()
+    assert run("commission", "--manifest", both, *end) == 0
+    assert "m/vibration: vibration, which no encoder hears" in capsys.readouterr().out
