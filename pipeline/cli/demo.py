@@ -17,6 +17,7 @@ import config as configuration
 from models.anomaly.store import save_all
 from pipeline import app
 from pipeline.claim import claim
+from pipeline.cli.number import Number
 from pipeline.clock import HostClock
 from pipeline.commissioning import commission_manifest
 from pipeline.evidence import index
@@ -39,9 +40,7 @@ _LEARNED = re.compile(r"  # learned state:.*?  # end of the learned state\n", re
 
 
 @click.command()
-@click.option(
-    "--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]"
-)
+@click.option("--for", "for_s", type=Number(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True)
 @click.option("--port", default=8420, show_default=True, help="Of the status page; 0 takes a free one.")
 def demo(for_s: float | None, out: Path, port: int) -> int:

@@ -12,6 +12,7 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import Embedder
 from models.anomaly.store import load_all, save_all
 from models.impact.pooling import POOLINGS
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import BadInput, ConfigError, StateError
@@ -44,7 +45,7 @@ _NORMAL = click.option(
 @click.option("--encoder", help="Encoder of sound (PKG, or the name of one that ships) to judge beside the log-Mel.")
 @click.option("--pooling", type=click.Choice(POOLINGS), default="band", show_default=True, help="Of the --encoder.")
 @click.option("--live", is_flag=True, help="Learn from the running engine's recordings and put the result in force.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True)
+@click.option("--minutes", type=Number(min=0, min_open=True), default=10.0, show_default=True)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"))
 def commission(
     manifest: Path | None,

@@ -12,6 +12,7 @@ import click
 from rich.progress import TextColumn
 
 from pipeline import app
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.recordings import must_be_new, opened_of, passed_over, plan_of, refused
 from pipeline.clock import HostClock
@@ -30,7 +31,7 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
         number = float(value)
     except ValueError:
         number = -1.0
-    if number <= 0:
+    if not number > 0:  # nan is none either
         raise click.BadParameter("a real-time factor above 0, or max")
     return number
 
@@ -46,7 +47,7 @@ def _speed(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 @click.option(
     "--tolerance",
     default=0.0,
-    type=click.FloatRange(min=0.0),
+    type=Number(min=0.0),
     help="Relative difference of numbers that --compare passes over.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")

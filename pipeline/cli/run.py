@@ -11,6 +11,7 @@ import click
 import config as configuration
 from config.schema import Settings
 from pipeline import app
+from pipeline.cli.number import Number
 from pipeline.cli.recordings import must_be_new
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
@@ -23,7 +24,7 @@ from pipeline.view import View
 _CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
 )
-_FOR = click.option("--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="Stop after SECONDS.")
+_FOR = click.option("--for", "for_s", type=Number(min=0, min_open=True), help="Stop after SECONDS.")
 
 
 @click.command()

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import ConfigError
 
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 _MINUTES = click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True, help="In all."
+    "--minutes", type=Number(0, 100_000, min_open=True), default=20.0, show_default=True, help="In all."
 )
 _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for files and truth.")
 
@@ -21,7 +22,13 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for f
 @_SEED
 @_MINUTES
 @_OUT
-@click.option("--normal-s", default=60.0, show_default=True, help="Shop only: seconds before the first event.")
+@click.option(
+    "--normal-s",
+    type=Number(0, 1e7),
+    default=60.0,
+    show_default=True,
+    help="Shop only: seconds before the first event.",
+)
 @click.option(
     "--spindles", type=click.IntRange(1, 120), default=1, show_default=True, help="Drill only: bits of a head."
 )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from models.probe.spectra import HIGHEST_HZ, Spectrum, SpectrumOf
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.clips import read_clip
 from pipeline.errors import BadInput, MissingExtra
@@ -21,7 +22,7 @@ _SAMPLED = frozenset({"acoustic", "stethoscope", "vibration"})
 @click.command()
 @click.option("--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for spectra.csv and spectra.png.")
-@click.option("--highest", type=click.FloatRange(min=10.0), default=HIGHEST_HZ, show_default=True, help="Hertz.")
+@click.option("--highest", type=Number(min=10.0), default=HIGHEST_HZ, show_default=True, help="Hertz.")
 @click.option("--machine", help="Only this machine.")
 @click.option("--sensor", help="Only this sensor.")
 def spectra(manifest: Path, out: Path, highest: float, machine: str | None, sensor: str | None) -> int:

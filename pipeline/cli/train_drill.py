@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.cli.bench_drill import vae_options, vae_training
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
 
@@ -20,7 +21,7 @@ from pipeline.errors import BadInput
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, True, True),
+    type=Number(0, 1, True, True),
     default=0.5,
     show_default=True,
     help="Of the probability, for the card.",

@@ -207,3 +207,23 @@ def test_two_simulated_sets_do_not_share_a_folder(tmp_path: Path, capsys: pytest
     assert stethos("simulate", "bearing", "--seed", "2", "--minutes", "0.1", "--out", out) == 2
     assert f"{out}: is not empty" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "simulate chatter --minutes inf --out x",
+        "simulate shop --normal-s nan --out x",
+        "run --for nan",
+        "replay --speed nan .",
+        "commission --live --minutes nan",
+        "demo --for nan",
+    ],
+)
+def test_a_number_that_is_none(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No comparison finds `nan` outside a range: it would be a run without end, or a traceback."""
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert any(reason in said for reason in ("is no number", "is not in the range", "a real-time factor above 0"))
