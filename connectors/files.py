@@ -158,13 +158,17 @@ class NpzRecording(Recording):
             raise _broken(self.path, str(error)) from error
 
     def _fs(self) -> Rate | None:
-        with np.load(self.path, allow_pickle=False) as arrays:
-            if "fs" not in arrays:
-                return None
-            try:
-                fs = float(arrays["fs"].item())
-            except (ValueError, TypeError) as error:
-                raise BadInput("rate", f"{self.path}: fs must be one number") from error
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                if "fs" not in arrays:
+                    return None
+                told = arrays["fs"]
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+            raise _broken(self.path, str(error)) from error
+        try:
+            fs = float(told.item())
+        except (ValueError, TypeError) as error:
+            raise BadInput("rate", f"{self.path}: fs must be one number") from error
         return exact_rate(fs, f"{self.path}: fs")
 
     def read(self, first: int, count: int) -> Samples:

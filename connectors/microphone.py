@@ -126,6 +126,7 @@ class Microphone(Source):
         self._shift, self._next, self._seq, self._observed = 0, 0, 0, 0
         self._held: list[tuple[int, Block]] = []
         self._running = False  # whether the current epoch has sent a chunk
+        self._end: Mark | None = None  # of the stream before, while the current one has sent nothing
         self._counts = dict.fromkeys(_COUNTERS, 0)
 
     @property
@@ -153,7 +154,7 @@ class Microphone(Source):
 
     @property
     def trouble(self) -> str:
-        """Why the device could not be opened, the last time that was so; empty when it is open."""
+        """Why the device could not be opened, or gave nothing, the last time that was so; empty when it is heard."""
         return self._trouble
 
     @property
@@ -170,6 +171,7 @@ class Microphone(Source):
         self._closed = False
         before = resume.get((self._stream.machine, self._stream.sensor))
         self._new_stream(0 if before is None else before.epoch + 1)
+        self._end = None
         try:
             self._capture = self._open_device()
         except SourceError as error:
@@ -182,7 +184,7 @@ class Microphone(Source):
         """What has been heard; looks after the device when there is nothing."""
         out: list[SourceMessage] = []
         if self._capture is None and not self._closed:
-            self._reconnect(now_ns, out)
+            self._reconnect(now_ns)
         if self._capture is None:
             return out
         capture = self._capture
@@ -238,13 +240,17 @@ class Microphone(Source):
         n = block.n + self._shift
         if self._fit.observe(n, t_ns):
             self._counts["clock_steps"] += 1
-            self._end_stream(out)
+            self._end_stream()
             self._shift = -block.n
             n = 0
             self._fit.observe(n, t_ns)
         self._observed += 1
+        self._trouble = ""
         self._held.append((n, block))
         if self._running or (self._observed >= _PRIMING_OBSERVATIONS and n * 10 >= self._rate.num * 3):
+            if self._end is not None:
+                out.append(self._end)
+                self._end = None
             out.extend(self._chunk(n, block) for n, block in self._held)
             self._held.clear()
 
@@ -264,11 +270,14 @@ class Microphone(Source):
         self._counts["frames"] += len(samples)
         return chunk
 
-    def _end_stream(self, out: list[SourceMessage]) -> None:
-        """End the stream and begin the next; one that has sent nothing just begins anew, nobody has heard of it."""
+    def _end_stream(self) -> None:
+        """End the stream and begin the next; one that has sent nothing just begins anew, nobody has heard of it.
+
+        The end is told right before the first chunk of the next one: a device that opens and gives nothing is a stream
+        that has fallen silent, which is told every second, not one that is over.
+        """
         if self._running:
-            anchor = self._fit.anchor(self._next)
-            out.append(Mark(self._stream, anchor, self._next, self._next, "end"))
+            self._end = Mark(self._stream, self._fit.anchor(self._next), self._next, self._next, "end")
             self._new_stream(self._stream.epoch + 1)
         else:
             self._new_stream(self._stream.epoch)
@@ -290,6 +299,8 @@ class Microphone(Source):
     def _lose(self, now_ns: int) -> None:
         self._counts["losses_of_device"] += 1
         self._tries = 0
+        if self._observed == 0:
+            self._trouble = "the device opens and gives no samples"
         self._opening = _Opening(self._open_device, self._retire())
         self._retry_ns = now_ns
 
@@ -299,7 +310,7 @@ class Microphone(Source):
         self._retry_ns = now_ns + _RETRY_NS[min(self._tries, len(_RETRY_NS) - 1)]
         self._tries += 1
 
-    def _reconnect(self, now_ns: int, out: list[SourceMessage]) -> None:
+    def _reconnect(self, now_ns: int) -> None:
         if self._opening is None:
             if now_ns >= self._retry_ns:
                 self._opening = _Opening(self._open_device, None)
@@ -312,8 +323,8 @@ class Microphone(Source):
             self._retry_later(now_ns, trouble)
             return
         self._counts["reconnects"] += 1
-        self._tries, self._trouble = 0, ""
-        self._end_stream(out)
+        self._tries = 0
+        self._end_stream()
 
 
 class _Opening:

@@ -42,7 +42,8 @@ class Quality(Windowed):
 
     Values: `clipped_ratio` (share of samples at full scale), `offset_ratio` (|mean| over full scale),
     `range_ratio` (peak-to-peak over full scale), `missing_s`, `silent` (1 where a mark told of the silence).
-    Full scale is what the integer type can carry; float samples have none and count as clipped never.
+    Full scale is what the integer type can carry; float samples have none and count as clipped never. Where there is
+    none, and for 32 bits in another unit than full scale, the largest sample stands for it, and there is no offset.
     """
 
     memory_s: ClassVar[float] = 1.0
@@ -56,8 +57,10 @@ class Quality(Windowed):
             block, block, per_window=parts, step=parts, channels=stream.channels, analyse=self._measure
         )
         counts = {"<i2": 2.0**15, "<i4": 2.0**31}.get(stream.dtype)
-        self._full = counts * stream.scale if counts else (1.0 if stream.unit == "FS" else 0.0)
-        self._clip = np.float32(self._full * (1 - 2.0**-14)) if self._full else np.float32(np.inf)
+        full = counts * stream.scale if counts else (1.0 if stream.unit == "FS" else 0.0)
+        self._clip = np.float32(full * (1 - 2.0**-14)) if full else np.float32(np.inf)
+        # 32 bits also carry the counts of a 12-bit converter, which would look flat beside 2^31
+        self._full = 0.0 if stream.dtype == "<i4" and stream.unit != "FS" else full
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Start of the current second."""

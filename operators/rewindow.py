@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -36,6 +37,10 @@ from pipeline.messages import (
 _REMEMBERED_GAPS = 64
 LONGEST_GAP_S = 86_400
 """A chunk further ahead of its stream than this is refused: one wrong index must not make all that follows late."""
+AGREED_S = 1.0
+"""Unless so much follows there without a break, in time: then the stream has a long hole, and goes on."""
+DRIFT = 200e-6
+"""Seconds by which a device's clock may be off after each second of which nothing was heard."""
 TELLING_S = 60
 """A refused chunk says that its samples are missing only if it lies this near to where the stream is."""
 
@@ -46,7 +51,7 @@ class Sequence(Windowed):
     Samples are cut and joined by their index alone. A chunk that starts behind what was already passed on is late
     (its range was given up), a duplicate (its range was there) or an overlap (its head was there). An anchor that
     would let time run backwards, or that moves it by more than a second, is refused with its chunk, as is a chunk a
-    day ahead: a clock step is a new stream. Infinite and not-a-number samples are missing samples.
+    day ahead that is alone there: a clock step is a new stream. Infinite and not-a-number samples are missing samples.
 
     What cannot be used becomes a gap when the next good sample comes, or at each whole second of the stream's index,
     so that a sensor that gives nothing else is told of, and that its gaps do not depend on how it was cut.
@@ -59,6 +64,8 @@ class Sequence(Windowed):
         self._next: int | None = None
         self._anchor: Anchor | None = None
         self._gaps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_GAPS)
+        self._ahead: tuple[int, int] | None = None
+        """First sample of the chunks far ahead that followed each other, and the one behind their last."""
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """The last sample passed on: re-read after a restart, it tells a gap behind it from a fresh start."""
@@ -89,7 +96,12 @@ class Sequence(Windowed):
         if self._next is None:
             self._next = chunk.n0
         refused = self._refusal(chunk)
-        if refused is not None:
+        if refused is None:
+            self._ahead = None
+        elif self._goes_on(chunk):
+            yield from self._beyond(chunk)
+            return
+        else:
             yield self._late(chunk, chunk.n0, chunk.n1, refused)
             if chunk.n0 - self._next <= TELLING_S * self.stream.rate.hz:  # else its index is as wrong as its clock
                 yield from self._unusable(self._anchor or chunk.anchor, chunk.n0, chunk.n1)
@@ -109,6 +121,31 @@ class Sequence(Windowed):
             return
         yield from self._good(chunk.anchor, start, x)
 
+    def _goes_on(self, chunk: Chunk) -> bool:
+        """Whether a chunk far ahead ends a second of chunks there without a break: a long hole, no wrong index."""
+        if chunk.n0 - (self._next or 0) <= LONGEST_GAP_S * self.stream.rate.hz or not self._in_time(chunk):
+            return False
+        begun = self._ahead[0] if self._ahead is not None and self._ahead[1] == chunk.n0 else chunk.n0
+        self._ahead = begun, chunk.n1
+        return chunk.n1 - begun > round(AGREED_S * self.stream.rate.hz)
+
+    def _beyond(self, chunk: Chunk) -> Iterator[Message]:
+        """Go on behind a hole: the second that had to agree is lost with it, wherever chunks were cut."""
+        assert self._ahead is not None
+        start, self._ahead = self._ahead[0] + round(AGREED_S * self.stream.rate.hz), None
+        if start > chunk.n0:
+            yield self._late(chunk, chunk.n0, start, "clock_jump")
+        self._anchor = chunk.anchor
+        yield self._gap(chunk.anchor, start, "gap")
+        yield from self._chunk(replace(chunk, n0=start, samples=chunk.samples[start - chunk.n0 :]))
+
+    def _in_time(self, chunk: Chunk) -> bool:
+        """Whether a chunk's time is where its index puts it: a second, and what a clock drifts over a hole."""
+        if self._anchor is None or self._next is None:
+            return True
+        hole_s = max(0.0, (chunk.n0 - self._next) / self.stream.rate.hz)
+        return abs(chunk.t0_ns - self._anchor.at(chunk.n0, self.stream.rate)) <= (1.0 + DRIFT * hole_s) * NS
+
     def _scaled(self, samples: Samples) -> Float32:
         x: Float32 = samples.astype(np.float32)
         x *= self._scale
@@ -122,9 +159,7 @@ class Sequence(Windowed):
             return None
         if chunk.n0 >= self._next and chunk.t0_ns <= self._anchor.at(self._next - 1, rate):
             return "time_backwards"
-        if abs(chunk.t0_ns - self._anchor.at(chunk.n0, rate)) > NS:
-            return "clock_jump"
-        return None
+        return None if self._in_time(chunk) else "clock_jump"
 
     def _finite_runs(self, chunk: Chunk, start: int, x: Float32) -> Iterator[Message]:
         good: NDArray[np.bool_] = np.all(np.isfinite(x), axis=1)

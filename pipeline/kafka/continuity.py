@@ -51,14 +51,12 @@ class Continuity:
         self._seek = seek
         self._sought: dict[TP, tuple[int, float]] = {}
         self._heard: dict[TP, float] = {}
-        self._exhausted: dict[TP, int] = {}
         self._asking = asyncio.Lock()
 
     def begin(self) -> None:
         """A new assignment: the consumer starts at committed offsets."""
         self._sought.clear()
         self._heard.clear()
-        self._exhausted.clear()
 
     async def holds(self, part: Part, message: Any) -> bool:
         """Whether this is the message that the partition's log has next; seeks back to it if one was left out."""
@@ -94,14 +92,14 @@ class Continuity:
             for topic, row in self._rows.items():
                 tp, ends = TP(topic, part.number), end(TP(topic, part.number))
                 unread = 0 if ends is None else ends - part.upto(row)
-                if unread <= 0 or tp in waiting or self._exhausted.get(tp) == ends:
+                if unread <= 0 or tp in waiting:
                     self._heard.pop(tp, None)
                 elif now - self._heard.setdefault(tp, now) >= (SILENT_S if unread <= FEW else BACKLOG_S):
                     same, first = await self._look(part, tp, part.expect[row])
                     if same and first is not None:
                         self._fetch_again(part, tp, first)
                     elif same and ends is not None:  # removed by retention, or never a message: a transaction's mark
-                        self._exhausted[tp] = ends
+                        part.expect[row] = ends
                     return
 
     async def _look(self, part: Part, tp: TP, expected: int) -> tuple[bool, int | None]:

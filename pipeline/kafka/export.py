@@ -17,6 +17,7 @@ from pipeline import app, codec
 from pipeline.app import Plan
 from pipeline.clock import Clock
 from pipeline.errors import DecodeError
+from pipeline.kafka import admin, checks
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
@@ -48,8 +49,10 @@ def record_since(
 
     Raises:
         BrokerError: the brokers cannot be read.
+        ConfigError: the topics are not there: to ask Kafka for their ends would make them, with one partition each.
     """
     client = Client(plan.settings.kafka)
+    checks.topics(client, admin.partitions(client))
     try:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder) / app.STATE_FILE)

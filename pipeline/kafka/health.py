@@ -7,9 +7,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from faust.types import TP
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.topics import INPUTS
 from pipeline.messages import NS
 
@@ -111,11 +113,11 @@ class Families:
         age = GaugeMetricFamily(
             "stethos_kafka_event_age_seconds", "Host time less the newest event time", labels=["worker", "topic"]
         )
-        ends, now_ns = self._worker.ends(), self._worker.clock.now_ns()
+        consumer, topic_of, now_ns = self._worker.app.consumer, self._worker.client.topic, self._worker.clock.now_ns()
         for topic in INPUTS:
             behind, newest_ns = 0, 0
             for part in list(self._worker.parts.values()):
-                behind += max(0, ends.get((topic, part.number), 0) - part.upto(topic))
+                behind += max(0, (highwater(consumer, TP(topic_of(topic), part.number)) or 0) - part.upto(topic))
                 newest_ns = max(newest_ns, part.newest_ns.get(topic, 0))
             lag.add_metric([self._worker.name, topic], behind)
             if newest_ns:

@@ -60,13 +60,14 @@ class Outbox:
         self._stopping = stopping
         self._producer: AIOKafkaProducer | None = None
         self._results: list[Waiting] = []
+        self._sending = 0
         self._lock = asyncio.Lock()
         self._came = asyncio.Event()
 
     @property
     def waiting(self) -> int:
         """Results that are not durable yet."""
-        return len(self._results)
+        return len(self._results) + self._sending
 
     def due(self, now_ns: int) -> bool:
         """Whether results must not wait any longer."""
@@ -103,12 +104,15 @@ class Outbox:
         async with self._lock:
             self.urgent = False
             taken, self._results = self._results, []
+            self._sending = len(taken)
             try:
                 if outs := [out for waiting in taken if (out := self._out(waiting)) is not None]:
                     await self._send(outs)
             except BaseException:  # cancelled: they wait for the next flush, before any snapshot that includes them
                 self._results = [waiting for waiting in taken if not waiting.part.lost] + self._results
                 raise
+            finally:
+                self._sending = 0
 
     def _out(self, waiting: Waiting) -> Out | None:
         part, result, parent = waiting

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from operators.rewindow import LONGEST_GAP_S
 from pipeline.kafka.records import Out, snapshot_out
-from pipeline.messages import Chunk, DeadLetter, Image, Input, Late, Mark, Result
+from pipeline.messages import Chunk, DeadLetter, Decision, Image, Input, Late, Mark, Result
 from pipeline.runner import Lane
 
 Needs = Mapping[tuple[str, int], int]
@@ -32,6 +34,8 @@ class Held(NamedTuple):
     sensor: str
     epoch: int
     n1: int
+    beyond: float = -math.inf
+    """Of a stream whose next sample lies before this one the message is refused: so far ahead no index is right."""
 
 
 class Part:
@@ -62,6 +66,16 @@ class Part:
         """By machine: the newest durable snapshot."""
         self.lost = False
         """Whether another worker has it: its results are dropped, no snapshot may say that they are durable."""
+
+    def catch_up(self, decisions: Iterable[Decision]) -> list[Result]:
+        """Give the lanes what the log has decided; those that they know change nothing."""
+        return [
+            result
+            for decision in decisions
+            for machine, lane in self.lanes.items()
+            if decision.machine in {machine, "*"}
+            for result in lane.process(decision)
+        ]
 
     def renew(self, epoch: int) -> None:
         """Go on under a new claim: nobody else had the partition meanwhile, the lanes stay as they are.
@@ -95,10 +109,12 @@ class Part:
 
     def hold(self, topic: str, offset: int, serial: int, message: Input | None, machine: str) -> None:
         """Keep a message in mind until nothing needs it; `message` is None where it could not be decoded."""
-        sensor, epoch, n1 = "", 0, 0
+        held = Held(offset, serial, machine, "", 0, 0)
         if isinstance(message, Chunk | Image | Mark):
-            sensor, epoch, n1 = message.stream.sensor, message.stream.epoch, message.n1
-        self.held.setdefault(topic, deque()).append(Held(offset, serial, machine, sensor, epoch, n1))
+            s = message.stream
+            beyond = message.n0 - LONGEST_GAP_S * s.rate.hz if isinstance(message, Chunk) else -math.inf
+            held = Held(offset, serial, machine, s.sensor, s.epoch, message.n1, beyond)
+        self.held.setdefault(topic, deque()).append(held)
 
     def forget_samples(self, topic: str, results: list[Result]) -> None:
         """If the newest held message became a dead letter unseen, no window will ever need it."""
@@ -149,4 +165,4 @@ class Part:
 
 def _needed(held: Held, needs: Mapping[str, Needs]) -> bool:
     n = needs.get(held.machine, {}).get((held.sensor, held.epoch)) if held.sensor else None
-    return n is not None and held.n1 > n
+    return n is not None and held.n1 > n >= held.beyond

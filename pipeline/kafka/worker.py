@@ -67,7 +67,7 @@ class Worker:
         self.counts: Counter[str] = Counter()
         self.parts: dict[int, Part] = {}
         self.beat_s = self.checkpoint_s = self.commit_s = time.monotonic()
-        self._client = client
+        self.client = client
         self.clock = clock
         self._machines: dict[int, list[LaneSettings]] = {}
         for lane in machines:
@@ -126,7 +126,7 @@ class Worker:
         await self.app.start()
         checks.assignor(self.app)
         faust_flow.after_start(self.app)
-        loops = [self._work(), self._flushes(), self._checkpoints()]
+        loops = [self._work(), self._flushes(), self._checkpoints(), self._beats()]
         loops += [self._absence.watch()] if self._absence is not None else []
         tasks = [asyncio.create_task(loop) for loop in loops]
         until = time.monotonic() + for_s if for_s is not None else None
@@ -217,11 +217,14 @@ class Worker:
         part, before = self.parts.get(number), found.previous
         if part is not None and before is not None and before.worker == self.name and before.epoch == part.epoch:
             part.renew(claim.epoch)
+            self.outbox.add(part, part.catch_up(found.decisions), self.clock.now_ns())
+            await self.outbox.flush()
             self.counts["kept"] += 1
         else:
             if part is not None:
                 self.outbox.drop(part)
             part = Part(number, generation, claim.epoch, self._lanes(number, found))
+            part.catch_up(found.decisions)
             self.counts["rebuilt"] += 1
         part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}
         await self._ownership.announce(claim, part.saved, found.outdated)
@@ -236,9 +239,6 @@ class Worker:
             lane = lanes[name] = Lane(settings, pool=self._batches.pool)
             if name in found.snapshots:
                 lane.restore(found.snapshots[name])
-            for decision in found.decisions:
-                if decision.machine in {name, "*"}:
-                    lane.process(decision)
         return lanes
 
     def _ours(self, part: Part) -> bool:
@@ -310,20 +310,16 @@ class Worker:
             self.outbox.add(part, results, self.clock.now_ns(), trace.of(message.headers))
         self._batches.collect(self.parts.values())
 
-    def ends(self) -> dict[tuple[str, int], int]:
-        """By topic and partition in our hands: where its log ends, as far as it is known."""
-        return {
-            (row, number): highwater(self.app.consumer, TP(topic, number)) or 0
-            for topic, row in self._rows.items()
-            for number in list(self.parts)
-        }
-
     # durability --------------------------------------------------------------------------------------------------
+
+    async def _beats(self) -> None:
+        while True:
+            self.beat_s = time.monotonic()
+            await asyncio.sleep(BEAT_S)
 
     async def _flushes(self) -> None:
         """Results on their way; beside the checkpoints, whose commits wait for Faust's fetcher."""
         while True:
-            self.beat_s = time.monotonic()
             self._batches.collect(self.parts.values())
             if self.outbox.due(self.clock.now_ns()):
                 await self.outbox.flush()
@@ -338,7 +334,7 @@ class Worker:
             await self.checkpoint()
             await self._mind_contexts()
             await self._chase()
-            self._pacing.pace(self.app.consumer, self.parts.values(), self._client.topic)
+            self._pacing.pace(self.app.consumer, self.parts.values(), self.client.topic)
 
     async def _chase(self) -> None:
         if self._inbox.nbytes < INBOX_BYTES // 8:  # else what seems to be missing may still be on its way
@@ -347,7 +343,7 @@ class Worker:
 
     async def _mind_contexts(self) -> None:
         for part in [part for part in self.parts.values() if part.generation == self.generation]:
-            high = highwater(self.app.consumer, TP(self._client.topic("context"), part.number))
+            high = highwater(self.app.consumer, TP(self.client.topic("context"), part.number))
             if high is None:
                 continue
             at_end = part.upto("context") >= high
@@ -369,7 +365,7 @@ class Worker:
             await self.outbox.flush()
             # results of lost ones may have been dropped; one that was renewed has written a newer snapshot
             parts = [part for part in parts if not part.lost and part.generation == generation]
-            topic = self._client.topic(STATE)
+            topic = self.client.topic(STATE)
             await self.outbox.write([out for part in parts for out in part.news(topic, states[part.number])])
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
             told: list[tuple[Part, str, tuple[int, int]]] = []
@@ -379,7 +375,7 @@ class Worker:
                     for row, offset in part.release(needs[part.number], serial).items():
                         says = (offset, max(offset, taken[part.number].get(row, 0)))
                         if part.told.get(row) != says:
-                            offsets[TopicPartition(self._client.topic(row), part.number)] = committed(*says)
+                            offsets[TopicPartition(self.client.topic(row), part.number)] = committed(*says)
                             told.append((part, row, says))
             if not offsets or await self._commit(offsets):
                 self.commit_s = time.monotonic()
