@@ -96,7 +96,8 @@ class Playback(Source):
 
     def contents(self) -> Mapping[tuple[str, str], str]:
         """What is played, as a digest: a place within other recordings means nothing. Files by path, size and time."""
-        facts = [str(self._rate_hz), str(self._unit), str(self._scale), str(self._channels), str(self._pause_s)]
+        told = (self._rate_hz, self._unit, self._scale, self._channels, self._pause_s, self._start_ns, self._loop)
+        facts = [str(fact) for fact in told]
         for clip in self._clips:
             facts += [str(clip.path.absolute()), str(clip.start_s), str(clip.end_s)]
             for path in sorted(clip.path.iterdir()) if clip.path.is_dir() else [clip.path]:

@@ -8,6 +8,7 @@ Nothing here waits: PortAudio's own thread puts buffers into a bounded queue, an
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -22,9 +23,12 @@ from typing import Any, NamedTuple
 from pipeline.errors import MissingExtra, SourceError
 from pipeline.messages import NS
 
+log = logging.getLogger(__name__)
+
 LOCK = threading.RLock()
 """PortAudio may not be opened, closed or listed by two threads at once; reading needs no lock."""
 
+CLOSE_S = 3.0
 _FORMATS = {"<i2": "paInt16", "<i4": "paInt32", "<f4": "paFloat32"}
 _SAMPLE_BYTES = {"<i2": 2, "<i4": 4, "<f4": 4}
 _SANE_LATENCY_S = 10.0
@@ -303,11 +307,14 @@ class Capture:
             return False
 
     def close(self) -> None:
-        """Let the device go; waits for PortAudio's thread."""
-        with LOCK:
-            try:
-                self._stream.close()
-            except OSError:
-                pass
-            finally:
-                self._audio.terminate()
+        """Let the device go; waits for PortAudio's thread, but not for the hung driver of another device."""
+        if not LOCK.acquire(timeout=CLOSE_S):
+            log.warning("a driver hangs: the device is left to the end of the process")
+            return
+        try:
+            self._stream.close()
+        except OSError:
+            pass
+        finally:
+            self._audio.terminate()
+            LOCK.release()

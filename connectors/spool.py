@@ -64,6 +64,7 @@ class Spool:
     def __init__(self, folder: Path, limit_bytes: int, segment_bytes: int = 8_000_000) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.dropped = 0
+        self._sending: Path | None = None
         self.lost = 0
         self._folder = folder
         self._limit = limit_bytes
@@ -141,10 +142,14 @@ class Spool:
 
     def _bound(self) -> None:
         segments = self.segments()
-        while len(segments) > 1 and sum(path.stat().st_size for path in segments) > self._limit:
-            found = load(segments[0])
+        full = sum(path.stat().st_size for path in segments)
+        oldest = [path for path in segments[:-1] if path != self._sending]
+        while oldest and full > self._limit:
+            path = oldest.pop(0)
+            found = load(path)
             self.dropped += len(found.records) + found.lost
-            segments.pop(0).unlink()
+            full -= path.stat().st_size
+            path.unlink()
 
     def sync(self) -> None:
         """Wait until everything is on disk."""
@@ -169,6 +174,7 @@ class Spool:
         segments = self.segments()
         if segments and self._writer is not None and segments[0] == self._path:
             self.roll()
+        self._sending = segments[0] if segments else None
         return (segments[0], load(segments[0])) if segments else None
 
     def close(self) -> None:

@@ -38,9 +38,9 @@ class Places:
         for key, digest in self._contents.items():
             note = "contents " + "/".join(key)
             known = self._store.meta(note)
-            before, since = orjson.loads(known) if known is not None else (digest, 0)
+            before, since = orjson.loads(known) if known is not None else ("" if key in found else digest, 0)
             epoch = found[key].epoch if key in found else since
-            if before != digest:
+            if before != digest or epoch > since:  # a device, or another process, has gone on under this name
                 since = max(epoch, since) + 1
             if since > epoch:
                 found[key] = Resume(since, Anchor(0, 0), 0, fresh=True)

@@ -91,9 +91,14 @@ class Collector:
             max_partition_fetch_bytes=2 * 1024 * 1024, fetch_max_wait_ms=100, bootstrap_timeout_ms=10_000,
         )  # fmt: skip
         consumer.assign(tps)
+        ends: Mapping[Any, int] = consumer.end_offsets(tps)
         for tp in tps:
             kept = store.meta(_key(tp))
             at, epoch = map(int, kept.split("|")) if kept else (0, -1)
+            if at > ends[tp] or epoch >= ends[TopicPartition(topics[-1], tp.partition)]:
+                log.error("%s/%d has begun anew on the brokers: read from its beginning", tp.topic, tp.partition)
+                self.counts["begun_anew"] += 1
+                kept, at, epoch = None, 0, -1
             self._fences[tp] = Fence(epoch)
             if kept:
                 consumer.seek(tp, at)

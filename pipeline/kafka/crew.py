@@ -17,6 +17,8 @@ from pipeline.app import Plan
 from pipeline.kafka.process import run_worker
 
 RESTART_S = 1.0
+LATELY_S = 60.0
+"""So long a worker's end is told as an error."""
 
 
 def _renamed(plan: Plan, name: str) -> Plan:
@@ -47,6 +49,7 @@ class Crew:
         self._plan = plan
         self._context = mp.get_context("spawn")
         self._processes: dict[str, Any] = {}
+        self._ended: dict[str, tuple[int | None, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="crew", daemon=True)
         self._thread.start()
@@ -68,11 +71,22 @@ class Crew:
         """Process numbers by name."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    @property
+    def errors(self) -> list[str]:
+        """Workers that have ended by themselves lately."""
+        now, times = time.monotonic(), self.counts["restarted"]
+        return [
+            f"worker {name} ended with exit code {code}; workers were started anew {times} times, their log says why"
+            for name, (code, at) in self._ended.copy().items()
+            if now - at < LATELY_S
+        ]
+
     def _watch(self) -> None:
         while not self._stop.wait(RESTART_S):
             for name, process in list(self._processes.items()):
                 if not process.is_alive() and not self._stop.is_set():
                     self.counts["restarted"] += 1
+                    self._ended[name] = process.exitcode, time.monotonic()
                     self._processes[name] = self._begin(name)
 
     def stop(self, timeout_s: float = 30.0) -> None:

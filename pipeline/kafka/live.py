@@ -159,7 +159,7 @@ class KafkaLive:
             claims.enter_context(claim(feed_state))
         admin.create(self._client)
         if role in {"all", "sinks"}:
-            self.sinks = Sinks(plan, self._client, self._feed_errors)
+            self.sinks = Sinks(plan, self._client, self._errors)
         clock = HostClock()  # of the feed and of its sources
         sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
         if sources:
@@ -172,8 +172,8 @@ class KafkaLive:
             host = kafka.instance_id or socket.gethostname()
             self.crew = Crew(plan, [f"{host}-{number}" for number in range(plan.settings.engine.shards or 1)])
 
-    def _feed_errors(self) -> list[str]:
-        return self.feed.errors if self.feed is not None else []
+    def _errors(self) -> list[str]:
+        return [error for part in (self.feed, self.crew) if part is not None for error in part.errors]
 
     def stop(self, *_: object) -> None:
         """Ask `run` to end."""

@@ -23,6 +23,8 @@ from pipeline.messages import Alarm, DeadLetter, Result
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+ROOM = 1_000
+"""Of what a batch writes around a record."""
 EVERY_NS = 50_000_000
 """Results wait for others so long; alarms do not."""
 
@@ -126,7 +128,17 @@ class Outbox:
         own = [*headers, (OWNER, b"%d" % part.epoch)]
         if parent is not None:
             own.append((trace.TRACEPARENT, trace.child(parent, headers)))
-        return Out(topic, part.number, codec.key_of(result), value, own)
+        out = Out(topic, part.number, codec.key_of(result), value, own)
+        return out if self.fits(out) else None
+
+    def fits(self, out: Out) -> bool:
+        """Whether Kafka takes a record of this size; else it is counted and told, for it would be refused for ever."""
+        size = len(out.value or b"") + len(out.key) + sum(len(k) + len(v) for k, v in out.headers) + ROOM
+        if size <= MAX_REQUEST_BYTES:
+            return True
+        self.counts["refused.too_large"] += 1
+        log.error("a record of %d bytes for %s is too large for Kafka: %r", size, out.topic, out.key[:80])
+        return False
 
     async def write(self, outs: Sequence[Out]) -> list[int]:
         """Write records in order behind all others; returns their offsets.

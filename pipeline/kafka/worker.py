@@ -366,7 +366,10 @@ class Worker:
             # results of lost ones may have been dropped; one that was renewed has written a newer snapshot
             parts = [part for part in parts if not part.lost and part.generation == generation]
             topic = self.client.topic(STATE)
-            await self.outbox.write([out for part in parts for out in part.news(topic, states[part.number])])
+            news = {part.number: part.news(topic, states[part.number]) for part in parts}
+            # what only a snapshot knows that cannot be written must come again
+            parts = [part for part in parts if all(map(self.outbox.fits, news[part.number]))]
+            await self.outbox.write([out for part in parts for out in news[part.number]])
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
             told: list[tuple[Part, str, tuple[int, int]]] = []
             for part in parts:

@@ -103,3 +103,16 @@ def test_a_run_that_stored_nothing_begins_anew_once_more(tmp_path: Path) -> None
     places = Places(store, [Tape("c")])
     assert places.begin()[KEY] == places.now()[KEY] == Resume(2, Anchor(0, 9), 10)
     store.close()
+
+
+def test_where_a_device_was_is_no_place_in_a_recording(tmp_path: Path) -> None:
+    """Under the same name, before the recording was ever played, or between two times that it was."""
+    store = Store(tmp_path / "s.sqlite")
+    store.commit([], None, [Position(*KEY, 4, 900, Anchor(0, 5), False)])
+    assert Places(store, [Tape("a")]).begin()[KEY] == Resume(5, Anchor(0, 0), 0, fresh=True)
+    store.commit([], None, [Position(*KEY, 5, 300, Anchor(0, 7), False)])
+    assert Places(store, [Tape("a")]).begin()[KEY] == Resume(5, Anchor(0, 7), 300)
+    assert Places(store, [object()]).begin()[KEY] == Resume(5, Anchor(0, 7), 300)
+    store.commit([], None, [Position(*KEY, 6, 4800, Anchor(0, 8), False)])  # what the device has said
+    assert Places(store, [Tape("a")]).begin()[KEY] == Resume(7, Anchor(0, 0), 0, fresh=True)
+    store.close()
