@@ -92,15 +92,16 @@ class Collector:
         )  # fmt: skip
         consumer.assign(tps)
         ends: Mapping[Any, int] = consumer.end_offsets(tps)
-        for tp in tps:
-            kept = store.meta(_key(tp))
-            at, epoch = map(int, kept.split("|")) if kept else (0, -1)
-            if at > ends[tp] or epoch >= ends[TopicPartition(topics[-1], tp.partition)]:
+        places = {tp: _place(store, tp) for tp in tps}
+        for tp, place in places.items():
+            decision = TopicPartition(topics[-1], tp.partition)
+            anew = place[0] > ends[tp] or max(places[decision][0] - 1, place[1]) >= ends[decision]
+            if anew:
                 log.error("%s/%d has begun anew on the brokers: read from its beginning", tp.topic, tp.partition)
                 self.counts["begun_anew"] += 1
-                kept, at, epoch = None, 0, -1
+            at, epoch = (0, -1) if anew else place
             self._fences[tp] = Fence(epoch)
-            if kept:
+            if at:
                 consumer.seek(tp, at)
         self._consumer = consumer
 
@@ -180,6 +181,12 @@ class Collector:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
+
+
+def _place(store: Store, tp: Any) -> tuple[int, int]:
+    """Where a log is read on, and the owner epoch in force there."""
+    at, epoch = (store.meta(_key(tp)) or "0|-1").split("|")
+    return int(at), int(epoch)
 
 
 def _key(tp: Any) -> str:

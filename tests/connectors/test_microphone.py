@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from connectors import portaudio
 from connectors.base import Resume, SourceMessage
 from connectors.clockfit import LONGEST_CHUNK
 from connectors.microphone import Microphone
@@ -302,3 +304,41 @@ def test_without_pyaudio_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pyaudio", None)
     with pytest.raises(MissingExtra, match=r"-e .\.\[microphone\]"):
         Microphone("lathe", "mic", "*")
+
+
+def test_a_device_that_comes_back_and_gives_nothing_is_silent_not_over() -> None:
+    """The old stream's end comes with the new one's first chunk: until then somebody must be told of the silence."""
+    card = SoundCard()
+    mic = started(card, stall_s=1.0)
+    out: list[SourceMessage] = []
+    for _ in range(3):
+        card.pass_time(1.1)
+        out += mic.poll(card.clock())
+        out += poll_until(mic, lambda: mic.connected, card.clock)
+    assert out == [] and mic.counters["reconnects"] >= 2
+    assert mic.trouble == "the device opens and gives no samples"
+    card.run(5)
+    mark, *rest = mic.poll(card.clock())
+    assert isinstance(mark, Mark) and (mark.reason, mark.n0, mark.stream.epoch) == ("end", 48_000, 0)
+    assert {c.stream.epoch for c in chunks(rest)} == {1} and mic.trouble == ""
+    mic.close()
+
+
+def test_a_hung_driver_does_not_hold_up_the_end_of_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PortAudio is left alone then; the process ends all the same."""
+    monkeypatch.setattr(portaudio, "CLOSE_S", 0.05)
+    mic = started(SoundCard())
+    done, held = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with portaudio.LOCK:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert held.wait(10)
+    mic.close()
+    assert not mic.connected
+    done.set()
+    thread.join()

@@ -115,6 +115,18 @@ def test_offsets_without_messages_are_passed() -> None:
     assert log.holds(4) == [False] and log.sought == [3], "message 3 was left out, beside the mark at 2"
 
 
+@pytest.mark.parametrize("expect", [5, UNKNOWN_BEGIN])
+def test_a_log_that_ends_without_messages_is_read_to_its_end(expect: int, clock: SimpleNamespace) -> None:
+    """A transaction's mark at the end, or a log that was emptied: nobody waits for what is not there."""
+    log = Log([0] if expect == 5 else [], end=6, begin=0 if expect == 5 else 6, expect=expect)
+    log.chase()
+    clock.s += SILENT_S + 1
+    log.chase()
+    assert log.part.upto("raw.acoustic") == 6 and not log.sought
+    log.offsets, log.end = [6], 7
+    assert log.holds(6) == [True]
+
+
 def test_what_retention_has_removed_is_counted_once(clock: SimpleNamespace) -> None:
     """And what it has left is not given up with it."""
     log = Log(list(range(20)), begin=7, expect=3)

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.schema import Kafka
 from pipeline import codec
 from pipeline.kafka.admin import Lag, taken_of
+from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.faust_app import committed
 from pipeline.kafka.intake import Wish
+from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.ownership import Found, Ownership, take_decision
 from pipeline.kafka.part import Part
-from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, claim_out, read_claim
+from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, Out, claim_out, read_claim
 from pipeline.messages import NS, Anchor, Chunk, Decision, Rate, Stream
 from pipeline.results import canonical
 
@@ -181,3 +184,35 @@ def test_a_refused_command_stays_refused_behind_a_later_decision() -> None:
     assert obeyed("m", "3.2") == obeyed("m", "3.4") == [] and not written
     assert obeyed("m", "3.5") == ["m|model|3.5"]
     assert obeyed("n", "3.2") == ["n|model|3.2"] and len(written) == 2
+
+
+def test_a_message_that_no_window_can_ever_need_is_released() -> None:
+    """One wrong index, days ahead: the sequence has refused it, and no sample will ever come so far."""
+    part = Part(0, 1, 0, {})
+    far = Chunk(STREAM, Anchor(0, NS), 2**43, 1, _samples(10))
+    near = Chunk(STREAM, Anchor(0, NS), 20, 2, _samples(10))
+    for number, chunk in enumerate((far, near)):
+        part.hold("raw.vibration", 7 + number, number + 1, chunk, "m")
+    assert part.release({"m": {STREAM.key: 25}}, 2) == {"raw.vibration": 8}
+    assert part.release({"m": {STREAM.key: 30}}, 2) == {"raw.vibration": 9}
+
+
+def test_a_lane_that_was_kept_hears_what_was_decided_meanwhile() -> None:
+    """A decision stands in the log before the claim: it counts, also in the hands of whoever wrote both."""
+    heard: list[tuple[str, str]] = []
+
+    def lane(name: str) -> SimpleNamespace:
+        return SimpleNamespace(process=lambda d: heard.append((name, d.id)) or [d.id])
+
+    part = Part(0, 1, 0, {name: lane(name) for name in "mn"})  # type: ignore[arg-type, misc]
+    decisions = [Decision("m", "1", 5, "baseline", {}), Decision("*", "2", 6, "abandon", {})]
+    assert part.catch_up(decisions) == ["1", "2", "2"]  # type: ignore[comparison-overlap]
+    assert heard == [("m", "1"), ("m", "2"), ("n", "2")]
+
+
+def test_what_kafka_would_refuse_for_ever_is_counted() -> None:
+    """A record above the largest size; the results behind it must not wait for it."""
+    outbox = Outbox(Client(Kafka()), lambda: False)
+    assert outbox.fits(Out("state", 0, b"k", bytes(MAX_REQUEST_BYTES - 2000), []))
+    assert not outbox.fits(Out("state", 0, b"k", bytes(MAX_REQUEST_BYTES), []))
+    assert outbox.counts == {"refused.too_large": 1}

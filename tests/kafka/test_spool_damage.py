@@ -125,3 +125,19 @@ def test_a_full_ring_counts_what_is_damaged_in_it(tmp_path: Path) -> None:
             spool.append(kept(seq))
     spool.close()
     assert spool.dropped == whole
+
+
+def test_a_full_ring_leaves_what_is_being_sent(tmp_path: Path) -> None:
+    """Its records are in memory: to drop the file would count them as lost beside being sent."""
+    spool = Spool(tmp_path, 60_000, segment_bytes=20_000)
+    for seq in range(60):
+        spool.append(kept(seq))
+    found = spool.first()
+    assert found is not None
+    sending, second = found[0], spool.segments()[1]
+    lost = len(load(second).records)
+    for seq in range(60, 400):
+        if not spool.dropped:
+            spool.append(kept(seq))
+    spool.close()
+    assert sending.exists() and not second.exists() and spool.dropped == lost

@@ -65,3 +65,15 @@ def test_after_a_gap_the_next_whole_second_is_judged() -> None:
     assert (told.complete, told.values["missing_s"]) == (False, 0.25)
     found = list(operator.process(Segment(source, ANCHOR, 24_000, x[24_000:])))
     assert [f.lineage[0].n0 for f in found if isinstance(f, Feature)] == [32_000, 48_000]
+
+
+@pytest.mark.parametrize(("unit", "flat"), [("m/s2", False), ("FS", True)])
+def test_counts_of_a_small_converter_in_32_bits_are_not_flat(unit: str, flat: bool) -> None:
+    """Twelve bits beside the full scale of 32 would be nothing; only where full scale is the unit is it known."""
+    source = Stream("m", "s", 0, "vibration", Rate(1000), 1, "<i4", unit, 2.0**-31 if unit == "FS" else 0.01)
+    counts = (900 * np.sin(np.arange(1000) / 7)).astype(np.int32)
+    (feature,) = judged(source, (counts[:, None] * np.float32(source.scale)).astype(np.float32), [])
+    assert (feature.values["range_ratio"] < 1e-6) == flat
+    assert feature.values["clipped_ratio"] == 0
+    full = np.full((1000, 1), np.float32(2.0**31 - 1) * np.float32(source.scale), np.float32)
+    assert judged(source, full, [])[0].values["clipped_ratio"] == 1.0

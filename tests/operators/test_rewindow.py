@@ -178,3 +178,40 @@ def test_one_wrong_index_does_not_end_the_stream() -> None:
 def chunk_at(n0: int, anchor: Anchor = ANCHOR) -> Chunk:
     """Five samples anywhere."""
     return Chunk(STREAM, anchor, n0, 0, np.zeros((5, 1), "<i2"))
+
+
+@given(st.lists(st.integers(1, 700), min_size=6, max_size=12).filter(lambda cuts: sum(cuts) > 2100))
+def test_a_stream_goes_on_behind_a_hole_of_days(cuts: list[int]) -> None:
+    """A second of it must agree, which is lost with the hole, wherever the chunks were cut."""
+    far, sequence = 200_000_000, Sequence(STREAM)  # 55 h
+    list(sequence.process(chunk(0, 10)))
+    out, n0 = [], far
+    for length in cuts:
+        out += sequence.process(Chunk(STREAM, ANCHOR, n0, 0, np.zeros((length, 1), "<i2")))
+        n0 += length
+    late = [(m.n0, m.n1) for m in out if isinstance(m, Late)]
+    assert late[0][0] == far and late[-1][1] == far + 1000
+    assert all(one[1] == other[0] for one, other in pairwise(late))
+    assert [(m.n0, m.n1) for m in out if isinstance(m, Gap)] == [(10, far + 1000)]
+    segments = [(m.n0, m.n1) for m in out if isinstance(m, Segment)]
+    assert segments[0][0] == far + 1000 and segments[-1][1] == n0
+    assert all(one[1] == other[0] for one, other in pairwise(segments))
+
+
+def test_what_lies_far_ahead_with_another_clock_or_with_holes_is_refused() -> None:
+    """An index that jumps about, or a time that does not go with it, is no long hole."""
+    far = 200_000_000
+    jumps = [Chunk(STREAM, ANCHOR, far + 2000 * k, 0, np.zeros((900, 1), "<i2")) for k in range(5)]
+    wrong = [Chunk(STREAM, Anchor(0, 90 * NS), far + 900 * k, 0, np.zeros((900, 1), "<i2")) for k in range(5)]
+    got = describe(run(chunk(0, 10), *jumps, *wrong, chunk(10, 20)))
+    assert [row[0] for row in got] == ["segment", *["late"] * 10, "segment"]
+    assert {row[3] for row in got if row[0] == "late"} == {"clock_jump"}
+
+
+@pytest.mark.parametrize(("off_s", "taken"), [(0.9, True), (5.0, True), (20.0, False)])
+def test_a_clock_may_drift_over_a_hole(off_s: float, taken: bool) -> None:
+    """Ten hours at 100 ppm are 3.6 s; a clock that is 20 s off was set anew."""
+    n0 = 36_000_000
+    after = Chunk(STREAM, Anchor(0, ANCHOR.t_ns + round(off_s * NS)), n0, 0, np.zeros((5, 1), "<i2"))
+    got = describe([m for m in run(chunk(0, 10), after) if not isinstance(m, Segment)])
+    assert got == [("gap", 10, n0, "gap") if taken else ("late", n0, n0 + 5, "clock_jump")]
