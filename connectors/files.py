@@ -158,13 +158,9 @@ class NpzRecording(Recording):
             raise _broken(self.path, str(error)) from error
 
     def _fs(self) -> Rate | None:
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                if "fs" not in arrays:
-                    return None
-                told = arrays["fs"]
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-            raise _broken(self.path, str(error)) from error
+        told = self._array("fs")
+        if told is None:
+            return None
         try:
             fs = float(told.item())
         except (ValueError, TypeError) as error:
@@ -177,13 +173,16 @@ class NpzRecording(Recording):
             self._x = self._load()
         return self._x[first : first + count]
 
-    def _load(self) -> Samples:
+    def _array(self, name: str) -> NDArray[np.generic] | None:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
-                x = arrays["x"]
+                found: NDArray[np.generic] | None = arrays.get(name)
+                return found
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise _broken(self.path, str(error)) from error
-        x = x.reshape(self.frames, self._there)
+
+    def _load(self) -> Samples:
+        x = np.asarray(self._array("x")).reshape(self.frames, self._there)
         if x.dtype.kind in "iu" and x.dtype.itemsize >= 4:
             limits = np.iinfo(np.int32)
             if x.min() < limits.min or x.max() > limits.max:
