@@ -122,17 +122,17 @@ class Sequence(Windowed):
         yield from self._good(chunk.anchor, start, x)
 
     def _goes_on(self, chunk: Chunk) -> bool:
-        """Whether a chunk far ahead ends a second of chunks there without a break: a long hole, no wrong index."""
+        """Whether a chunk far ahead ends a second of several there without a break: a long hole, no wrong index."""
         if chunk.n0 - (self._next or 0) <= LONGEST_GAP_S * self.stream.rate.hz or not self._in_time(chunk):
             return False
         begun = self._ahead[0] if self._ahead is not None and self._ahead[1] == chunk.n0 else chunk.n0
         self._ahead = begun, chunk.n1
-        return chunk.n1 - begun > round(AGREED_S * self.stream.rate.hz)
+        return begun < chunk.n0 and chunk.n1 - begun > round(AGREED_S * self.stream.rate.hz)
 
     def _beyond(self, chunk: Chunk) -> Iterator[Message]:
         """Go on behind a hole: the second that had to agree is lost with it, wherever chunks were cut."""
         assert self._ahead is not None
-        start, self._ahead = self._ahead[0] + round(AGREED_S * self.stream.rate.hz), None
+        start, self._ahead = max(chunk.n0, self._ahead[0] + round(AGREED_S * self.stream.rate.hz)), None
         if start > chunk.n0:
             yield self._late(chunk, chunk.n0, start, "clock_jump")
         self._anchor = chunk.anchor

@@ -198,6 +198,18 @@ def test_a_stream_goes_on_behind_a_hole_of_days(cuts: list[int]) -> None:
     assert all(one[1] == other[0] for one, other in pairwise(segments))
 
 
+def test_one_long_chunk_far_ahead_is_not_enough() -> None:
+    """A wrong index moves a whole chunk, however long; the next one behind it would have to be wrong as well."""
+    far = 200_000_000
+    long = [Chunk(STREAM, ANCHOR, far + 3000 * k, 0, np.zeros((3000, 1), "<i2")) for k in range(2)]
+    alone = describe(run(chunk(0, 10), long[0], chunk(10, 20)))
+    assert alone == [("segment", 0, 10), ("late", far, far + 3000, "clock_jump"), ("segment", 10, 20)]
+    both = run(chunk(0, 10), *long)
+    assert [(type(m).__name__, m.n0, m.n1) for m in both[1:] if isinstance(m, Late | Gap | Segment)] == [
+        ("Late", far, far + 3000), ("Gap", 10, far + 3000), ("Segment", far + 3000, far + 6000)
+    ]  # fmt: skip
+
+
 def test_what_lies_far_ahead_with_another_clock_or_with_holes_is_refused() -> None:
     """An index that jumps about, or a time that does not go with it, is no long hole."""
     far = 200_000_000

@@ -1,10 +1,14 @@
+from __future__ import annotations
+
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 import pipeline.clips
+from connectors.files import open_recording
 from pipeline.clips import MARGIN_S, read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
@@ -199,3 +203,14 @@ def test_a_table_that_is_none_says_where(tmp_path, content, says):
 def test_a_label_may_end_a_little_behind_its_recording(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.ones((9000, 1)), fs=1000)
     assert read_clip(row(tmp_path / "x.npz", start_s=8.0, end_s=9.4)).seconds == 1.0
+
+
+def test_a_rate_that_the_disk_has_damaged_is_said(tmp_path: Path) -> None:
+    """Any member of the archive: a sentence in place of the library's error."""
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((100, 3), np.float32), fs=np.float64(2000.0))
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float64(2000.0).tobytes())] ^= 8
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"a\.npz is truncated or damaged .*copy it again"):
+        open_recording(path)
