@@ -39,6 +39,8 @@ LONGEST_GAP_S = 86_400
 """A chunk further ahead of its stream than this is refused: one wrong index must not make all that follows late."""
 AGREED_S = 1.0
 """Unless so much follows there without a break, in time: then the stream has a long hole, and goes on."""
+LONGEST_HOLE_S = 30 * 86_400
+"""Further ahead nothing is believed: a stream that went on years ahead would take its machine's time there."""
 DRIFT = 200e-6
 """Seconds by which a device's clock may be off after each second of which nothing was heard."""
 TELLING_S = 60
@@ -123,7 +125,8 @@ class Sequence(Windowed):
 
     def _goes_on(self, chunk: Chunk) -> bool:
         """Whether a chunk far ahead ends a second of several there without a break: a long hole, no wrong index."""
-        if chunk.n0 - (self._next or 0) <= LONGEST_GAP_S * self.stream.rate.hz or not self._in_time(chunk):
+        hole_s = (chunk.n0 - (self._next or 0)) / self.stream.rate.hz
+        if not LONGEST_GAP_S < hole_s <= LONGEST_HOLE_S or not self._in_time(chunk):
             return False
         begun = self._ahead[0] if self._ahead is not None and self._ahead[1] == chunk.n0 else chunk.n0
         self._ahead = begun, chunk.n1

@@ -212,11 +212,12 @@ def test_one_long_chunk_far_ahead_is_not_enough() -> None:
 
 def test_what_lies_far_ahead_with_another_clock_or_with_holes_is_refused() -> None:
     """An index that jumps about, or a time that does not go with it, is no long hole."""
-    far = 200_000_000
+    far, beyond = 200_000_000, 31 * 86_400_000
     jumps = [Chunk(STREAM, ANCHOR, far + 2000 * k, 0, np.zeros((900, 1), "<i2")) for k in range(5)]
     wrong = [Chunk(STREAM, Anchor(0, 90 * NS), far + 900 * k, 0, np.zeros((900, 1), "<i2")) for k in range(5)]
-    got = describe(run(chunk(0, 10), *jumps, *wrong, chunk(10, 20)))
-    assert [row[0] for row in got] == ["segment", *["late"] * 10, "segment"]
+    years = [Chunk(STREAM, ANCHOR, beyond + 900 * k, 0, np.zeros((900, 1), "<i2")) for k in range(5)]
+    got = describe(run(chunk(0, 10), *jumps, *wrong, *years, chunk(10, 20)))
+    assert [row[0] for row in got] == ["segment", *["late"] * 15, "segment"]
     assert {row[3] for row in got if row[0] == "late"} == {"clock_jump"}
 
 
