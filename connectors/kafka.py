@@ -86,6 +86,7 @@ class KafkaPublisher:
         self._spool = Spool(spool_folder, spool_bytes)
         self._seq = self._spool.next_seq
         self._limit = memory_bytes
+        self._spool_limit = spool_bytes
         self._lock = threading.Lock()
         self._queue: deque[Waiting] = deque()
         self._sent: OrderedDict[int, Waiting] = OrderedDict()
@@ -149,6 +150,17 @@ class KafkaPublisher:
             if first is not None:
                 return first
             return self._queue[0].kept.seq if self._queue else self._seq
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half the memory is taken, or half the spool while that is in use: what can be read later should be."""
+        with self._lock:
+            if not self.spooling:
+                return self._bytes > self._limit // 2
+            try:
+                return self._spool.nbytes > self._spool_limit // 2
+            except OSError:  # said by whatever is written next
+                return True
 
     @property
     def waiting(self) -> int:

@@ -74,6 +74,11 @@ class Feed:
         self.error = ""
         self.heard: dict[Key, Heard] = {}
 
+    @property
+    def rereadable(self) -> bool:
+        """Whether what waits may wait on: nobody loses it."""
+        return self.source is not None and not self.live
+
 
 class Heard:
     """When a stream was last heard of, and how far it is accounted for."""
@@ -290,11 +295,23 @@ class Intake:
         feed.bytes += size
         self.waiting_bytes += size
 
-    def take(self) -> Input | None:
-        """The waiting input that lies furthest back in event time; None when nothing waits."""
-        if not self._ready:
+    def take(self, live: bool = False) -> Input | None:
+        """The waiting input that lies furthest back in event time; None when nothing waits.
+
+        Args:
+            live: leave what can be read again where it is.
+        """
+        if live:
+            first = min((entry for entry in self._ready if not self._feeds[entry[2]].rereadable), default=None)
+            if first is None:
+                return None
+            self._ready.remove(first)
+            heapq.heapify(self._ready)
+        elif self._ready:
+            first = heapq.heappop(self._ready)
+        else:
             return None
-        _, _, index = heapq.heappop(self._ready)
+        index = first[2]
         feed = self._feeds[index]
         message = feed.queue.popleft()
         size = _size(message)

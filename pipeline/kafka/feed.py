@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 16_000_000
 POSITIONS_EVERY_NS = NS
+CROWDED_EVERY = 20
+HELD_NS = NS // 200
+"""Between two looks at what is held back, though its source would be asked again at once."""
 QUIET_NS = 60 * NS
 """An error that comes again within this is not said again; losses are said so often."""
 
@@ -124,8 +127,12 @@ class Feed:
             self._keep_positions()
 
     def _hand_on(self) -> bool:
-        count = 0
-        while count < 500 and (message := self._intake.take()) is not None:
+        count, crowded = 0, False
+        while count < 500:
+            if count % CROWDED_EVERY == 0:  # a recording must not push itself, or live samples, out of a full spool
+                crowded = self._publisher.crowded
+            if (message := self._intake.take(live=crowded)) is None:
+                break
             count += 1
             try:
                 seq = publish(self._publisher, self._client, message, self._clock.now_ns())
@@ -141,7 +148,8 @@ class Feed:
     def _wait(self, now: int) -> bool:
         if self._intake.exhausted:
             return False
-        wait = min(self._intake.wake_ns(now) - self._clock.now_ns(), 20_000_000)
+        due = max(self._intake.wake_ns(now) - self._clock.now_ns(), HELD_NS if self._publisher.crowded else 0)
+        wait = min(due, 20_000_000)
         if wait > 0:
             self._stop.wait(wait / NS)
         return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import numpy as np
 import pytest
 
 from config.schema import Kafka
+from connectors.kafka import KafkaPublisher
 from connectors.playback import Playback
+from connectors.spool import Spool
 from pipeline import codec
-from pipeline.clock import ManualClock
+from pipeline.clock import HostClock, ManualClock
 from pipeline.errors import StateError
 from pipeline.kafka.client import Client
 from pipeline.kafka.feed import Feed
@@ -21,6 +26,7 @@ from pipeline.kafka.records import SENT
 from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
 from pipeline.metrics import families
 from pipeline.state import Position, Store
+from tests.kafka.producers import FakeFuture, FakeProducer, wait_for
 
 STREAM = Stream("m", "acc", 0, "vibration", Rate(100), 1, "<i2", "m/s2")
 T0 = 1_700_000_000 * NS
@@ -67,6 +73,7 @@ class Publisher:
         self.error = ""
         self.acknowledged = 0
         self.lost = 0
+        self.crowded = False
 
     def publish(self, *_: object) -> int:
         """As the publisher's."""
@@ -192,3 +199,61 @@ def test_a_damaged_spool_is_in_the_log(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, "pipeline.kafka.feed"):
         made.run()
     assert "damaged.segment" in caplog.text
+
+
+@pytest.mark.parametrize("spooling", [False, True])
+def test_a_recording_waits_for_slow_brokers(
+    spooling: bool, fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read later; as fast as it can be read it would push its own middle out of the spool."""
+    taken: list[int] = []
+
+    class Slow(FakeProducer):
+        def send(self, *_: object, headers: list[tuple[str, bytes]], timestamp_ms: int, **told: object) -> FakeFuture:
+            taken.append(len(taken))
+            return super().send(headers=[("ce_id", b"%d" % len(taken))], timestamp_ms=timestamp_ms)
+
+    monkeypatch.setattr("connectors.kafka.KafkaProducer", Slow)
+    monkeypatch.setattr("connectors.kafka.Spool", partial(Spool, segment_bytes=20_000))
+    (tmp_path / "fast.csv").write_text("x\n" + "1\n" * 20_000)
+    memory = 10_000_000 if spooling else 60_000
+    publisher = KafkaPublisher({}, tmp_path / "spool", 100_000, memory)
+    if not spooling:
+        wait_for(lambda: publisher._producer is not None)
+    played = Playback("m", "acc", "vibration", [tmp_path / "fast.csv"], rate_hz=100, unit="m/s2", speed=0)
+    made = Feed([played], publisher, Client(Kafka()), HostClock(), tmp_path / "feed.sqlite")
+
+    def answers() -> None:
+        while not done.wait(0.01):
+            for fake in list(fakes):
+                fake.answer(40, 10**15)
+
+    done = threading.Event()
+    broker = threading.Thread(target=answers)
+    broker.start()
+    made.run()
+    wait_for(lambda: publisher.waiting == 0)
+    done.set()
+    broker.join()
+    assert publisher.counts["published"] == 2_001  # 2,000 chunks of 0.1 s, and the end
+    assert publisher.metrics()["dropped.spool_full"] == 0
+    publisher.close()
+
+
+def test_what_is_live_does_not_wait_for_a_recording(tmp_path: Path) -> None:
+    """With the spool half full, a microphone's samples are still taken, a recording's are not."""
+    clock, publisher, sent = ManualClock(T0), Publisher(), []
+    live, played = Source(clock, 3), Source(clock, 3)
+    live.rereadable = False
+    other = replace(STREAM, sensor="mic")
+    live.poll = lambda *_: [replace(chunk, stream=other) for chunk in Source.poll(live)]  # type: ignore[method-assign]
+    publisher.publish = lambda *told: sent.append(dict(told[3])) or len(sent)  # type: ignore[method-assign]
+    made = Feed([live, played], publisher, Client(Kafka()), clock, tmp_path / "feed.sqlite")  # type: ignore[list-item,arg-type]
+
+    def second() -> None:
+        publisher.crowded = not live.exhausted or len(sent) < 3
+
+    publisher.crowded = True
+    made.run(every_s=second)
+    chunks = [headers["ce_source"] for headers in sent if b"chunk" in headers["ce_type"]]
+    assert chunks == [b"/m/mic"] * 3 + [b"/m/acc"] * 3
