@@ -10,7 +10,6 @@ name and the mend; its `reason` is one of ``missing``, ``format``, ``truncated``
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from connectors import wav
 from pipeline.errors import BadInput
 from pipeline.messages import Rate, Samples
 
@@ -33,7 +33,6 @@ _INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _INT32_SUBTYPES = ("PCM_24", "PCM_32")
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 _READ_AHEAD_FRAMES = 16_384  # a call into libsndfile costs as much as decoding a thousand frames
-_UNKNOWN_SIZE = 0xFFFFFFFF
 _TIME_COLUMNS = ("t", "time", "time_s", "timestamp", "seconds")
 _RATED, _AGREES = 10, 0.01
 """Frames from which a column of times tells a rate, and how far it may be from the declared one."""
@@ -72,7 +71,7 @@ class SoundRecording(Recording):
     def __init__(self, path: Path, rate: Rate | None, channels: Sequence[int] | None) -> None:
         self.path = path
         try:
-            _check_wav_length(path)
+            wav.check_length(path)
             self._file = soundfile.SoundFile(path)
         except (soundfile.LibsndfileError, OSError) as error:
             raise BadInput("format", f"{path} is no readable WAV or FLAC file: {error}") from error
@@ -380,21 +379,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_wav_length(path: Path) -> None:
-    """Libsndfile plays a WAV file that breaks off as if it were shorter; its data chunk knows better."""
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return
-        size = path.stat().st_size
-        at = 12
-        while at + 8 <= size:
-            file.seek(at)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":
-                if length != _UNKNOWN_SIZE and at + 8 + length > size:
-                    raise _broken(path, f"{size - at - 8} of {length} bytes of samples")
-                return
-            at += 8 + length + length % 2
-    raise _broken(path, "no samples")

@@ -53,7 +53,8 @@ class ImageFolder(Recording):
     def _found(self) -> list[Path]:
         if not self.path.is_dir():
             raise BadInput("missing", f"{self.path} is no folder: check the path")
-        return [file for file in self.path.iterdir() if file.suffix.casefold() in IMAGES]
+        named = [file for file in self.path.glob("[!.]*") if file.suffix.casefold() in IMAGES]  # ._1.png: macOS's own
+        return [file for file in named if file.is_file()]
 
     def _bands(self) -> int:
         try:

@@ -26,6 +26,9 @@ Float64 = NDArray[np.float64]
 
 LEAST_PEAK = 0.5
 ESTIMATE = "align_estimate"
+WAIT_CELLS = 120_000
+"""So far one sensor may be behind another, in ms. What comes later finds its windows closed, so that memory is bounded
+beside a recording that cannot be opened: nobody marks as missing what has a time of its own."""
 RECENT = 10  # accepted estimates that the median runs over
 HISTORY = 32  # medians that the drift is fitted to
 HISTORY_NS = 20 * NS  # from one of them to the next
@@ -72,7 +75,8 @@ class AlignEstimate(Windowed):
     One feature per window and sensor other than the reference, ``sensors = (reference, sensor)``, with the values
     ``offset_ms``, ``peak`` (the correlation coefficient) and ``accepted`` (1 or 0). Windows begin at multiples of the
     hop since 1970, the first one where all sensors have begun. A window closes when each sensor has passed its end, by
-    samples or by a gap; where samples are missing the feature is incomplete. A stream that has ended holds nothing up.
+    samples or by a gap, or is two minutes behind another; where samples are missing the feature is incomplete. A stream
+    that has ended holds nothing up.
     Windows in which no sensor has anything at all are left out.
 
     Args:
@@ -156,13 +160,16 @@ class AlignEstimate(Windowed):
     def _first_window(self) -> int | None:
         begun = [(track.first_cell, self._centre[sensor]) for sensor, track in self._tracks.items()]
         cells = [cell - centre for cell, centre in begun if cell is not None]
-        return -(-max(cells) // self._hop) * self._hop if len(cells) == len(begun) else None
+        if not cells or (len(cells) < len(begun) and self._known_cells() < min(cells)):
+            return None
+        return -(-max(cells) // self._hop) * self._hop
 
     def _known_cells(self) -> int:
-        """The cell up to which every sensor is known; sensors that have ended do not count until all have."""
+        """The cell up to which every sensor is known, or given up; ended ones do not count until all have."""
         passed = {s: track.passed_ns // CELL_NS - self._centre[s] for s, track in self._tracks.items()}
         running = [passed[s] for s, track in self._tracks.items() if not track.ended]
-        return min(running) if running else max(passed.values())
+        furthest = max(passed.values())
+        return max(min(running), furthest - WAIT_CELLS) if running else furthest
 
     def _earliest(self, first: int) -> int | None:
         """The earliest cell of any sensor at or after `first`."""

@@ -44,7 +44,7 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
         BadInput: a file is missing or cannot be read, or nothing was found.
     """
     if path.is_dir():
-        found = [take for file in sorted(path.rglob("*")) for take in _of_file(file, path)]
+        found = [take for file in sorted(path.rglob("[!.]*")) for take in _of_file(file, path)]
     elif path.suffix.lower() == ".mcap":
         found = _recorded(path)
     elif path.is_file():

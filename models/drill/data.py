@@ -69,7 +69,7 @@ def load(folder: Path) -> list[Sound]:
     sounds = [
         _sound(folder, path, name == "anomaly", groups)
         for name in CLASSES
-        for path in sorted(folders[name].iterdir())
+        for path in sorted(folders[name].glob("[!.]*"))
         if path.suffix.lower() == ".wav"
     ]
     for name in CLASSES:

@@ -71,7 +71,7 @@ def read_layout(folder: Path) -> list[File]:
         _file(path, machine, classes.name, classes.name)
         for machine, place in _machine_folders(folder)
         for classes in sorted(p for p in place.iterdir() if p.is_dir())
-        for path in sorted(classes.glob("*.wav"))
+        for path in sorted(classes.glob("[!.]*.wav"))
     ]
     if not files:
         raise BadInput(

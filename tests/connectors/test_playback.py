@@ -208,6 +208,8 @@ def picture(path: Path, size: tuple[int, int] = (8, 6), **settings: Any) -> byte
 def test_pictures_are_sent_as_they_are_in_natural_order(tmp_path: Path) -> None:
     data = {k: picture(tmp_path / f"f{k}.png", (8 + k, 6)) for k in (10, 2, 1)}
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "._f1.png").write_text("what macOS keeps beside a file on a foreign disk")
+    (tmp_path / "old.png").mkdir()
     source = Playback("drill", "camera", "frames", [tmp_path], rate_hz=25)
     (stream,) = source.open({}, NOW)
     assert (stream.dtype, stream.unit, stream.channels) == ("image/png", "image", 3)

@@ -217,6 +217,24 @@ def test_an_end_holds_nothing_up() -> None:
         assert [f.complete for f in estimates] == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize("heard_s", [0, 5])
+def test_a_sensor_that_nobody_speaks_for_is_waited_for_two_minutes(heard_s: int) -> None:
+    """A recording that cannot be opened, or no longer be read: memory and what is read again stay bounded."""
+    seconds = 200
+    slow, other = (stream(1000, "m/s2", channels=1, sensor=sensor) for sensor in PAIR)
+    x = column(np.random.default_rng(21).standard_normal(1000 * seconds))
+    a, b = (pieces(source, x[: 1000 * n]) for source, n in ((slow, seconds), (other, heard_s)))
+    operator = AlignEstimate("m", PAIR)
+    estimates = features(operator, by_time(a, b))
+    ends = [(f.t_end_ns - START) // NS for f in estimates]
+    assert ends == list(range(2, seconds - 120 + 1))
+    assert [f.complete for f in estimates] == [end <= heard_s for end in ends]
+    assert operator.needs_from()[slow.key] >= 1000 * (seconds - 122)
+    late = features(operator, pieces(other, x[100_000:], n0=100_000, anchor=Anchor(0, START)))
+    assert [(f.t_end_ns - START) // NS for f in late] == list(range(seconds - 119, seconds + 1))
+    assert [f.complete for f in late] == [f.t_end_ns >= START + 102 * NS for f in late]
+
+
 def test_years_of_silence_pass_at_once() -> None:
     """Where no sensor has anything, windows are left out: a clock step of both sensors costs nothing."""
     operator = AlignEstimate("m", PAIR)
