@@ -22,7 +22,11 @@ MOST = 4096
 
 
 class Contexts:
-    """The facts of one machine by name, and when they were given up."""
+    """The facts of one machine by name, and when they were given up.
+
+    Of a fact that is told again and again with the same value, the first and the last time are kept: what held at any
+    time between follows from them, and hours of a heartbeat fit a snapshot.
+    """
 
     def __init__(self) -> None:
         self._facts: dict[str, tuple[list[int], list[float | str]]] = {}
@@ -31,8 +35,11 @@ class Contexts:
     def add(self, fact: Context) -> bool:
         """Take one fact in; says whether its time is known then: one behind the newest is passed over."""
         times, values = self._facts.setdefault(fact.name, ([], []))
-        if times and fact.t_ns <= times[-1]:
-            return times[bisect_left(times, fact.t_ns)] == fact.t_ns  # read again after a restart
+        if times and fact.t_ns <= times[-1]:  # read again after a restart, or late
+            return self.as_of(fact.name, fact.t_ns) == fact.value
+        if len(values) > 1 and values[-2] == values[-1] == fact.value:
+            times[-1] = fact.t_ns
+            return True
         times.append(fact.t_ns)
         values.append(fact.value)
         if len(times) > MOST:

@@ -131,12 +131,19 @@ STREAM = _object(
     }
 )
 
+LONGEST_FACT = 1000
+"""Characters of a fact's text: thousands of facts are in a machine's snapshot."""
+_FACT = Kind(
+    {"type": ["number", "string"], "maxLength": LONGEST_FACT},
+    lambda value: type(value) in (float, int) or (type(value) is str and len(value) <= LONGEST_FACT),
+)
+
 _CONDITION = {"id": TEXT, "machine": TEXT, "sensors": TEXTS, "detector": TEXT}
 
 FIELDS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
     {
         "context": {"id": TEXT, "machine": TEXT, "name": TEXT, "t_ns": TIME,
-                    "value": Kind({"type": ["number", "string"]}, lambda value: type(value) in (float, int, str))},
+                    "value": _FACT},
         "decision": {"id": TEXT, "machine": TEXT, "t_ns": TIME, "kind": TEXT, "body": ANY_OBJECT},
         "feature": {"id": TEXT, "machine": TEXT, "sensors": TEXTS, "name": TEXT, "t_end_ns": TIME, "values": NUMBERS,
                     "complete": FLAG, "lineage": SPANS},

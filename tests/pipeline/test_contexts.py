@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import codec
 from pipeline.clock import ManualClock
 from pipeline.contexts import Contexts
+from pipeline.errors import DecodeError
 from pipeline.kafka.part import Part
 from pipeline.kafka.patience import Patience
 from pipeline.messages import NS, Chunk, Context, Decision, Score
@@ -117,3 +120,37 @@ def test_many_decisions_about_contexts_are_not_kept() -> None:
     assert sum(map(len, lane.settings.contexts._silences.values())) < 50
     assert lane._decisions == []
     assert lane.settings.contexts.given_up("state", T0 + 19_999 * NS)
+
+
+@given(
+    told=st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["cut", "air", 1.0])), max_size=40),
+    t_ns=st.integers(-1, 45),
+    span=st.integers(0, 45),
+)
+def test_a_heartbeat_takes_no_space_and_says_the_same(
+    told: list[tuple[int, float | str]], t_ns: int, span: int
+) -> None:
+    """What held at a time, what held within a time, and the newest, as from all that was told in order."""
+    facts, kept = Contexts(), []
+    for t, value in told:
+        known = facts.add(Context("m", "state", t, value))
+        if not kept or t > kept[-1][0]:
+            assert known
+            kept.append((t, value))
+    runs = [value for place, (_, value) in enumerate(kept) if place == 0 or kept[place - 1][1] != value]
+    again = Contexts()
+    again.restore(facts.snapshot())
+    for contexts in (facts, again):
+        assert contexts.as_of("state", t_ns) == next((value for t, value in reversed(kept) if t <= t_ns), None)
+        begun = max((t for t, _ in kept if t <= t_ns), default=0)
+        assert set(contexts.during("state", t_ns, t_ns + span)) == {v for t, v in kept if begun <= t <= t_ns + span}
+        assert contexts.newest_ns("state") == (kept[-1][0] if kept else 0)
+        assert len(contexts.snapshot().get("state", [])) <= 2 * len(runs)
+
+
+def test_an_endless_fact_is_refused() -> None:
+    """Thousands of facts are in a machine's snapshot, which must fit a record."""
+    headers, value = codec.encode(Context("m", "tool", 1, "x" * 1000))
+    assert codec.decode(headers, value) == Context("m", "tool", 1, "x" * 1000)
+    with pytest.raises(DecodeError, match="value"):
+        codec.decode(headers, value.replace(b"xx", b"xxx"))
