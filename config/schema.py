@@ -41,6 +41,7 @@ class Severity(Closed):
     group: Literal[1, 2]
     support: Literal["rigid", "flexible"]
     power_kw: float = Field(gt=0)
+    shaft_height_mm: float | None = Field(None, gt=0, description="group 1 below 300 kW begins at 315")
     speed_rpm: float = Field(gt=0)
     baseline_mm_s: float | None = Field(None, ge=0, lt=1000, description="usual RMS velocity; none: learned")
     learn_windows: int = Field(600, ge=1, le=1000, description="seconds that a baseline is learned from")

@@ -29,6 +29,7 @@ METRES_PER_S2 = {"m/s2": 1.0, "m/s²": 1.0, "m/s^2": 1.0, "g": 9.80665, "mg": 9.
 UPPER_HZ = 1000.0
 NYQUIST_MARGIN = 0.95
 LEAST_POWER_KW = 15.0
+SPEEDS_RPM = 120.0, 15_000.0
 PERIODS = 5  # of the lower band edge that a window must hold
 TOLERANCE = 1e-4  # relative error of the integration: so near to a limit, a value lies on it
 
@@ -108,7 +109,10 @@ def refusal(stream: Stream, asset: Asset) -> str | None:
 
 
 def _out_of_scope(asset: Asset) -> str | None:
-    power, height = asset.power_kw, asset.shaft_height_mm
+    power, height, speed = asset.power_kw, asset.shaft_height_mm, asset.speed_rpm
+    least, most = SPEEDS_RPM
+    if speed is not None and not least <= speed <= most:
+        return f"a speed of {speed:g} rpm is out of scope: ISO 10816-3 covers {least:g} to {most:g} rpm"
     if power is not None and not power >= LEAST_POWER_KW:
         return f"a power of {power:g} kW is out of scope: ISO 10816-3 begins at {LEAST_POWER_KW:g} kW"
     if asset.group == 2 and power is not None and power > 300:

@@ -388,7 +388,7 @@ def alignment(settings: LaneSettings, _stream: Stream | None) -> AlignTrack | No
 
 
 def _asset(said: SeveritySettings) -> Asset:
-    return Asset(said.group, said.support, said.power_kw, None, said.speed_rpm)
+    return Asset(said.group, said.support, said.power_kw, said.shaft_height_mm, said.speed_rpm)
 
 
 def _at(stream: Stream, rate: Rate) -> Stream:

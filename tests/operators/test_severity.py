@@ -116,6 +116,8 @@ def test_outside_the_band_nothing_counts() -> None:
         (5000, "g", Asset(2, "rigid", shaft_height_mm=315), "belongs to group 1"),
         (5000, "g", Asset(3, "rigid"), "groups 1 and 2"),  # type: ignore[arg-type]
         (5000, "g", Asset(1, "rigid", speed_rpm=0), "at rest"),
+        (5000, "g", Asset(1, "rigid", speed_rpm=119), "120 to 15000 rpm"),
+        (5000, "g", Asset(1, "rigid", speed_rpm=15_001), "120 to 15000 rpm"),
         (5000, "g", Asset(1, "rigid", limits=Limits(3, 2, 1)), "do not rise"),
     ],
 )
