@@ -13,6 +13,7 @@ from math import radians
 
 import numpy as np
 
+from config.schema import CHATTER_HZ
 from config.schema import Persistence as PersistenceSettings
 from operators.base import Stateful, Windowed
 from operators.bearing import BearingLines, Geometry
@@ -116,6 +117,8 @@ class ChatterScorer(PhysicsScorer):
     def scores(self, clip: Clip) -> list[Score]:
         """Those of chatter; the tool's teeth are another matter."""
         row, rpm = clip.row, _speed(clip.row)
+        if clip.stream.rate.hz < CHATTER_HZ:
+            raise ValueError(f"{clip.stream.rate.hz:g} Hz is too slow: chatter is heard from {CHATTER_HZ:g} Hz on")
         if row.teeth is None or row.teeth < 1:
             raise Unverified("the number of teeth was not told (column teeth); chatter is not judged")
         if window_s(rpm) > LONGEST_S:

@@ -147,3 +147,12 @@ def test_wrong_names_are_refused(mill: Path, tmp_path: Path) -> None:
         validate_detector("noise", rows, None, NORMAL_LABELS, tmp_path)
     with pytest.raises(BadInput, match="needs --baseline"):
         validate_detector("anomaly", rows, None, NORMAL_LABELS, tmp_path)
+
+
+def test_chatter_is_not_looked_for_where_no_sensor_hears_it(tmp_path: Path) -> None:
+    """As in the pipeline: from 2 kHz on."""
+    soundfile.write(tmp_path / "slow.wav", np.zeros(4000), 1000)
+    head = "path,label,group,machine,sensor,modality,unit,split,spindle_rpm,teeth"
+    (tmp_path / "m.csv").write_text(f"{head}\nslow.wav,stable,a,mill,mic,acoustic,FS,test,9000,3\n")
+    with pytest.raises(BadInput, match=r"1000 Hz is too slow: chatter is heard from 2000 Hz on"):
+        validate_detector("chatter", read_manifest(tmp_path / "m.csv"), None, NORMAL_LABELS, tmp_path)
