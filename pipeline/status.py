@@ -28,6 +28,7 @@ QUIET_S = 120
 """A run that has stored nothing for so long is said to be quiet."""
 SHOWN_ALARMS = 50
 """Alarms that the page lists, active ones first."""
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _TYPES = {
     ".png": "image/png",
@@ -124,6 +125,9 @@ class StatusServer:
         if self._stopped:
             request.close_connection = True
             _send(request, HTTPStatus.SERVICE_UNAVAILABLE, b"ended\n", "text/plain")
+        elif not self._is_meant(request.headers.get("Host")):
+            text = b"this server is for localhost: a proxy before it must send the header `Host: localhost`\n"
+            _send(request, HTTPStatus.MISDIRECTED_REQUEST, text, "text/plain")
         elif where == "/":
             page = resources.files("pipeline").joinpath("status.html").read_bytes()
             _send(request, HTTPStatus.OK, page, "text/html; charset=utf-8")
@@ -142,6 +146,18 @@ class StatusServer:
             self._file(request, unquote(where.removeprefix("/evidence/")))
         else:
             _send(request, HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
+
+    def _is_meant(self, host: str | None) -> bool:
+        """Whether a request asks for this server, or was led here by a name whose owner changed its address.
+
+        Such a page of somebody else's (DNS rebinding) would be allowed to read what only this host may.
+        """
+        if host is None or self.host not in _LOCAL:
+            return True
+        try:
+            return urlsplit(f"//{host}").hostname in _LOCAL
+        except ValueError:
+            return False
 
     def _file(self, request: BaseHTTPRequestHandler, name: str) -> None:
         file = self._evidence / name

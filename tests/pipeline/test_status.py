@@ -176,8 +176,25 @@ def test_what_is_served_and_what_is_not(server: StatusServer) -> None:
         assert request(address(server, path))[0] == 404
     assert request(address(server), method="POST", body=b"x")[0] == 501
     with socket.create_connection((server.host, server.port), timeout=10) as plain:
-        plain.sendall(b"GET http://[ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        plain.sendall(b"GET http://[ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert plain.makefile("rb").readline().split()[1] == b"404"
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("localhost", 200), ("LOCALHOST:8420", 200), ("127.0.0.1:1", 200), ("[::1]:8420", 200),
+        ("evil.example:8420", 421), ("localhost.evil.example", 421), ("[", 421), ("", 421),
+    ],
+)  # fmt: skip
+def test_no_foreign_page_is_led_here_by_its_own_name(server: StatusServer, host: str, code: int) -> None:
+    """A name whose owner makes it point at this host (DNS rebinding) gets nothing; without a name nobody was led."""
+    with socket.create_connection((server.host, server.port), timeout=10) as plain:
+        plain.sendall(f"GET /api/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert plain.makefile("rb").readline().split()[1] == b"%d" % code
+    with socket.create_connection((server.host, server.port), timeout=10) as plain:
+        plain.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert plain.makefile("rb").readline().split()[1] == b"200"
 
 
 def test_readers_that_go_away_leave_nothing_on_the_terminal(
