@@ -183,6 +183,7 @@ class Live:
 
     def close(self) -> list[str]:
         """Let sinks deliver what they can, end the server; returns what the sinks complain about."""
+        self._retention.close()
         for delivery in self._deliveries:
             delivery.stop()
         if self._status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ SCHEMA_VERSION = 1
 
 WAL_PAGES = 25_000
 """A writer tidies the write-ahead log itself only beyond this (100 MB): it would wait for the disk in a lane's time."""
+PIECE = 2_000
+"""Results that are dropped at once: some 25 ms, for which writers wait."""
 JOURNAL_TOPICS = ("embedding", "score", "machine_state", "alarm", "health")
 
 
@@ -312,28 +314,36 @@ class Store:
         said = self.meta("roster")
         return Roster({}, 0) if said is None else Roster(**orjson.loads(said))
 
-    def prune(self, now_ns: int, keep_ns: int, topics: Sequence[str]) -> int:
+    def pruned_ns(self) -> int | None:
+        """When `prune` was last called, by the clock that it was told."""
+        (at_ns,) = self._db.execute("SELECT max(at_ns) FROM stored").fetchone()
+        return None if at_ns is None else int(at_ns)
+
+    def prune(
+        self, now_ns: int, keep_ns: int, topics: Sequence[str], enough: Callable[[], bool] = lambda: False
+    ) -> int:
         """Drop results that were stored `keep_ns` ago or earlier and that every sink has read; returns how many went.
 
         By when they were stored, to within the time between two calls, and not by event time: recordings that are
-        played back, and dead letters, are old when they come. What is `standing` stays.
+        played back, and dead letters, are old when they come. What is `standing` stays. They go piece by piece, as
+        writers wait for each; between two pieces `enough` may wait for a moment, and ends it.
         """
-        last = self.last_seq()
-        marks = ",".join("?" * len(topics))
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO stored VALUES (?, ?)", (now_ns, last))
-            (old,) = self._db.execute("SELECT max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)).fetchone()
-            if old is None:
-                return 0
-            (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
-            upto = min(old, last - 1 if read is None else read, last - 1)  # the last place must not be given again
-            stay = orjson.dumps([record.seq for record in self.standing()]).decode()
-            cursor = self._db.execute(
-                f"DELETE FROM out WHERE seq <= ? AND +topic IN ({marks})"  # noqa: S608
-                " AND seq NOT IN (SELECT value FROM json_each(?))",
-                (upto, *topics, stay),
-            )
-        return cursor.rowcount
+        last, went, first = self.last_seq(), 0, 0
+        self._db.execute("INSERT OR REPLACE INTO stored VALUES (?, ?)", (now_ns, last))
+        (old,) = self._db.execute("SELECT max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)).fetchone()
+        (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
+        upto = min(old or 0, last - 1 if read is None else read, last - 1)  # the last place must not be given again
+        stay = orjson.dumps([record.seq for record in self.standing()] if upto > 0 else []).decode()
+        where = f"seq > ? AND seq <= ? AND +topic IN ({','.join('?' * len(topics))})"
+        some = f"SELECT seq FROM out WHERE {where} AND seq NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"  # noqa: S608
+        drop = "DELETE FROM out WHERE seq IN (SELECT value FROM json_each(?))"
+        while True:
+            piece = [row[0] for row in self._db.execute(some, (first, upto, *topics, stay, PIECE))]
+            if piece:
+                went += self._db.execute(drop, (orjson.dumps(piece).decode(),)).rowcount
+                first = piece[-1]
+            if len(piece) < PIECE or enough():
+                return went
 
     # decisions and commands --------------------------------------------------------------------------------------
 

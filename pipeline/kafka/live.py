@@ -127,6 +127,7 @@ class Sinks:
             delivery.stop()
         if self._status:
             self._status.stop()
+        self._retention.close()
         self.store.close()
         left = [] if whole else ["the last results could not be taken in: they stay on Kafka for the next start"]
         return [*left, *(f"sink {d.name}: {d.error}" for d in self._deliveries if d.error)]

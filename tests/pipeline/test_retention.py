@@ -12,8 +12,8 @@ from pipeline.clock import ManualClock
 from pipeline.delivery import Delivery
 from pipeline.messages import NS, Record
 from pipeline.metrics import families
-from pipeline.retention import Retention
-from pipeline.state import Store
+from pipeline.retention import TOPICS, Retention
+from pipeline.state import PIECE, Store
 
 HOUR = 3600 * NS
 
@@ -34,6 +34,7 @@ def test_a_box_that_boots_with_a_wrong_clock_keeps_its_hours(wrong_h: int, tmp_p
             kept.append(f"{run}-{minute}")
             store.commit([Record(0, "score", "m", minute, kept[-1], {})])
             retention.mind()
+            retention.join()
     left = [r.id for r in store.read(0, ("score",))]
     assert left[-300:] == kept[-300:]  # of a clock that was behind, at most what was stored before it was put right
 
@@ -48,11 +49,62 @@ def test_a_sink_that_is_away_does_not_fill_the_disk(tmp_path: Path) -> None:
         store.commit([Record(0, "score", "m", minute, str(minute), {})])
         store.move_cursor("here", store.last_seq())
         retention.mind()
+        retention.join()
         rows.append(len(store.read(0, ("score",), 10_000)))
     assert max(rows) == pytest.approx(600, abs=5) == rows[-1]
     assert retention.lost == {"away": pytest.approx(600, abs=5)}
     assert store.lags() == {"away": pytest.approx(600, abs=5), "here": 0}
     assert int(store.read(store.cursor("away"), ("score",), 1)[0].id) == 1200 - store.lags()["away"]
+
+
+def test_days_of_old_results_go_piece_by_piece(tmp_path: Path) -> None:
+    """In one piece, minutes would pass in which nothing else is stored; the end of a run waits for one piece."""
+    store, clock = Store(tmp_path / "s.sqlite"), ManualClock(HOUR)
+    store.commit([Record(0, "score", "m", n, str(n), {}) for n in range(10 * PIECE)])
+    store.prune(clock.now_ns(), 100 * HOUR, TOPICS)
+    clock.sleep(5 * 3600)
+    retention = Retention(store, 1.0, clock, (), clock.now_ns)
+    clock.sleep(61)
+    retention.mind()
+    stored = 0
+    while retention.busy:
+        store.commit([Record(0, "score", "m", 0, f"new {stored}", {})])
+        stored += 1
+    assert stored > 10
+    left = [r.id for r in store.read(0, ("score",), 10 * PIECE + stored)]
+    assert left == [f"new {n}" for n in range(stored)]
+    store.prune(clock.now_ns(), 100 * HOUR, TOPICS)
+    store.commit([Record(0, "score", "m", n, f"more {n}", {}) for n in range(10 * PIECE)])
+    store.prune(clock.now_ns(), 100 * HOUR, TOPICS)
+    clock.sleep(5 * 3600)
+    retention.mind()
+    retention.close()
+    assert len(store.read(0, ("score",), 20 * PIECE)) > 5 * PIECE
+    store.close()
+
+
+@pytest.mark.parametrize("set_right", [True, False])
+def test_a_clock_that_leaps_ahead_throws_nothing_away_for_an_hour(set_right: bool, tmp_path: Path) -> None:
+    """A box boots in 2099 and asks a time server a minute later; where nobody sets it right, that is the time."""
+    store, wall = Store(tmp_path / "s.sqlite"), ManualClock(1_700_000_000 * NS)
+    store.commit([Record(0, "score", "m", n, str(n), {}) for n in range(30)])
+    before = Retention(store, 72.0, clock := ManualClock(), ("influx",), wall.now_ns)
+    clock.sleep(61)
+    before.mind()
+    before.close()
+    wall.sleep(20 * 365 * 24 * 3600)
+    retention = Retention(store, 72.0, clock, ("influx",), wall.now_ns)
+    for minute in range(120):
+        if set_right and minute == 50:
+            wall = ManualClock(1_700_000_000 * NS + HOUR)
+            retention._wall_ns = wall.now_ns
+        clock.sleep(61)
+        wall.sleep(61)
+        retention.mind()
+        retention.join()
+        assert len(store.read(0, ("score",))) == 30 or (minute > 55 and not set_right)
+    assert bool(retention.lost) != set_right
+    store.close()
 
 
 def test_how_far_a_sink_is_behind_is_a_metric(tmp_path: Path) -> None:
