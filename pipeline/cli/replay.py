@@ -19,6 +19,7 @@ from pipeline.clock import HostClock
 from pipeline.journal import sha256_of, write_journal
 from pipeline.journal_compare import compare as compare_journals
 from pipeline.recording.reader import Logged
+from pipeline.recording.recover import in_use
 from pipeline.recording.recover import recover as recover_file
 from pipeline.replay import Replay
 from pipeline.state import Store
@@ -82,12 +83,19 @@ def replay(
         digest, player = play(recordings, journal, speed, config_file)
         messages, damaged, used = player.messages, player.damage, any_used(player)
     for path, damage in damaged.items():
-        click.echo(f"{path}: ends in damage ({damage}); what came before was replayed", err=True)
+        click.echo(f"{path}: {_ending(path, damage)}", err=True)
     if as_json:
         click.echo(json.dumps({"sha256": digest, "messages": messages, "engine": engine}))
     else:
         click.echo(digest)
     return 0 if used else 1
+
+
+def _ending(path: Path, damage: str) -> str:
+    growing = path.suffix == ".part" and (not path.exists() or in_use(path))  # not there: finished meanwhile
+    if growing:
+        return "is still being written; what was there was replayed"
+    return f"ends in damage ({damage}); what came before was replayed"
 
 
 def play(

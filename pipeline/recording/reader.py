@@ -6,11 +6,15 @@ being written, or that a crash cut short, gives all that is whole in it.
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from weakref import finalize
 
 import orjson
 from mcap.exceptions import EndOfFile
@@ -18,7 +22,7 @@ from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Header, Metadata
 
 from pipeline.errors import BadInput, StateError
-from pipeline.messages import Input
+from pipeline.messages import NS, Input
 from pipeline.recording.format import (
     DERIVED,
     HEADER,
@@ -58,6 +62,7 @@ class Recording:
         self.fingerprint: Mapping[str, Any] = {}
         self.attachments: dict[str, bytes] = {}
         self.damage: str | None = None
+        self._fd: int | None = None
         self._read_start()
 
     @property
@@ -71,6 +76,9 @@ class Recording:
 
     def _read_start(self) -> None:
         with open_recording(self.path) as file:
+            with suppress(OSError):  # too many at once: then it must keep its name
+                self._fd = os.dup(file.fileno())
+                finalize(self, os.close, self._fd)
             try:
                 for piece in walk(file):
                     if piece.opcode in {Opcode.CHUNK, Opcode.DATA_END}:
@@ -82,6 +90,17 @@ class Recording:
                 self.damage = reason_of(error)
         if not self.facts:
             raise BadInput("not_a_recording", f"{self.path}: its first record, {HEADER}, is missing")
+
+    def _again(self) -> BinaryIO:
+        """The file anew: the ring may have finished and renamed it meanwhile, or deleted it."""
+        try:
+            return open_recording(self.path)
+        except RecordingError:
+            if self._fd is None:
+                raise
+        file = os.fdopen(os.open(f"/dev/fd/{self._fd}", os.O_RDONLY), "rb")
+        file.seek(0)
+        return file
 
     def _take(self, found: Header | Metadata | Attachment | None) -> None:
         if isinstance(found, Header) and found.profile != PROFILE:
@@ -103,7 +122,7 @@ class Recording:
         self.damage = None
         channels: dict[int, _Channel] = {}
         last = -1
-        with open_recording(self.path) as file:
+        with self._again() as file:
             try:
                 for item in _items(file, channels):
                     channel = channels[item.channel]
@@ -155,18 +174,31 @@ def read(path: Path) -> Recording:
 _STAMP = re.compile(r".*-(\d{8}T\d{6}\.\d{9}Z\.mcap)")
 
 
-def written(path: Path) -> tuple[int, str]:
-    """What orders the files of a folder by when they were written: the run, then the time in the name.
+def written(path: Path) -> tuple[int, str, str]:
+    """What orders the files of a folder by when they were written: the run, then the time in the name, then the name.
 
-    Not the time alone: a box that starts with an earlier clock writes newer files of earlier times.
+    Not the time alone: a box that starts with an earlier clock writes newer files of earlier times. Of a copy under
+    another name its first message tells the time.
     """
     name = path.name.removesuffix(".part")
     found = _STAMP.fullmatch(name)
     try:
         run = _run_of(path.with_name(name))
+        begun = found[1] if found else _first_stamp(path)
     except (*DAMAGE, OSError, RecordingError):  # broken, just deleted, or only just begun
-        run = 0
-    return run, found[1] if found else name
+        run, begun = 0, found[1] if found else ""
+    return run, begun, name
+
+
+def stamp(t_ns: int) -> str:
+    """How a time stands in a name, so that names sort by it."""
+    s, ns = divmod(t_ns, NS)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(s))}.{ns:09d}Z.mcap"
+
+
+def _first_stamp(path: Path) -> str:
+    with open_recording(path) as file:
+        return next((stamp(item.log_ns) for item in _items(file, {})), "")
 
 
 @lru_cache(maxsize=1 << 14)  # of a whole ring: evidence asks for all of it, several times a second

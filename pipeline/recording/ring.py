@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Final
 
 from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
 from pipeline.recording.format import RUN, DiskFull, RecordingError, full
-from pipeline.recording.reader import written
+from pipeline.recording.reader import stamp, written
 from pipeline.recording.recorder import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder, Start, StreamKey
 from pipeline.recording.recover import Recovered, adopt, in_use
 
@@ -153,9 +152,7 @@ class Ring:
         size, age = self._limits
         at = now_ns
         while True:
-            s, ns = divmod(at, NS)
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(s))
-            path = self.folder / f"{self._prefix}-{stamp}.{ns:09d}Z.mcap"
+            path = self.folder / f"{self._prefix}-{stamp(at)}"
             if not path.exists() and not path.with_name(path.name + ".part").exists():
                 facts = {**start.facts, RUN: str(self._run)}
                 return Recorder(path, replace(start, facts=facts), now_ns, size, age)

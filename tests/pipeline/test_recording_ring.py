@@ -1,5 +1,6 @@
 """The ring of recordings: bounded, every file good by itself, going on after errors."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.recording.reader import read, written
 from pipeline.recording.recorder import Start
 from pipeline.recording.recover import recover
 from pipeline.recording.ring import Ring
+from pipeline.replay import open_all
 
 T = 1_700_000_000 * NS
 MIC = Stream("mill", "mic", 3, "acoustic", Rate(48000), 2, "<i2", "FS", 1 / 32768)
@@ -100,6 +102,46 @@ def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path, monkeypatch):
     again = Ring(tmp_path, Start(), T + 5 * NS, ring_bytes=10**8)
     assert again.adopted[failed].kept == 3 and failed.exists()
     again.close()
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_recording_is_read_on_when_the_ring_has_finished_or_deleted_it(tmp_path, deleted):
+    """A replay of hours takes minutes: its newest file gets its name meanwhile, its oldest goes."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8)
+    feed(ring, MIC, 0, 20)
+    ring.sync()
+    growing = read(ring.path.with_name(ring.path.name + ".part"))
+    feed(ring, MIC, 20, 30)
+    finished = ring.rotate(Start(), T + 3 * NS)
+    ring.close()
+    if deleted:
+        finished.unlink()
+    for _ in range(2):
+        assert [e.message.seq for e in growing.messages()] == list(range(30))
+        assert growing.damage is None
+    gone = growing.path
+    del growing
+    with pytest.raises(RecordingError):
+        read(gone)
+
+
+def test_copies_under_other_names_come_in_the_order_of_what_they_hold(tmp_path):
+    """Sorted by name, noon comes before nine."""
+    ring = Ring(tmp_path / "ring", Start(), T, ring_bytes=10**8)
+    finished = []
+    for k in range(3):
+        feed(ring, MIC, 10 * k, 10 * k + 10)
+        finished.append(ring.rotate(Start(), T + (k + 1) * NS))
+    ring.close()
+    names = ["monday-9h", "monday-12h", "monday-15h"]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path, name in zip(finished, names, strict=True):
+        shutil.copy(path, kept / f"{name}.mcap")
+    shutil.copy(ring.path, kept)
+    opened = open_all([kept])
+    assert [recording.path.stem for recording in opened[:3]] == names
+    assert opened[3].path.name == ring.path.name
 
 
 def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
