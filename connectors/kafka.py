@@ -153,7 +153,7 @@ class KafkaPublisher:
 
     @property
     def crowded(self) -> bool:
-        """Whether half the memory is taken, or half the spool while that is in use: what can be read later should be."""
+        """Whether half the memory is taken, or half the spool while that is in use: what can be read later waits."""
         with self._lock:
             if not self.spooling:
                 return self._bytes > self._limit // 2

@@ -33,7 +33,7 @@ def claim(state: Path, setting: str = "engine.state_dir") -> Iterator[None]:
         file = path.open("a+b", buffering=0)
     except OSError as error:
         why = f"{error.strerror}; give {setting} a folder that can be written"
-        raise StateError(f"{state}: cannot be used as state: {why}") from None
+        raise StateError(f"{state}: cannot be used: {why}") from None
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

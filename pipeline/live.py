@@ -53,7 +53,12 @@ class Live:
         if record_to is not None:
             folder = self._scratch.enter_context(tempfile.TemporaryDirectory())
             plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
-        self._scratch.enter_context(claim(plan.state))
+        try:
+            for path, setting in _claims(plan, record_to is None):
+                self._scratch.enter_context(claim(path, setting))
+        except BaseException:
+            self._scratch.close()
+            raise
         self.plan = plan
         self._trouble = ""
         self._told: list[str] = []
@@ -190,6 +195,16 @@ class Live:
             self._status.stop()
         self._scratch.close()
         return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+
+
+def _claims(plan: Plan, rings: bool) -> Iterator[tuple[Path, str]]:
+    """What no other engine may write: two rings in one folder count, delete and search each other's files."""
+    yield plan.state, "engine.state_dir"
+    settings = plan.settings
+    if rings and settings.recording.enabled:
+        yield settings.recording.folder, "recording.folder"
+        if settings.evidence.enabled:
+            yield settings.evidence.folder, "evidence.folder"
 
 
 class SingleFile:

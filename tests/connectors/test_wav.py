@@ -32,7 +32,7 @@ def written(folder: Path, riff: int | None, data: int | None, behind: bytes = b"
 def test_a_recorder_that_was_cut_off_is_said_with_the_mend(tmp_path: Path, riff: int) -> None:
     """Its samples are there, and would be played as none."""
     with pytest.raises(
-        BadInput, match="has 10000 bytes of them: its recorder was cut off .*sox --ignore-length"
+        BadInput, match=r"has 10000 bytes of them: its recorder was cut off .*sox --ignore-length"
     ) as told:
         open_recording(written(tmp_path, riff, 0))
     assert told.value.reason == "truncated"

@@ -75,8 +75,8 @@ def test_the_configuration_works_unless_spoilt(config: Path, capsys: pytest.Capt
         ("[engine]", "[engine", ["c.toml", "not valid TOML"]),
         ("schema_version = 1", "schema_version = 9", ["schema_version = 9", "newer", "update"]),
         ('unit = "mg"', 'unit = "mg"\nbaseline = "nowhere"', ["nowhere"]),
-        ('state_dir = "state"', 'state_dir = "x.npz/state"', ["x.npz/state", "cannot be used as state"]),
-        ('folder = "recordings"', 'folder = "x.npz/rec"', ["x.npz/rec", "cannot hold recordings"]),
+        ('state_dir = "state"', 'state_dir = "x.npz/state"', ["x.npz/state", "cannot be used", "engine.state_dir"]),
+        ('folder = "recordings"', 'folder = "x.npz/rec"', ["x.npz/rec", "cannot be used"]),
     ],
 )
 def test_a_configuration_that_cannot_be_used(

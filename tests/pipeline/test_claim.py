@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,23 +23,31 @@ with claim(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_second_engine_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
-    """However that one ends; the line names it."""
-    state, lock = tmp_path / "state" / "stethos.sqlite", tmp_path / "state" / "stethos.sqlite.lock"
-    assert not claimed(state)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(state)]) as first:
+@contextmanager
+def holding(path: Path) -> Iterator[int]:
+    """Another process that holds a state or folder, until it is killed; gives its number."""
+    lock = path.with_name(path.name + ".lock")
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)]) as first:
         end = time.monotonic() + 30
         while not (lock.exists() and lock.read_text().strip()) and time.monotonic() < end:
             time.sleep(0.05)
         try:
-            assert claimed(state)
-            with pytest.raises(StateError, match=rf"in use by another engine \(process {first.pid}\)"), claim(state):
-                pass
+            yield first.pid
         finally:
             first.send_signal(signal.SIGKILL)
+
+
+def test_a_second_engine_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    """However that one ends; the line names it."""
+    state, lock = tmp_path / "state" / "stethos.sqlite", tmp_path / "state" / "stethos.sqlite.lock"
+    assert not claimed(state)
+    with holding(state) as first:
+        assert claimed(state)
+        with pytest.raises(StateError, match=rf"in use by another engine \(process {first}\)"), claim(state):
+            pass
     assert not claimed(state)
     with claim(state):
-        assert lock.read_text().strip() != str(first.pid)
+        assert lock.read_text().strip() != str(first)
 
 
 def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:

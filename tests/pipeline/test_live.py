@@ -22,6 +22,7 @@ from pipeline.live import ALIVE_NS, UNKEPT_NS, Live
 from pipeline.manifest import read_manifest
 from pipeline.messages import NS
 from pipeline.state import Store
+from tests.pipeline.test_claim import holding
 from tests.servers.browser import Chromium
 from tests.servers.prometheus import PrometheusServer
 from tests.servers.web import request
@@ -142,16 +143,28 @@ def test_a_taken_port_is_an_error_before_anything_runs(demo: Path, tmp_path: Pat
 def test_a_folder_for_recordings_that_cannot_be_one(demo: Path, tmp_path: Path) -> None:
     """A clear error at the start, whether lanes run here or in processes."""
     (tmp_path / "file").write_text("")
-    plan = changed(demo, tmp_path, ('folder = "recordings"', 'folder = "file/recordings"'))
-    with pytest.raises(StethosError, match="cannot hold recordings"):
+    for shards in (1, 2):
+        plan = changed(
+            demo,
+            tmp_path,
+            ('folder = "recordings"', 'folder = "file/recordings"'),
+            ("[engine]", f"[engine]\nshards = {shards}"),
+        )
+        with pytest.raises(StethosError, match=r"give recording\.folder a folder that can be written"):
+            Live(plan, HostClock())
+        assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("key", ["recording", "evidence"])
+def test_two_engines_do_not_write_into_one_folder(key: str, demo: Path, tmp_path: Path) -> None:
+    """With states of their own they would count, delete and search each other's files."""
+    plan = changed(demo, tmp_path)
+    folder = getattr(plan.settings, key).folder
+    with holding(folder), pytest.raises(StateError, match=rf"in use by another engine .*another {key}\.folder"):
         Live(plan, HostClock())
-    plan = changed(
-        demo, tmp_path, ('folder = "recordings"', 'folder = "file/recordings"'), ("[engine]", "[engine]\nshards = 2")
-    )
     live = Live(plan, HostClock())
-    with pytest.raises(StethosError, match="cannot go on"):
-        live.run(20.0)
-    assert multiprocessing.active_children() == []
+    live.close()
+    live.engine._close()
 
 
 def test_a_baseline_of_another_rate_is_refused_at_the_start(demo: Path, tmp_path: Path) -> None:
