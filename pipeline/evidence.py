@@ -19,7 +19,7 @@ from config.schema import Evidence
 from connectors.base import Sink
 from connectors.evidence import EVIDENCE_FILE, evidence_name, write_evidence
 from pipeline.errors import SinkBusy, SinkWaits
-from pipeline.messages import NS, Chunk, Float32, Record
+from pipeline.messages import NS, Chunk, Float32, Image, Record
 from pipeline.recording.clip import Clip, window_of
 from pipeline.stages import LaneSettings
 
@@ -28,7 +28,7 @@ GIVE_UP_S = 15.0
 
 
 class EvidenceSink(Sink):
-    """Raised alarms → sound, waveform and spectrogram of each sensor of the machine.
+    """Raised alarms → sound, waveform and spectrogram of each sensor of the machine, and frames of its cameras.
 
     Args:
         recordings: folder of the recording ring.
@@ -81,6 +81,7 @@ class EvidenceSink(Sink):
         if incomplete and not self._ended and self._now_s() - self._first_asked[record.id] < patience_s:
             raise SinkWaits("the time behind the alarm is not recorded yet", 0.5)
         parts = [part for clip in clips for part in pieces(clip)]
+        shown = [still for clip in clips for still in stills(clip, record.t_ns)]
         missing = [
             f"{clip.sensor}: {(m.t1_ns - m.t0_ns) / NS:.2f} s from {(m.t0_ns - record.t_ns) / NS:+.2f} s: {m.reason}"
             for clip in clips
@@ -89,7 +90,7 @@ class EvidenceSink(Sink):
         folder, most_bytes = self._settings.folder, self._settings.most_bytes
         try:
             make_room(folder, most_bytes)  # first of all: on a full disk nothing can be written before
-            write_evidence(folder, record, parts, missing, number=self._next())
+            write_evidence(folder, record, parts, missing, stills=shown, number=self._next())
             make_room(folder, most_bytes)
         except OSError as error:
             raise SinkBusy(f"{folder}: {error.strerror}", 5.0) from None
@@ -126,6 +127,16 @@ def pieces(clip: Clip) -> list[tuple[str, float, int, Float32, str]]:
         x = np.concatenate([chunk.samples for chunk in run]).astype(np.float32) * np.float32(first.stream.scale)
         made.append((clip.sensor, first.stream.rate.hz, first.t0_ns, x, first.stream.unit))
     return made
+
+
+def stills(clip: Clip, alarm_ns: int) -> list[tuple[str, int, bytes, str]]:
+    """A camera's frames nearest to the clip's beginning, the alarm and the clip's end: (sensor, t_ns, data, media)."""
+    images = [part for part in clip.parts if isinstance(part, Image)]
+    if not images:
+        return []
+    near = (min(images, key=lambda image: abs(image.t0_ns - t_ns)) for t_ns in (clip.t0_ns, alarm_ns, clip.t1_ns))
+    chosen = {image.n0: image for image in near}.values()
+    return [(clip.sensor, image.t0_ns, image.data, image.stream.dtype) for image in chosen]
 
 
 def index(folder: Path, alarms: Iterable[Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:

@@ -120,5 +120,6 @@ def _alarm(alarm: dict[str, Any], evidence: dict[str, Any]) -> Text:
     line = Text(f"{_time(raised['t_ns'])} ", style="dim" if alarm["cleared"] else "bold red")
     line.append(raised["text"], style="dim" if alarm["cleared"] else "red")
     for part in evidence.get(raised["alarm"], {}).get("parts", []):
-        line.append(f"\n         listen: {part.get('sound', '')}   look: {part.get('picture', '')}", style="dim")
+        files = [f"{word}: {part[kind]}" for word, kind in (("listen", "sound"), ("look", "picture")) if kind in part]
+        line.append("\n         " + "   ".join(files), style="dim")
     return line

@@ -114,7 +114,8 @@ def _tell(plan: app.Plan, out: Path) -> int:
         click.echo(f"   {body['text']}" + (f" (and {more} more: the recordings play over and over)" if more else ""))
         for part in evidence.get(body["alarm"], {}).get("parts", []):
             for word, kind in (("listen", "sound"), ("look", "picture")):
-                click.echo(f"      {word}: {plan.settings.evidence.folder / part[kind]}")
+                if kind in part:
+                    click.echo(f"      {word}: {plan.settings.evidence.folder / part[kind]}")
     journal = out / "journal.jsonl"
     write_journal(store.journal_records(), journal, app.journal_header(store))
     click.echo(f"4. All of it can be replayed; the journal's SHA-256 will be {sha256_of(journal)}:")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from config.schema import Evidence, Machine
 from pipeline import evidence
 from pipeline.errors import SinkBusy, SinkWaits
 from pipeline.evidence import GIVE_UP_S, EvidenceSink, index
-from pipeline.messages import NS, Alarm, Anchor, Chunk, Mark, Rate, Record, Stream
+from pipeline.messages import NS, Alarm, Anchor, Chunk, Image, Mark, Rate, Record, Stream
 from pipeline.recording.recorder import Start
 from pipeline.recording.ring import Ring
 from pipeline.results import record_of
@@ -117,3 +119,24 @@ def test_a_full_disk_is_left_by_what_may_be_deleted(tmp_path: Path, monkeypatch:
     plant.sink._settings = plant.sink._settings.model_copy(update={"most_bytes": held // 2})  # the next start
     plant.write(alarm(30))
     assert alarm(30).body["alarm"] in index(plant.folder)
+
+
+def test_a_cameras_frames_before_at_and_after_the_alarm(tmp_path: Path) -> None:
+    """The nearest to the beginning, to the alarm, to the end; the operator sees what the machine did."""
+    camera = Stream("m", "cam", 0, "frames", Rate(4), 3, "image/png", "image")
+    ring = Ring(tmp_path / "rec", Start(), T, ring_bytes=100_000_000)
+    out = io.BytesIO()
+    Pillow.new("RGB", (4, 4)).save(out, "PNG")
+    for k in range(80):
+        ring.write(Chunk(MIC, Anchor(0, T), k * 2000, k, np.ones((2000, 1), "<f4")), T + k * NS // 4)
+        ring.write(Image(camera, Anchor(0, T), k, k, out.getvalue() + b"%d" % k), T + k * NS // 4 + 1)
+    ring.close()
+    sensors = [SENSORS[0], {"name": "cam", "modality": "frames", "rate_hz": 4, "unit": "image"}]
+    machine = Machine.model_validate({"name": "m", "sensor": sensors})
+    folder = tmp_path / "evidence"
+    EvidenceSink(tmp_path / "rec", Evidence(folder=folder), [LaneSettings(machine)]).write([alarm(10.1)])
+    (body,) = index(folder).values()
+    stills = [part for part in body["parts"] if part["sensor"] == "cam"]
+    assert [(part["t_ns"] - T) / NS for part in stills] == [5.25, 10.0, 13.0]
+    assert [(folder / part["picture"]).read_bytes()[-2:] for part in stills] == [b"21", b"40", b"52"]
+    assert [part["sensor"] for part in body["parts"]].count("mic") == 1 and body["missing"] == []
