@@ -20,12 +20,13 @@ from pipeline.claim import claim
 from pipeline.clock import Clock
 from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
-from pipeline.errors import StateError
+from pipeline.errors import ConfigError, StateError
 from pipeline.evidence import EvidenceSink
 from pipeline.messages import NS, Input, Record
 from pipeline.metrics import families
 from pipeline.recording.format import RecordingError
 from pipeline.recording.recorder import Recorder, RecordingEnded
+from pipeline.recording.ring import PREROLL_S
 from pipeline.retention import Retention
 from pipeline.sources import build_sources
 from pipeline.state import Store
@@ -34,6 +35,10 @@ from pipeline.watchdog import notify
 
 UNKEPT_NS = 10 * NS
 """So long after the last input that could not be recorded, recordings count as whole again."""
+SAMPLE_BYTES = 2
+"""Of most sound; a lower bound for others."""
+LEAST_RING = 8
+"""So many times what its files repeat, a ring must hold."""
 ALIVE_NS = 10_000_000_000
 """An engine that has not come round for so long does not work."""
 
@@ -54,6 +59,8 @@ class Live:
             folder = self._scratch.enter_context(tempfile.TemporaryDirectory())
             plan = Plan(plan.settings, plan.lanes, Path(folder) / app.STATE_FILE)
         try:
+            if record_to is None:
+                _check_ring(plan)
             for path, setting in _claims(plan, record_to is None):
                 self._scratch.enter_context(claim(path, setting))
         except BaseException:
@@ -205,6 +212,18 @@ def _claims(plan: Plan, rings: bool) -> Iterator[tuple[Path, str]]:
         yield settings.recording.folder, "recording.folder"
         if settings.evidence.enabled:
             yield settings.evidence.folder, "evidence.folder"
+
+
+def _check_ring(plan: Plan) -> None:
+    """Refuse a ring that would hold little but what each of its files repeats from the one before."""
+    settings = plan.settings
+    sensors = [sensor for machine in settings.machines for sensor in machine.sensors if sensor.modality != "frames"]
+    repeated = round(PREROLL_S * sum(s.rate_hz * s.channels * SAMPLE_BYTES for s in sensors))
+    if settings.recording.enabled and settings.recording.ring_bytes < LEAST_RING * repeated:
+        raise ConfigError(
+            f"recording.ring_bytes = {settings.recording.ring_bytes:,} holds less than {LEAST_RING * PREROLL_S:g} s of "
+            f"these sensors: give it {LEAST_RING * repeated:,} at least, or set recording.enabled = false"
+        )
 
 
 class SingleFile:

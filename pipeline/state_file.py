@@ -51,6 +51,8 @@ class Connection(sqlite3.Connection):
         """What a user should read; the program's own errors as they are."""
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
             return error
+        if "readonly" in str(error):
+            return StateError(f"{self.path}: {error}; run this as the user whose engine writes it (sudo -u USER ...)")
         damaged = "malformed" in str(error) or "not a database" in str(error)
         cure = "move it away, or" if damaged else "free space on that disk, or"
         return StateError(f"{self.path}: {error}; {cure} give engine.state_dir another one")

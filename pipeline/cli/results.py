@@ -32,7 +32,7 @@ def open_store(state_dir: Path) -> Store:
 
 def clock_text(t_ns: int) -> str:
     """Event time for people, in UTC."""
-    return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 @click.command()

@@ -124,7 +124,7 @@ class Recorder:
         path: the finished file's name, ``*.mcap``; an existing file is replaced when this one is finished.
         start: what the file begins with.
         now_ns: the caller's clock.
-        rotate_bytes: size from which `due` asks for a new file; 0 never.
+        rotate_bytes: size, beside what the file begins with, from which `due` asks for a new file; 0 never.
         rotate_s: age from which it does, by the caller's clock; 0 never.
 
     Raises:
@@ -150,6 +150,7 @@ class Recorder:
         self._messages = 0
         self._failed = ""
         self._finished = False
+        self._begun = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._disk = _Disk(self.part)
@@ -161,6 +162,7 @@ class Recorder:
         try:
             self._mcap = McapFile(self._disk, PROFILE)
             self._begin(start, now_ns)
+            self._begun = self.nbytes
         except OSError as error:
             with suppress(OSError):  # tried every second while a disk is full: no heap of empty files
                 self.part.unlink()
@@ -264,7 +266,12 @@ class Recorder:
         """Whether it is time for a new file: by size, by age, or because MCAP's channel numbers run out."""
         size, age = self._limits
         too_long = 0 < age <= now_ns - self.started_ns
-        return bool(self._failed) or 0 < size <= self.nbytes or too_long or len(self._channels) > _MAX_CHANNELS
+        return (
+            bool(self._failed)
+            or 0 < size <= self.nbytes - self._begun
+            or too_long
+            or len(self._channels) > _MAX_CHANNELS
+        )
 
     def close(self) -> Path:
         """Finish the file and give it its name. A second call changes nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import config as configuration
+from config.schema import Machine
 from models.anomaly.store import save_all
 from pipeline import app
 from pipeline.cli.demo import prepare
@@ -153,6 +155,21 @@ def test_a_folder_for_recordings_that_cannot_be_one(demo: Path, tmp_path: Path) 
         with pytest.raises(StethosError, match=r"give recording\.folder a folder that can be written"):
             Live(plan, HostClock())
         assert multiprocessing.active_children() == []
+
+
+def test_a_ring_that_would_hold_next_to_nothing_is_refused(demo: Path, tmp_path: Path) -> None:
+    """With the least that makes sense."""
+    plan = changed(demo, tmp_path)
+    microphones = Machine.model_validate(
+        {
+            "name": "m",
+            "sensor": [{"name": "mics", "modality": "acoustic", "rate_hz": 48_000, "channels": 8, "unit": "FS"}],
+        }
+    )
+    small = plan.settings.recording.model_copy(update={"ring_bytes": 10_000_000})
+    settings = plan.settings.model_copy(update={"machines": (microphones,), "recording": small})
+    with pytest.raises(ConfigError, match=r"less than 48 s of these sensors: give it 36,864,000 at least"):
+        Live(replace(plan, settings=settings), HostClock())
 
 
 @pytest.mark.parametrize("key", ["recording", "evidence"])

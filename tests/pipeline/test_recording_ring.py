@@ -144,6 +144,18 @@ def test_copies_under_other_names_come_in_the_order_of_what_they_hold(tmp_path):
     assert opened[3].path.name == ring.path.name
 
 
+def test_what_a_file_repeats_does_not_fill_it(tmp_path):
+    """Else a ring whose files are small beside six seconds would begin a new one every second."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, rotate_bytes=200_000, preroll_s=6.0)
+    files = 1
+    for k in range(200):
+        feed(ring, MIC, k, k + 1)
+        ring.sync()
+        files += ring.rotate_if_due(T + (k + 1) * NS // 10, {})
+    ring.close()
+    assert files == pytest.approx(200 * 19_200 / 200_000, abs=4)
+
+
 def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
     first = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     second = Ring(tmp_path, Start(), T, ring_bytes=10**8)
