@@ -145,6 +145,7 @@ class LaneSettings:
             BadInput: says what differs.
         """
         baseline.check(self.announced(sensor))
+        baseline.check_states(self.machine.state_context is not None)
         heard = self.models is not None and sensor.name in (self.models.config.sensors or [sensor.name])
         encoder = self.models.encoder_of(self.models.newest.active) if heard and self.models is not None else None
         baseline.check_encoder("" if encoder is None else encoder.digest, "" if encoder is None else encoder.how)

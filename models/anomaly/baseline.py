@@ -146,6 +146,20 @@ class Baseline:
                     f"but {stream.machine}/{stream.sensor} has {theirs}; commission this sensor anew",
                 )
 
+    def check_states(self, told: bool) -> None:
+        """Refuse a machine whose operating state nobody tells, where every window is judged by its state.
+
+        Raises:
+            BadInput: it would judge nothing.
+        """
+        if not told and "" not in self.states:
+            raise BadInput(
+                "baseline",
+                f"the baseline {self.settings} of {self.machine}/{self.sensor} knows the operating states "
+                f"{', '.join(sorted(self.states))}, and nobody tells this machine's, so that nothing would be judged: "
+                "set state_context, or commission without the column state",
+            )
+
     def check_encoder(self, encoder: str, pooling: str) -> None:
         """Refuse embeddings that this baseline was not learned from; one without an embedding takes any, and none.
 

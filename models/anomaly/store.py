@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,18 @@ def folder_name(baseline: Baseline) -> str:
 
 
 def save(baseline: Baseline, root: Path) -> Path:
-    """Write a baseline into its own folder under `root`, whole or not at all; writing it again changes nothing."""
+    """Write a baseline into its own folder under `root`, whole or not at all.
+
+    Writing it again changes nothing, but mends what was damaged meanwhile.
+    """
     folder = root / folder_name(baseline)
     if folder.is_dir():
-        load(folder)
-        return folder
+        try:
+            load(folder)
+        except StateError:
+            shutil.rmtree(folder)
+        else:
+            return folder
     partial = root / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -49,6 +57,9 @@ def save(baseline: Baseline, root: Path) -> Path:
     (partial / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     arrays: dict[str, Any] = {k.replace("/", "__"): v for k, v in baseline.arrays().items()}
     np.savez(partial / ARRAYS, **arrays)
+    for path in (partial / DOCUMENT, partial / ARRAYS):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # a power cut would leave a folder with its name and without its content
     partial.rename(folder)
     return folder
 
@@ -104,7 +115,7 @@ def load(folder: Path) -> Baseline:
         with (folder / ARRAYS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name.replace("__", "/"): file[name].astype(np.float32) for name in file.files}
         baseline = _baseline(document, arrays)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise StateError(f"{folder}: is damaged ({error!r}); restore it or commission again") from error
     if baseline.sha256 != document.get("sha256"):
         raise StateError(f"{folder}: its content does not match its hash; it was changed or damaged, commission again")

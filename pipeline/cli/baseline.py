@@ -141,6 +141,7 @@ def check(settings: Settings, baseline: Baseline, config_file: Path) -> None:
     rate = exact_rate(sensor.rate_hz, f"{config_file}: rate_hz of {baseline.machine}/{baseline.sensor}")
     told = (sensor.modality, rate, sensor.channels, "<f4", sensor.unit, 1.0)
     baseline.check(Stream(baseline.machine, baseline.sensor, 0, *told))
+    baseline.check_states(machine is not None and machine.state_context is not None)
     AnomalyScore(baseline)
 
 

@@ -10,7 +10,7 @@ from models.anomaly.commission import commission
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import ARRAYS, DOCUMENT, folder_name, load, load_all, save, save_all
 from models.anomaly.vectors import extraction
-from pipeline.errors import StateError
+from pipeline.errors import BadInput, StateError
 from tests.models.anomaly.rig import ACC, SLOW, Part, normals, running
 
 
@@ -75,6 +75,27 @@ def test_damage_is_found(learned, tmp_path):
     (folder / ARRAYS).unlink()
     with pytest.raises(StateError, match="damaged"):
         load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 3000])
+def test_commissioning_again_mends_what_a_power_cut_left(learned, tmp_path, keep):
+    """The same recordings give the same name: the damaged folder must not stand in the way of the advice."""
+    folder = save(learned[0], tmp_path)
+    whole = (folder / ARRAYS).read_bytes()
+    (folder / ARRAYS).write_bytes(whole[:keep])
+    with pytest.raises(StateError, match=r"damaged .*commission again"):
+        load(folder)
+    assert save(learned[0], tmp_path) == folder
+    assert judge(load(folder)) == judge(learned[0])
+
+
+def test_a_baseline_by_states_is_refused_where_nobody_tells_them(learned):
+    """It would judge nothing, and nobody would notice."""
+    by_state = dataclasses.replace(learned[0], states={"cut": 0, "idle": 0})
+    by_state.check_states(told=True)
+    learned[0].check_states(told=False)
+    with pytest.raises(BadInput, match=r"knows the operating states cut, idle, .*set state_context"):
+        by_state.check_states(told=False)
 
 
 def test_arrays_are_covered_by_the_hash(learned, tmp_path):
