@@ -19,6 +19,7 @@ from scipy import fft
 from operators.gated import Gated
 from operators.grid import Grid
 from operators.kurtogram import Band, envelope, kurtogram, most_impulsive
+from operators.levels import SILENT
 from operators.rewindow import end_ns
 from operators.spectral import hann
 from operators.spindle import Speed
@@ -131,7 +132,8 @@ class BearingLines(Gated):
     """`Segment` and `Gap` of one stream, and `Context` of its machine → `Score` "bearing_outer_race" and so on.
 
     Every 2 s, one score for each of `FAULTS` over the last 4 s, in dB above the median, threshold 10 dB. Of several
-    channels the most impulsive one is taken. Without a usable speed, or with samples missing, scores are incomplete.
+    channels the most impulsive one is taken. Without a usable speed or any signal, or with samples missing, scores are
+    incomplete.
 
     Args:
         stream: the stream.
@@ -152,6 +154,7 @@ class BearingLines(Gated):
         super().__init__(stream, speed)
         self._rates = geometry.per_revolution()
         self._grid = Grid(round(WINDOW_S * stream.rate.hz), round(HOP_S * stream.rate.hz), stream.channels)
+        self._nothing = SILENT if stream.unit == "FS" else 0.0
         self.settings = sha256(f"bearing|1|{geometry}".encode()).hexdigest()[:12]
 
     def first(self) -> int | None:
@@ -174,7 +177,10 @@ class BearingLines(Gated):
         rotation = reading.rpm / 60.0
         least = max(3.0 * rotation * max(self._rates.values()), self.stream.rate.hz / 2.0 / 128.0)
         rate = self.stream.rate.hz
-        spectra = [envelope_spectrum(x[:, c], rate, min(least, rate / 8.0)) for c in range(x.shape[1])]
+        alive = [c for c in range(x.shape[1]) if float(np.ptp(x[:, c])) > self._nothing]
+        if not alive:  # a torn cable: no fault is seen, and none has gone
+            return self._missing(segment, n0, n1, {"text": "unverified: the sensor gives no signal"})
+        spectra = [envelope_spectrum(x[:, c], rate, min(least, rate / 8.0)) for c in alive]
         spectrum = max(spectra, key=lambda s: s.band.kurtosis)
         return [self._of(segment, n0, n1, spectrum, fault, rotation) for fault in FAULTS]
 

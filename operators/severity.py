@@ -30,6 +30,7 @@ UPPER_HZ = 1000.0
 NYQUIST_MARGIN = 0.95
 LEAST_POWER_KW = 15.0
 SPEEDS_RPM = 120.0, 15_000.0
+_BESIDE = 0.25  # of a line: half a sample more in a window of a second moves that of 1000 Hz so far at 2.1 kHz
 PERIODS = 5  # of the lower band edge that a window must hold
 TOLERANCE = 1e-4  # relative error of the integration: so near to a limit, a value lies on it
 
@@ -170,8 +171,8 @@ def velocity_rms(x: NDArray[np.floating], rate_hz: float, lower_hz: float = 10.0
     Args:
         x: acceleration in m/s², shape (n, channels).
         rate_hz: sample rate.
-        lower_hz: lower edge of the band, inclusive.
-        upper_hz: upper edge of the band, inclusive.
+        lower_hz: lower edge of the band. A tone on an edge reads 0.89 of what it is, one a line within it all.
+        upper_hz: upper edge of the band.
 
     Returns:
         float64, shape (channels,), in m/s.
@@ -188,7 +189,8 @@ def velocity_rms(x: NDArray[np.floating], rate_hz: float, lower_hz: float = 10.0
     taper = hann(n)
     spectrum = np.abs(np.fft.rfft((wide - wide.mean(axis=0)) * taper[:, None], axis=0)) ** 2
     line = np.arange(len(spectrum))
-    first, last = int(np.ceil(lower_hz * n / rate_hz)), int(np.floor(upper_hz * n / rate_hz))
+    # a window of a second holds half a sample more or less where the rate is no whole number: its lines lie beside
+    first, last = int(np.ceil(lower_hz * n / rate_hz - _BESIDE)), int(np.floor(upper_hz * n / rate_hz + _BESIDE))
     kept = line[first : last + 1]
     weights = (1 - 1.0 / kept**2) / (2 * np.pi * kept * rate_hz / n) ** 2
     power = (spectrum[first : last + 1] * weights[:, None]).sum(axis=0)
@@ -229,12 +231,13 @@ class Severity(Windowed):
         return {}
 
     def process(self, message: Message) -> Iterable[Message]:
-        """Assess one window; an incomplete one gives an incomplete feature."""
+        """Assess one window; an incomplete one gives an incomplete feature, and so does one without any signal."""
         if not isinstance(message, Window):
             raise TypeError(f"Severity takes Window, not {type(message).__name__}")
-        values = self._values(message.values) if message.complete else {}
+        usable = message.complete and bool(np.ptp(message.values, axis=0).any())  # a torn cable is no quiet machine
+        values = self._values(message.values) if usable else {}
         return [Feature(self.stream.machine, (self.stream.sensor,), "severity", message.t_end_ns, values,
-                        message.complete, (message.span,))]  # fmt: skip
+                        usable, (message.span,))]  # fmt: skip
 
     def assess(self, velocity_mm_s: float) -> Assessment:
         """The zone of an RMS velocity of this machine with all that it rests on."""

@@ -35,6 +35,7 @@ class SeverityAlarm(Stateful):
         limits: zone limits of the machine.
         baseline_mm_s: from commissioning.
         learn: windows that make a baseline where none is given, at most 1,000.
+        basis: what else a learned baseline depends on, such as unit and band; under another one it is learned anew.
 
     Raises:
         ValueError: a baseline that is no level, or nothing to learn from.
@@ -42,13 +43,16 @@ class SeverityAlarm(Stateful):
 
     schema: ClassVar[int] = 1
 
-    def __init__(self, limits: Limits, baseline_mm_s: float | None = None, *, learn: int = 600) -> None:
+    def __init__(
+        self, limits: Limits, baseline_mm_s: float | None = None, *, learn: int = 600, basis: str = ""
+    ) -> None:
         if baseline_mm_s is not None and not 0.0 <= baseline_mm_s < 1000.0:
             raise ValueError(f"a baseline is a level in mm/s, not {baseline_mm_s}")
         if not 1 <= learn <= 1000:
             raise ValueError(f"a baseline is learned from 1 to 1,000 windows, not {learn}")
         self._limits, self._given, self._learn = limits, baseline_mm_s, learn
         self._baseline = baseline_mm_s
+        self._basis = f"{limits}|{learn}|{basis}"
         self._heard: list[float] = []
         self.settings = sha256(f"{SEVERITY}|1|{limits}|{baseline_mm_s}|{learn}".encode()).hexdigest()[:12]
 
@@ -57,7 +61,7 @@ class SeverityAlarm(Stateful):
         if not isinstance(message, Feature) or message.name != FEATURE:
             raise TypeError(f"SeverityAlarm takes the feature {FEATURE}, not {type(message).__name__}")
         if not message.complete:
-            return [message, *self._unknown(message, "samples are missing")]
+            return [message, *self._unknown(message, "samples are missing, or the sensor gives no signal")]
         velocity = message.values["rms_velocity_mm_s"]
         if self._baseline is None:
             if velocity >= _STANDS_MM_S:
@@ -99,9 +103,12 @@ class SeverityAlarm(Stateful):
     def snapshot(self) -> dict[str, Any]:
         """The baseline, or what it is being learned from; at most 9 kB."""
         kept = {"schema": self.schema, "baseline": self._baseline, "heard": list(self._heard)}
-        return {**kept, "given": self._given}
+        return {**kept, "given": self._given, "basis": self._basis}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a snapshot; a baseline that the configuration gives, or takes back, is not the snapshot's."""
-        if self._given is None and state.get("given") is None:
+        """Go on from a snapshot; a baseline that the configuration gives, or takes back, is not the snapshot's.
+
+        Nor is one that was learned under another unit, band or limit.
+        """
+        if self._given is None and state.get("given") is None and state.get("basis", self._basis) == self._basis:
             self._baseline, self._heard = state["baseline"], list(state["heard"])

@@ -310,7 +310,9 @@ def severity_alarm(settings: LaneSettings, _stream: Stream | None) -> SeverityAl
     said = settings.machine.severity
     if said is None:
         return None
-    return SeverityAlarm(LIMITS[said.group, said.support], said.baseline_mm_s, learn=said.learn_windows)
+    sensors = [s for s in settings.machine.sensors if s.modality == "vibration"]
+    basis = "|".join([*(f"{s.name} {s.rate_hz:g} {s.unit}" for s in sensors), f"{said.speed_rpm < 600}"])
+    return SeverityAlarm(LIMITS[said.group, said.support], said.baseline_mm_s, learn=said.learn_windows, basis=basis)
 
 
 def persistence(settings: LaneSettings, _stream: Stream | None) -> Raise:

@@ -190,6 +190,21 @@ def test_a_fault_that_cannot_be_seen_is_not_called_absent(rate: int, rpm: float,
     assert all("cannot be seen" in told[fault].reasons["text"] for fault in blind)
 
 
+@pytest.mark.parametrize("dead", [(0, 1, 2), (0, 2)])
+def test_a_torn_cable_is_no_sound_bearing(dead: tuple[int, ...]) -> None:
+    """Nothing is judged where all axes are flat, so that an alarm stays; of several axes the living ones are."""
+    x = recorded("outer_race", 0.0, 0, 1500.0)
+    alive = judged(x, 1500.0)
+    x[:, list(dead)] = 0.25
+    scores = judged(x, 1500.0)
+    assert set(scores) == set(alive)
+    if len(dead) == 3:
+        assert all(not s.complete and "no signal" in s.reasons["text"] for s in scores.values())
+    else:
+        assert all(s.complete for s in scores.values())
+        assert scores["outer_race"].value > scores["outer_race"].threshold
+
+
 def test_an_unknown_speed_is_said() -> None:
     """Incomplete scores with the reason."""
     found = run(BearingLines(MOTOR, GEOMETRY, ToldSpeed()), segments(MOTOR, np.ones((4 * RATE, 3), np.float32)))

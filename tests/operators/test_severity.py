@@ -170,6 +170,27 @@ def test_a_step_of_a_quarter_is_an_advisory(step: int) -> None:
     assert not significant_change(baseline + step * 0.24 * limits.bc, baseline, limits)
 
 
+@pytest.mark.parametrize("rate", [51_200 / 3, 51_200 / 7, 12_800.5, 2106.4, 8000.0])
+def test_edges_of_the_band_at_rates_that_are_no_whole_numbers(rate: float) -> None:
+    """A window of a second holds half a sample more or less: the edge's own line must not fall out of the band."""
+    t = np.arange(round(rate)) / rate
+    for frequency, share in ((10.0, 0.893), (10.5, 0.9865), (11.0, 1.0), (999.0, 1.0), (1000.0, 0.935)):
+        x = 2.8e-3 * np.sqrt(2) * 2 * np.pi * frequency * np.sin(2 * np.pi * frequency * t + 0.3)
+        assert 1000 * float(velocity_rms(x[:, None], rate)[0]) == pytest.approx(2.8 * share, rel=0.03)
+
+
+@pytest.mark.parametrize("value", [0.0, 9.81])
+def test_a_torn_cable_is_no_quiet_machine(value: float) -> None:
+    """A flat line gives no number; one living axis does."""
+    source = stream(5000, "m/s2", channels=2)
+    x = np.full((5000, 2), value, np.float32)
+    (flat,) = Severity(source, ASSET).process(Window(source, 0, 5000, 7, x))
+    assert isinstance(flat, Feature) and not flat.complete and not flat.values
+    x[:, 1] = acceleration(100, 2.0, 5000)
+    (half,) = Severity(source, ASSET).process(Window(source, 0, 5000, 7, x))
+    assert isinstance(half, Feature) and half.values["rms_velocity_mm_s"] == pytest.approx(2.0, rel=1e-3)
+
+
 def test_axes_and_incomplete_windows() -> None:
     """The largest axis decides; an incomplete window stays incomplete; too short a window is refused."""
     source = stream(5000, "m/s2", channels=3)

@@ -104,6 +104,11 @@ def test_the_configurations_baseline_wins_over_the_snapshots() -> None:
     assert baseline(SeverityAlarm(limits, learn=2), SeverityAlarm(limits, 1.2)) == 1.2
     assert baseline(SeverityAlarm(limits, 1.2), SeverityAlarm(limits, learn=2)) is None
     assert baseline(SeverityAlarm(limits, learn=2), SeverityAlarm(limits, learn=2)) == 0.12
+    learn = {"learn": 2, "basis": "acc 8000 m/s2"}
+    assert baseline(SeverityAlarm(limits, **learn), SeverityAlarm(limits, **learn)) == 0.12  # type: ignore[arg-type]
+    other = {**learn, "basis": "acc 8000 g"}
+    assert baseline(SeverityAlarm(limits, **learn), SeverityAlarm(limits, **other)) is None  # type: ignore[arg-type]
+    assert baseline(SeverityAlarm(limits, learn=2), SeverityAlarm(LIMITS[2, "rigid"], learn=2)) is None
     old = SeverityAlarm(limits, 1.2)
     old.restore({"schema": 1, "baseline": 0.12, "heard": []})
     assert old._baseline == 1.2
