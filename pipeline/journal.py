@@ -78,8 +78,10 @@ class Journal:
             header: for people and `compare`: ``platform`` (see `platform_fingerprint`), ``configuration``.
 
         Raises:
+            BadInput: there is a file of that name which is no journal.
             StethosError: the file cannot be written.
         """
+        spare_others(path)
         part = path.with_name(path.name + ".part")
         digest = hashlib.sha256()
         try:
@@ -115,6 +117,18 @@ def write_journal(records: Iterable[Record | Result | Decision], path: Path, hea
         for record in records:
             journal.add(record)
         return journal.write(path, header)
+
+
+def spare_others(path: Path) -> None:
+    """Refuse to overwrite what is no journal: a recording or a state that was named by mistake.
+
+    Raises:
+        BadInput: the file holds something else.
+    """
+    with suppress(OSError), path.open("rb") as file:
+        first = file.readline(1 << 20)
+        if first and not (first.startswith(b"{") and f'"{_VERSION_KEY}"'.encode() in first):
+            raise BadInput("journal", f"{path}: is no journal and would be overwritten; name another file")
 
 
 def line_of(record: Record) -> bytes:

@@ -16,7 +16,7 @@ from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.recordings import must_be_new, opened_of, passed_over, plan_of, refused
 from pipeline.clock import HostClock
-from pipeline.journal import sha256_of, write_journal
+from pipeline.journal import sha256_of, spare_others, write_journal
 from pipeline.journal_compare import compare as compare_journals
 from pipeline.recording.reader import Logged
 from pipeline.recording.recover import in_use
@@ -74,6 +74,7 @@ def replay(
         return 0 if differences.agrees else 1
     if not recordings or journal is None:
         raise click.UsageError("name at least one recording, and --journal OUT.jsonl")
+    spare_others(journal)
     used = True
     if engine == "kafka":
         from pipeline.cli.kafka import replay_kafka  # Faust is an extra

@@ -15,7 +15,7 @@ from pipeline.cli.number import Number
 from pipeline.cli.recordings import must_be_new
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
-from pipeline.journal import sha256_of, write_journal
+from pipeline.journal import sha256_of, spare_others, write_journal
 from pipeline.live import Live
 from pipeline.recording.recorder import RecordingEnded
 from pipeline.state import Store
@@ -48,6 +48,8 @@ def run(
 
     Exit code 1 if a source or a sink still had a problem at the end.
     """
+    if journal is not None:
+        spare_others(journal)  # not first at the end of the run
     if engine == "kafka":
         from pipeline.cli.kafka import run_kafka  # Faust is an extra
 

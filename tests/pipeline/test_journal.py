@@ -72,6 +72,19 @@ def test_hash_does_not_depend_on_order_repeats_places_or_header(tmp_path_factory
     assert write_journal([*others, *found], folder / "b.jsonl", {"configuration": "other"}) == want
 
 
+@pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(9000), b"[engine]\n", b"{}\n", b"\x89MCAP0\r\n"])
+def test_a_journal_replaces_a_journal_and_nothing_else(tmp_path, content):
+    """`stethos journal var/state/stethos.sqlite` would cost the state, `replay a.mcap --journal a.mcap` the recording."""
+    path = tmp_path / "it"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="no journal and would be overwritten"):
+        write_journal([], path, HEADER)
+    assert path.read_bytes() == content
+    (tmp_path / "empty").touch()
+    for _ in range(2):
+        write_journal([record_of(SCORE)], tmp_path / "empty", HEADER)
+
+
 def test_a_repeat_by_id_replaces(tmp_path):
     a = write_journal([SCORE, replace(SCORE, value=0.45)], tmp_path / "a.jsonl", HEADER)
     assert a == write_journal([replace(SCORE, value=0.45)], tmp_path / "b.jsonl", HEADER)
