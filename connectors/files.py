@@ -23,6 +23,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from connectors import wav
+from connectors.time_columns import rises_like_a_clock, tells_time
 from pipeline.errors import BadInput
 from pipeline.messages import Rate, Samples
 
@@ -33,7 +34,6 @@ _INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _INT32_SUBTYPES = ("PCM_24", "PCM_32")
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 _READ_AHEAD_FRAMES = 16_384  # a call into libsndfile costs as much as decoding a thousand frames
-_TIME_COLUMNS = ("t", "time", "time_s", "timestamp", "seconds")
 _RATED, _AGREES = 10, 0.01
 """Frames from which a column of times tells a rate, and how far it may be from the declared one."""
 _LARGEST_DENOMINATOR = 1_000_000
@@ -196,8 +196,9 @@ class NpzRecording(Recording):
 class CsvRecording(Recording):
     """A CSV file of numbers, a row a frame, with or without a heading; comma, semicolon or tab between columns.
 
-    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds is no channel; its times, in
-    seconds, milliseconds, microseconds or nanoseconds, must be those of that rate within a percent.
+    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds, or so with a unit in brackets,
+    is no channel; its times, in seconds, milliseconds, microseconds or nanoseconds, must be those of that rate within a
+    percent. One that rises like them under another heading, or under none, is refused.
     """
 
     kind = "numbers"
@@ -218,7 +219,7 @@ class CsvRecording(Recording):
                 separator = max(",;\t", key=first.count)
                 names = [name.strip().strip('"').casefold() for name in first.split(separator)]
                 self._headed = headed = not all(_is_number(name) for name in names)
-                timed = headed and names[0] in _TIME_COLUMNS
+                timed = headed and tells_time(names[0])
                 rows = file if headed else [first, *file]
                 lines = [line for line in rows if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
@@ -241,6 +242,13 @@ class CsvRecording(Recording):
             raise BadInput("channels", f"{self.path} has a column of times and nothing else")
         if timed:
             self._agree(table[:, 0])
+        elif table.shape[1] > 1 and rises_like_a_clock(table[:, 0]):
+            called = f" ({names[0]!r})" if headed and names[0] else ""
+            raise BadInput(
+                "channels",
+                f"{self.path}: its first column{called} rises steadily as a time or an index does; head it 'time_s' or "
+                "remove it",
+            )
         return table[:, 1:] if timed else table
 
     def _agree_with(self, columns: int, channels: Sequence[int] | None) -> None:

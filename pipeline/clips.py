@@ -11,7 +11,6 @@ margin on both sides gives filters their memory there and lets a clip of one sec
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from fractions import Fraction
 import numpy as np
 import soundfile
 
+from connectors.time_columns import rises_like_a_clock, tells_time
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import NS, Anchor, Float32, Rate, Segment, Stream
@@ -32,10 +32,6 @@ WINDOW_S = 1.04
 _SHORTEST_S = 0.5
 _BEHIND_S = 0.5
 """So far behind the end of a recording somebody may set a label's end, who drags it with the mouse."""
-_TIME_COLUMNS = frozenset({"t", "time", "time_s", "timestamp"})
-_TIME_UNIT = re.compile(r"\s*[(\[]\s*(?:s|sec|seconds?|ms|us|µs|ns|min|h)\s*[)\]]$")
-_RISING_ROWS = 10
-"""So many that rise like a clock are one, and no vibration."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,16 +141,15 @@ def _csv(row: Row) -> Clip:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput("broken", f"{row.name}: cannot be read as CSV: {error}") from error
     header = [] if not lines or _is_number(lines[0][0]) else lines.pop(0)
-    header = [_TIME_UNIT.sub("", h.strip().lower()) for h in header]
     try:
         x = np.array(lines, dtype=np.float64)
     except ValueError as error:
         raise BadInput("broken", f"{row.name}: {_odd_line(lines)}") from error
     if x.ndim != 2:
         raise BadInput("shape", f"{row.name}: holds no samples")
-    channels = [i for i in range(x.shape[1]) if i >= len(header) or header[i] not in _TIME_COLUMNS]
-    if x.shape[1] > 1 and 0 in channels and _rises_like_a_clock(x[:, 0]):
-        called = f" ({header[0]!r})" if header and header[0] else ""
+    channels = [i for i in range(x.shape[1]) if i >= len(header) or not tells_time(header[i])]
+    if x.shape[1] > 1 and 0 in channels and rises_like_a_clock(x[:, 0]):
+        called = f" ({header[0].strip()!r})" if header and header[0].strip() else ""
         raise BadInput("shape", f"{row.name}: its first column{called} rises steadily as a time or an index does; "
                        "head it 'time_s' or remove it")  # fmt: skip
     return _from_array(row, x[None][:, :, channels], None)
@@ -169,15 +164,6 @@ def _odd_line(lines: Sequence[Sequence[str]]) -> str:
             apart = "; separate columns by commas" if {";", "\t"} & set(bad) else ""
             return f"row {number} of its numbers holds {bad!r}, which is no number{apart}"
     return "has cells that are no numbers or lines of unequal length"
-
-
-def _rises_like_a_clock(column: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
-    """Whether numbers rise all the way and stay within one step of a straight line, as rounded times do."""
-    n = len(column)
-    if n < _RISING_ROWS or not (np.isfinite(column).all() and (np.diff(column) > 0.0).all()):
-        return False
-    step = (column[-1] - column[0]) / (n - 1)
-    return bool(np.abs(column - (column[0] + step * np.arange(n))).max() < step)
 
 
 def _from_array(row: Row, x: np.ndarray[tuple[int, ...], np.dtype[np.generic]], told: Rate | None) -> Clip:

@@ -74,7 +74,7 @@ def test_hash_does_not_depend_on_order_repeats_places_or_header(tmp_path_factory
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(9000), b"[engine]\n", b"{}\n", b"\x89MCAP0\r\n"])
 def test_a_journal_replaces_a_journal_and_nothing_else(tmp_path, content):
-    """`stethos journal var/state/stethos.sqlite` would cost the state, `replay a.mcap --journal a.mcap` the recording."""
+    """`stethos journal var/state/stethos.sqlite` would cost the state, `replay a --journal a` the recording."""
     path = tmp_path / "it"
     path.write_bytes(content)
     with pytest.raises(BadInput, match="no journal and would be overwritten"):

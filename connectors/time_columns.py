@@ -1,0 +1,27 @@
+"""Which column of a table of numbers is no channel but tells the time: by its heading, or by how it rises."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NAMES = frozenset({"t", "time", "time_s", "timestamp", "seconds"})
+_UNIT = re.compile(r"\s*[(\[]\s*(?:s|sec|seconds?|ms|us|µs|ns|min|h)\s*[)\]]$")
+_RISING_ROWS = 10
+"""So many that rise like a clock are one, and no vibration."""
+
+
+def tells_time(heading: str) -> bool:
+    """Whether a column of this heading holds times, with or without a unit in brackets behind it."""
+    return _UNIT.sub("", heading.strip().strip('"').casefold()) in _NAMES
+
+
+def rises_like_a_clock(column: NDArray[np.float64]) -> bool:
+    """Whether numbers, shape (n,), rise all the way within one step of a straight line, as rounded times do."""
+    n = len(column)
+    if n < _RISING_ROWS or not (np.isfinite(column).all() and (np.diff(column) > 0.0).all()):
+        return False
+    step = (column[-1] - column[0]) / (n - 1)
+    return bool(np.abs(column - (column[0] + step * np.arange(n))).max() < step)
