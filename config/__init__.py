@@ -44,7 +44,7 @@ def load(path: Path) -> Settings:
 def build(raw: Mapping[str, Any], path: Path) -> Settings:
     """Validate what a file said; `path` names it in errors and anchors its relative paths."""
     try:
-        return Settings.model_validate(_resolve(raw, path.resolve().parent))
+        return Settings.model_validate(_resolve(_with_folders(raw), path.resolve().parent))
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from None
 
@@ -130,6 +130,19 @@ _PATH_KEYS = {
 
 _PACKAGE_KEYS = {"encoder", "package", "shadow", "classifier"}
 _SHIPPED = Path(__file__).parents[1] / "models" / "weights"
+
+
+_FOLDERS = {"engine": "state_dir", "kafka": "spool_folder", "recording": "folder", "evidence": "folder"}
+
+
+def _with_folders(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of folders written out, so that they count from the file, too, from wherever it is run."""
+    filled = dict(raw)
+    for section, key in _FOLDERS.items():
+        table = filled.get(section, {})
+        if isinstance(table, Mapping) and key not in table:
+            filled[section] = {**table, key: str(getattr(Settings.model_fields[section].default, key))}
+    return filled
 
 
 def _resolve(value: Any, base: Path, key: str = "") -> Any:

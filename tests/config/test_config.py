@@ -221,3 +221,19 @@ def test_a_file_that_begins_with_a_mark_is_read(tmp_path: Path) -> None:
     """As editors of Windows write UTF-8."""
     (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert config.load(tmp_path / "c.toml").machines
+
+
+def test_folders_that_are_not_named_lie_beside_the_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run from another directory, the engine must find its state, and a second one the first one's lock."""
+    path = tmp_path / "conf" / "c.toml"
+    path.parent.mkdir()
+    path.write_text(GOOD)
+    named = tmp_path / "conf" / "named.toml"
+    named.write_text(GOOD + '[engine]\nstate_dir = "var/state"\n')
+    for cwd in (tmp_path, path.parent):
+        monkeypatch.chdir(cwd)
+        settings = config.load(path)
+        base = path.parent / "var"
+        assert settings.engine.state_dir == config.load(named).engine.state_dir == base / "state"
+        assert (settings.recording.folder, settings.evidence.folder) == (base / "recordings", base / "evidence")
+        assert settings.kafka.spool_folder == base / "spool"
