@@ -47,6 +47,8 @@ def build(raw: Mapping[str, Any], path: Path) -> Settings:
         return Settings.model_validate(_resolve(_with_folders(raw), path.resolve().parent))
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def migrate(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -157,7 +159,10 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
     if key in _SECRETS and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:
-            raise ConfigError(f"{key} = {value!r}: the environment has no variable {name}")
+            raise ConfigError(
+                f"{key} = {value!r}: the environment has no variable {name}; set it, or read the file that the service "
+                "reads it from (set -a; . /etc/stethos/environment; set +a)"
+            )
         return os.environ[name]
     return value
 

@@ -37,6 +37,21 @@ def config() -> None:
 @_FILE
 def check(file: Path) -> None:
     """Validate a configuration and the files that it names."""
+    plan = checked(file)
+    for lane in plan.lanes:
+        if lane.machine.drift:
+            for line in _untold(lane):
+                click.echo(f"{file}: {line}", err=True)
+    settings = plan.settings
+    click.echo(f"{file}: fine: {len(settings.machines)} machines, {plan.sensors} sensors, {len(settings.sinks)} sinks")
+
+
+def checked(file: Path) -> app.Plan:
+    """A configuration whose files are there and fit.
+
+    Raises:
+        StethosError: says what does not, a line each.
+    """
     settings = configuration.load(file)
     missing = [
         f"{file}: machine {m.name}, sensor {s.name}: {kind} {path}: no such file or folder"
@@ -53,11 +68,7 @@ def check(file: Path) -> None:
     plan = app.plan(settings)  # baselines fit their sensors, and so on
     if unfit := list(_unfit(settings)):
         raise ConfigError("\n".join(f"{file}: {text}" for text in unfit))
-    for lane in plan.lanes:
-        if lane.machine.drift:
-            for line in _untold(lane):
-                click.echo(f"{file}: {line}", err=True)
-    click.echo(f"{file}: fine: {len(settings.machines)} machines, {plan.sensors} sensors, {len(settings.sinks)} sinks")
+    return plan
 
 
 def _untold(lane: LaneSettings) -> Iterator[str]:

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import click
 
-import config as configuration
-from pipeline import app
+from pipeline.cli.configuration import checked
 from pipeline.errors import StethosError
 from pipeline.fingerprint import platform_fingerprint
 
@@ -90,11 +89,11 @@ def _devices() -> Iterator[Finding]:
 
 def _configuration(path: Path) -> Iterator[Finding]:
     try:
-        settings = configuration.load(path)
-        plan = app.plan(settings)
+        plan = checked(path)
     except StethosError as error:
         yield Finding("configuration", "bad", str(error))
         return
+    settings = plan.settings
     yield Finding("configuration", "ok", f"{len(settings.machines)} machines, {plan.sensors} sensors")
     checks: list[tuple[str, Callable[[], None]]] = [
         ("state folder", lambda: _writable(settings.engine.state_dir)),
@@ -107,11 +106,16 @@ def _configuration(path: Path) -> Iterator[Finding]:
         except OSError as error:
             yield Finding(name, "bad", str(error))
         else:
-            yield Finding(name, "ok", "usable")
+            yield Finding(name, "ok", "usable by root, as whom this runs" if os.geteuid() == 0 else "usable")
 
 
 def _writable(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    """Nothing is made: it would belong to whoever asks, and the service could not write into it."""
+    if not folder.exists():
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise OSError(f"{folder}: cannot be made: {parent} is no folder that can be written")
+        return
     probe = folder / ".stethos-doctor"
     probe.write_bytes(b"x")
     probe.unlink()
