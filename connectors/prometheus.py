@@ -1,8 +1,9 @@
 """Results and the engine's counters as metrics for Prometheus: what is now, not what was.
 
-The names follow https://prometheus.io/docs/practices/naming/ and the label sets are bounded. Scores that no longer come
-and machines that are gone leave the page, so that Prometheus marks their series as stale instead of showing the last
-value for ever; alarms and health states stay until the next transition, because they are told only when they change.
+The names follow https://prometheus.io/docs/practices/naming/ and the label sets are bounded. Scores and
+states that no longer come and machines that are gone leave the page, so that Prometheus marks their series as stale
+instead of showing the last value for ever; alarms and health states stay until the next transition, because they are
+told only when they change.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ RESULT_METRICS = tuple(_FAMILIES)
 
 _EVENTS = ("score", "feature", "machine_state")  # topics whose records tell how far a machine's results have come
 _SCORES = ("stethos_score", "stethos_score_threshold", "stethos_score_timestamp_seconds")
+_STATES = ("stethos_machine_state", "stethos_machine_state_probability")  # one that lasts is told every ten seconds
 _SHADOW = ("stethos_shadow_windows", "stethos_shadow_disagreements")
 _IDS = 50_000  # alarms, late and dlq records remembered of each, so that a repeat is not counted again
 _STEP_S = 60.0  # a series whose event time goes back so far has been given another clock
@@ -49,7 +50,7 @@ class ResultMetrics:
 
     Args:
         limit: most label sets per metric.
-        stale_after_s: a score leaves when none came for this long.
+        stale_after_s: a score, or a machine's state, leaves when none came for this long.
         vanished_after_s: everything of a machine leaves when nothing came from it for this long, unless one of its
             alarms is active.
     """
@@ -95,7 +96,7 @@ class ResultMetrics:
 
     def leave(self, now: float) -> None:
         """Let go what is stale."""
-        for name in (*_SCORES, *_SHADOW):
+        for name in (*_SCORES, *_STATES, *_SHADOW):
             family = self.families[name]
             stale = {key for key, touched in family.touched.items() if now - touched > self._stale_after_s}
             family.remove(stale.__contains__)

@@ -229,6 +229,7 @@ def test_stale_scores_leave_and_states_stay(sink: PrometheusSink, clock: Clock) 
     clock.now += 301
     assert not samples(sink, "stethos_score")
     assert not samples(sink, "stethos_score_threshold")
+    assert not samples(sink, "stethos_machine_state")  # such as that of a shadow which has ended
     assert value(sink, "stethos_alarm_active", **CONDITION, severity="critical") == 1.0
     assert len(samples(sink, "stethos_sensor_health_state")) == 5
     assert value(sink, "stethos_event_age_seconds", machine="mill-3") == pytest.approx(301)
