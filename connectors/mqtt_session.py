@@ -84,7 +84,9 @@ class Broker:
             if self.cert_file is not None:
                 made.load_cert_chain(self.cert_file, self.key_file)
         except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"MQTT broker {self}: its TLS files cannot be used: {error}") from None
+            given = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+            files = ", ".join(f"{key} {path}" for key, path in given.items() if path is not None)
+            raise ConfigError(f"MQTT broker {self}: its TLS files ({files}) cannot be used: {error}") from None
         return made
 
     def __str__(self) -> str:

@@ -122,7 +122,10 @@ def read_manifest(path: Path) -> list[Row]:
             header = [h.strip() for h in reader.fieldnames or []]
             missing = [c for c in _REQUIRED if c not in header]
             if missing:
-                raise ConfigError(f"{path}: the column {missing[0]!r} is missing; a manifest needs path,label,group")
+                apart = " (separate columns by commas)" if {";", "\t"} & set("".join(header)) else ""
+                raise ConfigError(
+                    f"{path}: the column {missing[0]!r} is missing; a manifest needs path,label,group{apart}"
+                )
             reader.fieldnames = header
             cells = [(reader.line_num, _cells(path, reader.line_num, row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -31,6 +31,8 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--train", type=re.compile, help="groups that learn, such as 'normal/.*[05]0'")
     args = parser.parse_args()
+    if not args.table.is_file():
+        raise SystemExit(f"{args.table}: no such file")
     done: set[str] = set()
     args.out.mkdir(parents=True, exist_ok=True)
     with (

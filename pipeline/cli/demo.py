@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -48,7 +49,7 @@ def demo(for_s: float | None, out: Path, port: int) -> int:
 
     Two more machines are simulated, as their names say: a cut that begins to chatter and a drill that breaks.
 
-    Exit code 0 if an alarm was raised.
+    Exit code 1 if no alarm was raised within SECONDS.
     """
     data = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
     out = prepare(out, data, port)
@@ -70,7 +71,8 @@ def demo(for_s: float | None, out: Path, port: int) -> int:
         view.close()
     for error in errors:
         click.echo(f"error: {error}", err=True)
-    return _tell(plan, out)
+    raised = _tell(plan, out)
+    return 1 if for_s is not None and not raised else 0  # who ends it by Ctrl-C has seen enough
 
 
 def prepare(out: Path, data: Path, port: int) -> Path:
@@ -96,7 +98,8 @@ def _states(store: Store) -> dict[str, list[str]]:
     return {machine: list(states) for machine, states in found.items()}
 
 
-def _tell(plan: app.Plan, out: Path) -> int:
+def _tell(plan: app.Plan, out: Path) -> bool:
+    """What came of it; says whether an alarm did."""
     store = Store(plan.state)
     raised = [r.body for r in reversed(store.latest("alarm", _MOST)) if r.body["transition"] == "raised"]
     evidence = index(plan.settings.evidence.folder)
@@ -120,5 +123,6 @@ def _tell(plan: app.Plan, out: Path) -> int:
     write_journal(store.journal_records(), journal, app.journal_header(store))
     click.echo(f"4. All of it can be replayed; the journal's SHA-256 will be {sha256_of(journal)}:")
     command = os.path.relpath(sys.argv[0])
-    click.echo(f"   {command} replay {plan.settings.recording.folder} --journal {out / 'replayed.jsonl'}")
-    return 0 if raised else 1
+    replay = [command, "replay", str(plan.settings.recording.folder), "--journal", str(out / "replayed.jsonl")]
+    click.echo(f"   {shlex.join(replay)}")
+    return bool(raised)

@@ -38,7 +38,9 @@ def clock_text(t_ns: int) -> str:
 @click.command()
 @_STATE
 @_JSON
-@click.option("--limit", default=50, show_default=True, help="At most so many transitions, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, newest first."
+)
 def alarms(state_dir: Path, as_json: bool, limit: int) -> None:
     """List raised and cleared alarms."""
     records = open_store(state_dir).latest("alarm", limit)
