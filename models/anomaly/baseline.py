@@ -215,13 +215,20 @@ class Baseline:
         for number, cells in enumerate(self.cells):
             states = [state for state, cell in self.states.items() if cell == number and state]
             where = f" in {', '.join(states)}" if states else ""
-            lines += [
-                f"{name}{where}: {cell.windows} windows of {cell.starts} starts, threshold {cell.threshold:.2f}; "
-                f"{cell.false_alarms.count} alarms in {cell.false_alarms.hours:.2f} h of left-out normal running, "
-                f"at most {_plain(cell.false_alarms.upper)} false alarms a day with 95 % confidence."
-                for name, cell in cells.items()
-            ]
+            lines += [f"{name}{where}: {_learned(cell)}" for name, cell in cells.items()]
         return [*lines, *self.notes]
+
+
+def _learned(cell: Cell) -> str:
+    starts = f"{cell.starts} start{'s' if cell.starts != 1 else ''}"
+    told = f"{cell.windows} windows of {starts}, threshold {cell.threshold:.2f}; "
+    if cell.starts == 1:
+        return told + "how often it alarms without cause cannot be told from one start."
+    found = cell.false_alarms
+    return told + (
+        f"{found.count} alarms in {found.hours:.2f} h of left-out normal running, "
+        f"at most {_plain(found.upper)} false alarms a day with 95 % confidence."
+    )
 
 
 def _plain(rate: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +36,8 @@ with several operations come in clusters, so that nothing is assumed of their jo
 LDN_STARTS = 3
 FEWEST_WINDOWS = 5
 RECOMMENDED_STARTS = 5
+COPIES = 0.2
+"""More windows than this share that repeat others are worth a word."""
 """Fewer starts say little about the next one; a state that has fewer is judged by all states together."""
 _LIBRARIES = ("numpy", "scipy")
 
@@ -178,6 +181,7 @@ class _Sensor:
             images.clear()
 
     def baseline(self) -> Baseline:
+        copies = self._copies()
         states, cells, notes = self._cells()
         if self.embedder is not None and cells:
             joined, why = joins([(c[ANOMALY], c[EMBEDDING]) for c in cells], self._strangeness())
@@ -188,11 +192,16 @@ class _Sensor:
         if not cells:
             raise BadInput(
                 "short",
-                f"{where}: there are not {FEWEST_WINDOWS} windows of about a second that are not silent; "
-                "record normal running for minutes, better an hour",
+                f"{where}: there are not {FEWEST_WINDOWS} windows of about a second in which every channel gives a "
+                "signal; record normal running for minutes, better an hour",
             )
         if self.silent:
             notes.append(f"{self.silent} silent windows were left out.")
+        if copies > COPIES:
+            notes.append(
+                f"{copies:.0%} of the windows repeat others exactly, as of a recording that plays in a loop: whatever "
+                "differs from it may raise an alarm; record more."
+            )
         if 1 < len(self.starts) < RECOMMENDED_STARTS:
             notes.append(f"Learned from {len(self.starts)} starts; {RECOMMENDED_STARTS} make the threshold reliable.")
         return Baseline(
@@ -213,6 +222,29 @@ class _Sensor:
             encoder="" if judged is None else judged.encoder,
             pooling="" if judged is None else judged.pooling,
         )
+
+    def _copies(self) -> float:
+        """The share of windows that repeat others to the last bit, which nothing that was recorded does.
+
+        Raises:
+            BadInput: a start is a copy of another one, and would be left out for nothing.
+        """
+        told = [
+            (x.tobytes(), start)
+            for by_name in self.vectors.values()
+            for x, start in zip(by_name[LEVEL].x, by_name[LEVEL].start, strict=True)
+        ]
+        of: dict[str, set[bytes]] = {}
+        for window, start in told:
+            of.setdefault(start, set()).add(window)
+        for one, other in permutations(of, 2):
+            if len(of[one]) >= FEWEST_WINDOWS and of[one] <= of[other]:
+                raise BadInput(
+                    "copies",
+                    f"{self.stream.machine}/{self.stream.sensor}: start {one!r} is a copy of start {other!r}, which "
+                    "tells nothing of the next one; name other recordings",
+                )
+        return 1.0 - len({window for window, _ in told}) / max(len(told), 1)
 
     def _strangeness(self) -> tuple[float, float]:
         """Of a start by log-Mel and by embedding, the mean over the states."""

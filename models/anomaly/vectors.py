@@ -111,7 +111,8 @@ class Extraction:
         if not window.complete:
             return {}
         if self.front_end is None:
-            return {} if window.side else {LEVEL: _slow(window.values)}
+            usable = not window.side and bool(np.ptp(window.values, axis=0).any())
+            return {LEVEL: _slow(window.values)} if usable else {}
         if not window.side or window.side["silent"]:
             return {}
         return {ANOMALY: self._spectrum(window.values), LEVEL: self._level(window)}

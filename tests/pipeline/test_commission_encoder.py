@@ -33,7 +33,7 @@ def starts(folder: Path, count: int) -> Path:
     rows = []
     for i in range(count + 2):
         label = "good" if i < count else "bad"
-        sound(folder / f"{i}.wav", 8.0, 400.0 if label == "good" else 5000.0, seed=0 if label == "good" else i)
+        sound(folder / f"{i}.wav", 8.0, 400.0 if label == "good" else 5000.0, seed=i)
         split = "train" if i < count else "test"
         rows.append({"path": f"{i}.wav", "label": label, "group": f"start {i}", "split": split, "machine": "m"})
     return manifest(folder / "m.csv", rows)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def test_a_machine_without_states_is_judged_in_any(acc):
 def test_what_cannot_be_learned_from_is_refused():
     with pytest.raises(BadInput, match="no normal recording"):
         commission([])
-    with pytest.raises(BadInput, match="not silent"):
+    with pytest.raises(BadInput, match="every channel gives a signal"):
         commission([Normal("zero", "s", "", [Part(MIC, np.zeros((480_000, 1), np.float32))])])
     other = Stream("lathe", "acc", 0, "vibration", ACC.rate, 2, "<f4", "m/s2")
     mixed = [*normals(ACC, 1), Normal("odd", "s9", "", [Part(other, running(other, 3.0, 0))])]
@@ -158,3 +158,37 @@ def test_a_baseline_refuses_another_sensor(acc):
             acc.check(dataclasses.replace(ACC, **change))
     with pytest.raises(BadInput, match="commission again"):
         AnomalyScore(dataclasses.replace(acc, front_end="other"))
+
+
+def test_a_start_that_is_a_copy_of_another_is_refused() -> None:
+    """Left out, it would be judged by itself: no alarm, whatever the threshold, and alarms for ever afterwards."""
+    one, other = normals(ACC, 2, seconds=5.0)
+    again = dataclasses.replace(other, name="copy", start="c")
+    with pytest.raises(BadInput, match=r"start 'c' is a copy of start|is a copy of start 'c'"):
+        commission([one, other, again])
+
+
+def test_a_recording_in_a_loop_is_told() -> None:
+    """Not refused: a first look at the demonstration is one."""
+    one = normals(ACC, 1, seconds=5.0)[0]
+    (learned,) = commission([one, one, one])
+    assert any("repeat others exactly" in line for line in learned.sentences())
+    (fine,) = commission(normals(ACC, 3, seconds=5.0))
+    assert not any("repeat" in line for line in fine.sentences())
+
+
+@pytest.mark.parametrize("dead", [1, 3])
+def test_a_dead_slow_sensor_teaches_nothing(dead: int) -> None:
+    """All axes flat are no normal running; one flat axis of several is, as the others still say something."""
+    recordings = normals(SLOW, 3)
+    flat = []
+    for recording in recordings:
+        parts = [Part(part.stream, part.x.copy()) for part in recording.parts]
+        for part in parts:
+            part.x[:, :dead] = 0.5
+        flat.append(dataclasses.replace(recording, parts=parts))
+    if dead == SLOW.channels:
+        with pytest.raises(BadInput, match="in which every channel gives a signal"):
+            commission(flat)
+    else:
+        assert commission(flat)
