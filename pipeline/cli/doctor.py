@@ -106,7 +106,8 @@ def _configuration(path: Path) -> Iterator[Finding]:
         except OSError as error:
             yield Finding(name, "bad", str(error))
         else:
-            yield Finding(name, "ok", "usable by root, as whom this runs" if os.geteuid() == 0 else "usable")
+            root = name.endswith("folder") and os.geteuid() == 0
+            yield Finding(name, "ok", "usable by root, as whom this runs" if root else "usable")
 
 
 def _writable(folder: Path) -> None:
