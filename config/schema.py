@@ -15,7 +15,8 @@ from config.tachometer import Tachometer
 
 SCHEMA_VERSION = 1
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME)]
 """A machine's or sensor's name: letters, digits, `_`, `.`, `-`; it becomes a Kafka key, a file name and a label."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from config.schema import NAME
 from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import Embedder
 from models.anomaly.store import load_all, save_all
@@ -86,10 +88,17 @@ def commission(
     for sensor in unheard:
         click.echo(f"{sensor}: vibration, which no encoder hears; learned without")
     for baseline, folder in zip(baselines, save_all(baselines, out), strict=True):
-        for line in baseline.sentences():
+        for line in (*baseline.sentences(), *_unnameable(baseline)):
             click.echo(line)
         click.echo(f"  → {folder}")
     return 0
+
+
+def _unnameable(baseline: Baseline) -> Iterator[str]:
+    """What a person learns too late otherwise: configurations name machines and sensors by plain words alone."""
+    for kind, name in (("machine", baseline.machine), ("sensor", baseline.sensor)):
+        if not re.match(NAME, name):
+            yield f"No configuration can name the {kind} {name!r}: plain letters, digits, '_', '.', '-' alone."
 
 
 def _unheard(rows: Sequence[Row], encoder: str | None) -> list[str]:

@@ -115,3 +115,13 @@ def test_vibration_is_said_to_be_learned_without(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "baselines").exists()
     assert run("commission", "--manifest", both, *end) == 0
     assert "m/vibration: vibration, which no encoder hears" in capsys.readouterr().out
+
+
+def test_a_name_that_no_configuration_can_say_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At once, and not when the baseline is to be used."""
+    sound(tmp_path / "a.wav", 8.0, 400.0)
+    rows = [{"path": "a.wav", "label": "good", "group": "a", "machine": "Fräse 1"}]
+    m = manifest(tmp_path / "m.csv", rows)  # type: ignore[arg-type]
+    assert run("commission", "--manifest", m, "--out", tmp_path / "b") == 0
+    said = capsys.readouterr().out
+    assert "No configuration can name the machine 'Fräse 1'" in said and "the sensor" not in said
