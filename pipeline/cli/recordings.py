@@ -44,10 +44,10 @@ def plan_of(opened: Sequence[Recording], config_file: Path | None, state: Path) 
     return app.plan_of_recording({name: data for rec in opened for name, data in rec.attachments.items()}, state)
 
 
-def refused(dead: Mapping[str, int], store: Store) -> Iterator[str]:
-    """A sentence for each reason why messages could not be used."""
+def refused(dead: Mapping[str, int], store: Store, since: int = 0) -> Iterator[str]:
+    """A sentence for each reason why messages could not be used, with the first one behind a place of the log."""
     first: dict[str, str] = {}
-    for record in store.read(0, ("dlq",), limit=100_000):
+    for record in store.read(since, ("dlq",), limit=100_000):
         first.setdefault(record.body["reason"], record.body["error"])
     for reason, count in sorted(dead.items()):
         text = f", first: {first[reason]}" if reason in first else ""

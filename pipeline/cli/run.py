@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import config as configuration
 from config.schema import Settings
 from pipeline import app
 from pipeline.cli.number import Number
-from pipeline.cli.recordings import must_be_new
+from pipeline.cli.recordings import must_be_new, refused
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
 from pipeline.journal import sha256_of, spare_others, write_journal
@@ -58,6 +59,7 @@ def run(
         raise click.UsageError("--role and --name need --engine kafka")
     plan = app.plan(_with_sources(config_file, "run --engine kafka"))
     live = Live(plan, HostClock())
+    begun = live.store.last_seq()
     live.start()
     shown = not quiet and sys.stdout.isatty()
     view = View(plan.state, live.address, problems=lambda: live.problems) if shown else None
@@ -69,10 +71,14 @@ def run(
         view.close()
     for error in errors:
         click.echo(f"error: {error}", err=True)
+    store = Store(plan.state)
+    dead = Counter(str(record.body["reason"]) for record in store.read(begun, ("dlq",), limit=100_000))
+    for line in refused(dead, store, begun):
+        click.echo(line, err=True)
     if journal is not None:
-        store = Store(plan.state)
         write_journal(store.journal_records(), journal, app.journal_header(store))
         click.echo(sha256_of(journal))
+    store.close()
     return 1 if errors else 0
 
 

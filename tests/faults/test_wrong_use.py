@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from pipeline.cli.main import main
 from tests.signals import own_signals
@@ -62,6 +63,29 @@ def test_the_configuration_works_unless_spoilt(config: Path, capsys: pytest.Capt
     assert run(config) == 0
     assert len(capsys.readouterr().out.strip()) == 64
     assert (config.parent / "results.jsonl").read_text()
+
+
+def test_a_run_tells_at_its_end_what_it_could_not_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A camera of three colours where one channel was declared: silence would read as "all is well"; once a run."""
+    frames = config.parent / "frames"
+    frames.mkdir()
+    for n in range(4):
+        Pillow.new("RGB", (8, 8), (n, n, n)).save(frames / f"{n}.png")
+    camera = """
+  [[machine.sensor]]
+  name = "cam"
+  modality = "frames"
+  rate_hz = 4
+  unit = "image"
+  source = { type = "playback", files = ["frames"], speed = 0, start_ns = 1700000000000000000 }
+[[sink]]"""
+    config.write_text(CONFIG.replace("[[sink]]", camera))
+    run(config)
+    said = capsys.readouterr().err
+    assert "could not be used: wrong_channels, first: " in said
+    config.write_text(CONFIG)
+    assert run(config) == 0
+    assert "could not be used" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
