@@ -16,13 +16,7 @@ with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a funct
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import TopicPartition
     from kafka.admin import KafkaAdminClient
-    from kafka.errors import (
-        CoordinatorNotAvailableError,
-        KafkaError,
-        KafkaTimeoutError,
-        NotCoordinatorError,
-        TopicAlreadyExistsError,
-    )
+    from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 LATEST, EARLIEST = -1, -2
 COORDINATOR_TRIES = 20
@@ -152,8 +146,8 @@ def _committed(kafka: Any, group: str) -> dict[Any, Any]:
     for left in reversed(range(COORDINATOR_TRIES)):
         try:
             return dict(kafka.list_group_offsets({group: None})[group])
-        except (CoordinatorNotAvailableError, NotCoordinatorError):  # the first group on a fresh broker
-            if left == 0:
+        except KafkaError as error:  # a fresh broker looks for the group's coordinator, or that one reads its log
+            if left == 0 or not error.retriable:
                 raise
             time.sleep(0.5)
     return {}

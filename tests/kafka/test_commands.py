@@ -14,9 +14,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NotCoordinatorError,
+)
 
 from pipeline import codec
 from pipeline.app import STATE_FILE
+from pipeline.kafka import admin
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.intake import Wish
@@ -200,3 +207,29 @@ def test_without_a_broker_and_without_a_state(tmp_path: Path) -> None:
     told = stethos("dlq", "retry", "1", "--config", config)
     assert told.returncode == 2 and "no such file" in told.stderr
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [(CoordinatorLoadInProgressError, 3), (NotCoordinatorError, 3), (GroupAuthorizationFailedError, 1)],
+)
+def test_a_fresh_brokers_coordinator_is_waited_for(
+    error: type[KafkaError], asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay on a broker that had just started ended with its group's coordinator still reading its log."""
+    calls: list[object] = []
+
+    class Brokers:
+        def list_group_offsets(self, groups: dict[str, None]) -> dict[str, dict[str, int]]:
+            calls.append(groups)
+            if len(calls) < 3:
+                raise error
+            return {"g": {"topic": 7}}
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    if asked == 1:
+        with pytest.raises(error):
+            admin._committed(Brokers(), "g")
+    else:
+        assert admin._committed(Brokers(), "g") == {"topic": 7}
+    assert len(calls) == asked
