@@ -18,7 +18,7 @@ demo: install ## install, then play real recordings through the pipeline until C
 	@$(BIN)/stethos demo $(SECONDS_ARG)
 
 test: install-test servers ## all tests but the slow ones; installs what they need
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python scripts/test.py $(PYTEST_ARGS)
 
 test-full: install-test servers ## all tests, slow ones too; goes on where it stopped
 	@$(BIN)/python scripts/test_full.py $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ from models.anomaly.packing import pack, unpack
 from models.packages.shipped import WEIGHTS
 from pipeline import drill_model, machine_models
 from pipeline.clock import Clock
+from pipeline.contexts import CARRIED_NS, outdated
 from pipeline.embedded import shard_count
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
@@ -188,7 +189,9 @@ def recording_start(plan: Plan, store: Store) -> Start:
         attachments["drills.json"] = orjson.dumps(drills, option=orjson.OPT_SORT_KEYS)
     attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
     facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
-    return Start(attachments, facts, tuple(store.decisions()))
+    decisions = store.decisions()
+    past = {(decision.machine, decision.id) for decision in outdated(decisions, CARRIED_NS)}
+    return Start(attachments, facts, tuple(one for one in decisions if (one.machine, one.id) not in past))
 
 
 def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:

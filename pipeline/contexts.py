@@ -7,7 +7,8 @@ fact that falls silent is given up by a decision, not by a clock, so that a repl
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from pipeline.messages import NS, Context, Decision
@@ -19,6 +20,25 @@ CONTEXT_KINDS = frozenset({"abandon", "return"})
 """Decisions that give a fact up, and take it back."""
 MOST = 4096
 """Facts kept per name; beyond, the oldest go."""
+CARRIED_NS = 3600 * NS
+"""Of decisions on facts, a recording begins with those of this long before the newest, and with what held then."""
+
+
+def outdated(decisions: Iterable[Decision], keep_ns: int) -> list[Decision]:
+    """Decisions on facts that nothing asks for: the next one of the same fact is `keep_ns` older than its newest.
+
+    A fact that is told every 30 s is given up and taken back each time: thousands a day. Of each fact the newest
+    decision stays, however old it is. Other kinds of decisions are never among them.
+    """
+    said: dict[tuple[str, object], list[Decision]] = {}
+    for decision in decisions:
+        if decision.kind in CONTEXT_KINDS:
+            said.setdefault((decision.machine, decision.body.get("context")), []).append(decision)
+    old: list[Decision] = []
+    for one in said.values():
+        one.sort(key=lambda decision: (decision.t_ns, decision.kind == "abandon"))  # as `Contexts.decide` has them
+        old += [d for d, following in pairwise(one) if following.t_ns < one[-1].t_ns - keep_ns]
+    return old
 
 
 class Contexts:

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipeline.clock import Clock
+from pipeline.contexts import outdated
 from pipeline.errors import StateError
-from pipeline.messages import NS
-from pipeline.state import JOURNAL_TOPICS, Store
+from pipeline.messages import NS, Decision
+from pipeline.state import JOURNAL_TOPICS, PIECE, Store
 
 EVERY_NS = 60 * NS
 PAUSE_S = 0.05
@@ -89,10 +90,18 @@ class Retention:
                 if self._plausible(store.pruned_ns()):
                     self.lost.update(store.overtake(self._wall_ns(), UNREAD * self._keep_ns))
                     store.prune(self._wall_ns(), self._keep_ns, TOPICS, lambda: self._over.wait(PAUSE_S))
+                    self._forget(store, outdated(store.decisions(), self._keep_ns))
             finally:
                 store.close()
         except StateError as error:
             self._error = error
+
+    def _forget(self, store: Store, decisions: list[Decision]) -> None:
+        """Piece by piece, as results."""
+        for first in range(0, len(decisions), PIECE):
+            store.forget(decisions[first : first + PIECE])
+            if self._over.wait(PAUSE_S):
+                return
 
     def _plausible(self, pruned_ns: int | None) -> bool:
         """Whether the host's time may be taken for right: not where it has leapt, before anybody could set it right."""

@@ -122,8 +122,6 @@ class Store:
         with suppress(StateError):  # somebody else is at it
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-    # results, snapshots, positions ---------------------------------------------------------------------------
-
     def commit(
         self,
         results: Sequence[Record],
@@ -170,8 +168,6 @@ class Store:
         """Where each (machine, sensor) stopped."""
         rows = self._db.execute("SELECT machine, sensor, epoch, n, anchor_n, anchor_ns, ended FROM position")
         return {(r[0], r[1]): Position(r[0], r[1], r[2], r[3], Anchor(r[4], r[5]), bool(r[6])) for r in rows}
-
-    # the out log -----------------------------------------------------------------------------------------------
 
     def read(self, after: int, topics: Sequence[str], limit: int = 1000) -> list[Record]:
         """Records behind log place `after`, oldest first."""
@@ -345,8 +341,6 @@ class Store:
             if len(piece) < PIECE or enough():
                 return went
 
-    # decisions and commands --------------------------------------------------------------------------------------
-
     def decide(self, decision: Decision) -> None:
         """Make a decision durable before anything is computed under it."""
         self._db.execute("PRAGMA synchronous=FULL")
@@ -360,6 +354,13 @@ class Store:
         """All decisions in the order in which they were made."""
         rows = self._db.execute("SELECT machine, id, t_ns, kind, body FROM decision ORDER BY seq")
         return [Decision(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
+
+    def forget(self, decisions: Iterable[Decision]) -> None:
+        """Drop decisions that nothing asks for any more."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM decision WHERE machine = ? AND id = ?", [(d.machine, d.id) for d in decisions]
+            )
 
     def ask(self, machine: str, kind: str, body: Mapping[str, Any]) -> int:
         """Leave a command for the running engine; returns its number."""
@@ -383,8 +384,6 @@ class Store:
         """(decision, error) of a command."""
         row = self._db.execute("SELECT decision, error FROM command WHERE seq = ?", (seq,)).fetchone()
         return (row[0], row[1]) if row else (None, "no such command")
-
-    # metrics -----------------------------------------------------------------------------------------------------
 
     def put_metrics(self, shard: str, body: Mapping[str, Any]) -> None:
         """Publish a shard's counters."""

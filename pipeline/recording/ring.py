@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pipeline.contexts import CARRIED_NS, outdated
 from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
 from pipeline.recording.format import RUN, DiskFull, RecordingError, full
 from pipeline.recording.reader import stamp, written
@@ -240,6 +241,8 @@ class Ring:
     def _preroll(self) -> tuple[Input, ...]:
         samples = [message for recent in self._recent.values() for message in recent]
         samples.sort(key=lambda message: message.t0_ns)
+        for decision in outdated(self._decisions.values(), CARRIED_NS):
+            del self._decisions[(decision.machine, decision.id)]
         return (*self._decisions.values(), *self._context.values(), *samples)
 
     def _make_room(self, spare: int = 0) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.clock import ManualClock
-from pipeline.contexts import Contexts
+from pipeline.contexts import Contexts, outdated
 from pipeline.errors import DecodeError
 from pipeline.kafka.part import Part
 from pipeline.kafka.patience import Patience
@@ -108,6 +108,35 @@ def test_who_is_given_up_is_what_the_last_decision_before_says(said: list[tuple[
         contexts.decide(Decision("m", str(n), at, kind, {"context": "x"}))
     before = sorted((at, gone) for at, gone in said if at < t_ns)
     assert contexts.given_up("x", t_ns) == (bool(before) and before[-1][1])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 50), st.booleans()), max_size=30),
+    st.integers(0, 50),
+    st.integers(0, 60),
+)
+def test_outdated_decisions_are_not_missed(said: list[tuple[str, int, bool]], keep_ns: int, back_ns: int) -> None:
+    """Neither by windows since `keep_ns` before the newest, nor by who asks what is given up."""
+    decisions = [
+        Decision("m", str(n), at, "abandon" if gone else "return", {"context": name})
+        for n, (name, at, gone) in enumerate(said)
+    ] + [Decision("m", "b", 0, "baseline", {}), Decision("n", "1", 10**9, "return", {"context": "x"})]
+    gone = {one.id for one in outdated(decisions, keep_ns)}
+    assert "b" not in gone
+    whole, short = Contexts(), Contexts()
+    for one in decisions:
+        if one.machine == "m":
+            whole.decide(one)
+            if one.id not in gone:
+                short.decide(one)
+    assert whole.back(5) == short.back(5)
+    for name in "xy":
+        newest = max((at for other, at, _ in said if other == name), default=0)
+        t_ns = newest - keep_ns + back_ns
+        assert whole.given_up(name, t_ns) == short.given_up(name, t_ns)
+        assert whole.unjudged_ns(name, 5) == short.unjudged_ns(name, 5)
+        left = sorted({at for n, (other, at, _) in enumerate(said) if other == name and str(n) not in gone})
+        assert len([at for at in left if at < newest - keep_ns]) <= 1
 
 
 def test_many_decisions_about_contexts_are_not_kept() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from config.schema import Settings
-from pipeline.app import Plan, ShardBuilder
+from pipeline.app import Plan, ShardBuilder, recording_start
 from pipeline.clock import ManualClock
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Rate, Stream
@@ -18,9 +18,11 @@ from pipeline.recording.recorder import Start
 from pipeline.recording.recover import recover
 from pipeline.recording.ring import Ring
 from pipeline.replay import open_all
+from pipeline.state import Store
 
 T = 1_700_000_000 * NS
 MIC = Stream("mill", "mic", 3, "acoustic", Rate(48000), 2, "<i2", "FS", 1 / 32768)
+SENSOR = {"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"}
 ACC = Stream("mill", "acc", 0, "vibration", Rate(25600), 3, "<f4", "m/s2", 0.1)
 
 
@@ -74,6 +76,26 @@ def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
     assert [m.n0 for m in preroll[2:] if m.stream == ACC] == [k * 2560 for k in range(15, 20)]
     assert found[0].log_ns > last
     assert read(ring.path).attachments == {"configuration.toml": b"c2"}
+
+
+def test_a_new_file_does_not_repeat_what_was_decided_long_ago(tmp_path):
+    """A fact told every 30 s is given up and taken back each time; a month of it would fill every file."""
+    said = [
+        Decision("mill", f"{k}", T + k * 15 * NS, "abandon" if k % 2 == 0 else "return", {"context": "state"})
+        for k in range(800)
+    ]
+    store = Store(tmp_path / "state.sqlite")
+    for decision in (Decision("mill", "b", T, "baseline", {}), *said[:300]):
+        store.decide(decision)
+    settings = Settings.model_validate({"schema_version": 1, "machine": [{"name": "mill", "sensor": [SENSOR]}]})
+    start = recording_start(Plan(settings, (), store.path), store)
+    assert [one.id for one in start.preroll] == ["b", *(f"{k}" for k in range(58, 300))]
+    ring = Ring(tmp_path, start, T, ring_bytes=10**8)
+    for decision in said[300:]:
+        ring.write(decision, T)
+    ring.rotate(Start({}), T)
+    ring.close()
+    assert [e.message.id for e in read(ring.path).messages()] == ["b", *(f"{k}" for k in range(558, 800))]
 
 
 def read_part(ring: Ring):
@@ -348,7 +370,7 @@ def test_the_oldest_goes_for_the_repair_on_a_disk_that_the_ring_has_filled(tmp_p
 
 def test_a_configuration_gives_every_shard_its_share(tmp_path):
     recording = {"folder": tmp_path / "rec", "ring_bytes": 10_000_000}
-    machine = {"name": "mill", "sensor": [{"name": "mic", "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"}]}
+    machine = {"name": "mill", "sensor": [SENSOR]}
     said = {"schema_version": 1, "engine": {"shards": 4}, "recording": recording, "machine": [machine]}
     settings = Settings.model_validate(said)
     build = ShardBuilder(Plan(settings, (), tmp_path / "state.sqlite"), ManualClock(T), record=True)
