@@ -8,6 +8,7 @@ again within half an hour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -33,8 +34,8 @@ class Cusum(Stateful):
     """`Score` of one condition → one `Score` a minute of the detector ``NAME_drift`` with the threshold h.
 
     Minutes are those of the clock (multiples of 60 s since 1970), so that they do not move with the start. A minute
-    is closed by the first score behind it and ends at its own border. Incomplete scores and scores not after the last
-    one taken in do nothing; new settings start from zero.
+    is closed by the first score behind it and ends at its own border. Incomplete scores, scores that are no number and
+    scores not after the last one taken in do nothing; new settings start from zero.
 
     Args:
         mean: expected minute mean of the calibrated score on normal data.
@@ -71,8 +72,9 @@ class Cusum(Stateful):
             self._settings, self._s = message.settings, 0.0
             self._begin()
         closed = self._close(message)
-        self._sum += message.value
-        self._count += 1
+        if math.isfinite(message.value):  # what is no number would stay in the sums for ever
+            self._sum += message.value
+            self._count += 1
         for span in message.lineage:
             known = self._spans.setdefault((span.sensor, span.epoch), span)
             self._spans[span.sensor, span.epoch] = Span(
@@ -98,9 +100,8 @@ class Cusum(Stateful):
         """Go on from a snapshot."""
         self._order.restore(state["last_ns"], state.get("epochs", {}))
         self._settings = state["settings"]
-        self._s = state["s"]
-        self._sum = state["sum"]
-        self._count = state["count"]
+        self._s = state["s"] or 0.0  # JSON has null for what is no number
+        self._sum, self._count = (0.0, 0) if state["sum"] is None else (state["sum"], state["count"])
         spans = [Span(*span) for span in state.get("spans", ())]  # snapshots of earlier versions have none
         self._spans = {(span.sensor, span.epoch): span for span in spans}
 

@@ -1,6 +1,7 @@
 """Levels of a window: RMS, crest factor, kurtosis and octave bands, all without the mean value.
 
-Decibels are relative to full scale: 0 dB is a mean square of full scale squared, a full-scale sine has −3.01 dB.
+Decibels are relative to full scale: 0 dB is a mean square of full scale squared, a full-scale sine has −3.01 dB. Where
+nothing tells a full scale (`full_scale`), they are relative to one unit.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from pipeline.messages import Feature, Float32, Gap, Message, Segment, Stream, W
 
 SILENT = 1e-5
 """Standard deviation, in full scales, below which a window says nothing about the machine."""
+_ROUNDING = 1e-5
+"""Standard deviation over mean that float32 sums make of a constant (3e-6), with room."""
+_NOTHING = 1e-12
+"""Standard deviation, in units, near which float32 loses the powers of a spectrum."""
 FLOOR_DB = -200.0
 """Level of digital silence."""
 OCTAVES = {63: -4, 125: -3, 250: -2, 500: -1, 1000: 0, 2000: 1, 4000: 2, 8000: 3, 16000: 4}
@@ -138,29 +143,51 @@ def decibels(mean_square: float, full_scale: float) -> float:
     return max(10.0 * math.log10(ratio), FLOOR_DB) if ratio > 0 else FLOOR_DB
 
 
-def full_scale(stream: Stream) -> float:
-    """Largest amplitude in the stream's unit: 1 for ``"FS"``, that of the integer code, else `scale` for floats."""
+class FullScale(NamedTuple):
+    """What levels of a stream are relative to (`full`), and the standard deviation under which it is silent."""
+
+    full: float
+    silent: float
+
+
+def full_scale(stream: Stream) -> FullScale:
+    """Full scale in the stream's unit: 1 for ``"FS"``, that of 16-bit codes, and of floats that have a `scale`.
+
+    Other floats are numbers in their unit, whatever its size, and 32-bit codes also carry the counts of a 12-bit
+    converter: nothing tells their full scale, so that levels are relative to one unit, and only a constant is silent.
+    """
     if stream.unit == "FS":
-        return 1.0
-    return stream.scale * {"<i2": 2.0**15, "<i4": 2.0**31}.get(stream.dtype, 1.0)
+        return FullScale(1.0, SILENT)
+    if stream.dtype == "<i4" or (stream.dtype != "<i2" and stream.scale == 1.0):
+        return FullScale(1.0, _NOTHING)
+    full = stream.scale * (2.0**15 if stream.dtype == "<i2" else 1.0)
+    return FullScale(full, SILENT * full)
 
 
-def scalars(m: Moments, scale: float, octaves: Mapping[str, float] | None) -> dict[str, float]:
+def is_silent(std: float, mean: float, limit: float) -> bool:
+    """Whether a standard deviation is below the limit of `FullScale`, or nothing but the rounding of a constant."""
+    return std < max(limit, _ROUNDING * abs(mean))
+
+
+def scalars(m: Moments, scale: FullScale, octaves: Mapping[str, float] | None) -> dict[str, float]:
     """What a window's level is, by name.
 
     Args:
         m: moments of the window's samples.
-        scale: full scale in the samples' unit.
+        scale: of the samples.
         octaves: mean square by name of octave band; None for ``level_db`` and ``silent`` alone.
 
     Returns:
-        ``level_db``, ``silent`` (1.0 under `SILENT` full scales, else 0.0), and with `octaves` also ``mean``, ``rms``
-        (of the deviation from the mean), ``crest``, ``kurtosis``, ``octave_63_db`` ... ``octave_16000_db``.
+        ``level_db``, ``silent`` (1.0 or 0.0), and with `octaves` also ``mean``, ``rms`` (of the deviation from the
+        mean), ``crest``, ``kurtosis``, ``octave_63_db`` ... ``octave_16000_db``.
     """
-    side = {"level_db": decibels(m.m2 / m.n, scale), "silent": float(m.std < SILENT * scale)}
+    side = {
+        "level_db": decibels(m.m2 / m.n, scale.full),
+        "silent": float(is_silent(m.std, m.mean, scale.silent)),
+    }
     if octaves is not None:
         side |= {"mean": m.mean, "rms": m.std, "crest": m.crest, "kurtosis": m.kurtosis}
-        side |= {name: decibels(power, scale) for name, power in octaves.items()}
+        side |= {name: decibels(power, scale.full) for name, power in octaves.items()}
     return side
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from operators.base import Windowed
 from operators.blocks import Blocks
-from operators.levels import Moments, full_scale, mean_of, merge, moments
+from operators.levels import SILENT, FullScale, Moments, full_scale, mean_of, merge, moments
 from operators.mel import PAPER, FrontEnd
 from operators.melparts import Analysis, Part, borrow, give_back
 from operators.rewindow import end_ns, missing
@@ -48,7 +48,7 @@ class LogMel(Windowed):
         if front_end.samples > self.memory_s * front_end.rate_hz:
             raise ValueError(f"windows of front end '{front_end.name}' are longer than {self.memory_s} s")
         self.stream, self.front_end, self._levels = stream, front_end, levels
-        self._full_scale = full_scale(stream)
+        self._scale = full_scale(stream)
         self._images = stream.channels if front_end.channels == "rows" else 1
         frames, hop = front_end.block_frames, front_end.hop
         self._blocks = Blocks(
@@ -89,7 +89,7 @@ class LogMel(Windowed):
         for c, parts in enumerate(zip(*blocks, strict=True)):
             stats = reduce(Moments.join, [part.moments for part in parts])
             shared.image(parts, stats, values[c * bands : (c + 1) * bands])
-            sides.append(shared.side(parts, stats, self._full_scale))
+            sides.append(shared.side(parts, stats, self._scale))
         give_back(shared)
         n1 = n0 + self._blocks.length
         return Window(segment.stream, n0, n1, end_ns(segment.anchor, n1, segment.stream), values, side=merge(sides))
@@ -153,7 +153,7 @@ def _image(shared: Analysis, x: Float32, full_scale: float) -> Clip:
         part.mean += mean
     values = np.empty((e.bands, frames), np.float32)
     shared.image(parts, stats, values)
-    return Clip(values, shared.side(parts, stats, full_scale))
+    return Clip(values, shared.side(parts, stats, FullScale(full_scale, SILENT * full_scale)))
 
 
 def _fit(x: Float32, samples: int | None) -> Float32:

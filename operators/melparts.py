@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.levels import Moments, mean_of, moments, octave_bank, scalars
+from operators.levels import FullScale, Moments, mean_of, moments, octave_bank, scalars
 from operators.mel import FrontEnd, bank
 from operators.spectral import Frames, aligned, mix, pack
 from pipeline.messages import Float32
@@ -157,13 +157,13 @@ class Analysis:
             return stats.mean * rms, -20.0 * math.log10(rms * (unbiased + _EPS))
         return 0.0, 0.0
 
-    def side(self, parts: Sequence[Part], stats: Moments, full_scale: float) -> dict[str, float]:
+    def side(self, parts: Sequence[Part], stats: Moments, scale: FullScale) -> dict[str, float]:
         """The level that the image no longer shows."""
         if not self.levels:
-            return scalars(stats, full_scale, None)
+            return scalars(stats, scale, None)
         frames = sum(part.log.shape[1] for part in parts)
         means = (sum(part.octaves for part in parts) / frames).tolist()
-        return scalars(stats, full_scale, dict(zip(self.octave_names, means, strict=True)))
+        return scalars(stats, scale, dict(zip(self.octave_names, means, strict=True)))
 
 
 def _octaves_from_bands(

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from operators.base import Windowed
-from operators.levels import SILENT, full_scale
+from operators.levels import full_scale, is_silent
 from pipeline.messages import Float32, Message, Stream, Window
 
 Kind: TypeAlias = Literal["rms", "zscore"]
@@ -23,7 +23,7 @@ class Normalise(Windowed):
     mean) and ``silent`` is 1.
 
     `side` keeps what the window had and adds ``mean``, ``std``, ``rms`` in the stream's unit and ``silent`` (1.0 if
-    the standard deviation, for ``"rms"`` the RMS, is under 1e-5 of full scale, else 0.0); of several channels
+    the standard deviation, for ``"rms"`` the RMS, is under that of `levels.full_scale`, else 0.0); of several channels
     ``ch0_mean`` ... and ``silent`` if any is. Incomplete windows pass unchanged.
 
     Args:
@@ -36,7 +36,7 @@ class Normalise(Windowed):
             raise ValueError(f"kind must be 'rms' or 'zscore', not '{kind}'")
         self.stream = stream
         self._kind = kind
-        self._threshold = SILENT * full_scale(stream)
+        self._threshold = full_scale(stream).silent
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Nothing: each window stands for itself."""
@@ -76,7 +76,7 @@ def normalise(x: Float32, kind: Kind, threshold: float) -> tuple[Float32, list[d
         std = float(np.sqrt(np.square(centred).mean()))
         rms = float(np.hypot(std, mean))
         kept, size = (centred, std) if kind == "zscore" else (column, rms)
-        silent = size < threshold or size == 0.0
+        silent = size == 0.0 or is_silent(size, mean if kind == "zscore" else 0.0, threshold)
         values[:, c] = kept if silent else kept / size
         removed.append({"mean": mean, "std": std, "rms": rms, "silent": float(silent)})
     return values, removed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from models.anomaly.baseline import Baseline, Cell
 from models.anomaly.explain import reasons
 from models.anomaly.vectors import Extraction
@@ -21,8 +23,8 @@ class AnomalyScore(Windowed):
     """`Window` → one `Score` per detector of the baseline (``anomaly``, ``level``); each window stands for itself.
 
     Takes the log-Mel windows of its sensor; for a sensor too slow for a log-Mel the one-second windows of samples.
-    Incomplete and silent windows give no score. A window in an operating state that was never commissioned gives an
-    incomplete score, which moves no counter and raises nothing.
+    Incomplete and silent windows give no score. A window in an operating state that was never commissioned, or whose
+    samples' power is no number, gives an incomplete score, which moves no counter and raises nothing.
 
     Args:
         baseline: what was learned; see `Baseline.check` for whether it fits the stream.
@@ -65,6 +67,9 @@ class AnomalyScore(Windowed):
         if cell is None:
             text = f"operating state {state!r} was never commissioned"
             return self._message(window, detector, 0.0, 1.0, {"state": state, "text": text}, complete=False)
+        if not np.isfinite(x).all():
+            text = "samples far beyond anything that was learned: their power is no number"
+            return self._message(window, detector, 0.0, cell.threshold, {"text": text}, complete=False)
         value, why = self._judge(cell, detector, x)
         if state:
             why["state"] = state

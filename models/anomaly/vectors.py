@@ -123,7 +123,7 @@ class Extraction:
         return np.ascontiguousarray(shape.reshape(-1), np.float32)
 
     def _level(self, window: Window) -> Float32:
-        reference_db = 20.0 * math.log10(full_scale(window.stream))
+        reference_db = 20.0 * math.log10(full_scale(window.stream).full)
         values = []
         for d in self.dimensions[LEVEL]:
             name = f"ch{d.channel}_{d.name}" if self.rows > 1 else d.name

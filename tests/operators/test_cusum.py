@@ -74,6 +74,17 @@ def test_incomplete_repeated_and_too_few_scores_do_nothing():
     assert cusum.snapshot()["s"] == 0.0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_does_nothing_and_an_old_snapshot_of_it_begins_anew(value):
+    values = [2.0] * 1200
+    whole, hurt = Cusum(), Cusum()
+    expected = feed(whole, [score(0.5 * (i + 1), v) for i, v in enumerate(values)])
+    got = feed(hurt, [score(0.5 * (i + 1), value if i == 300 else v) for i, v in enumerate(values)])
+    assert [(o.t_end_ns, o.value) for o in got] == [(o.t_end_ns, o.value) for o in expected]
+    hurt.restore({**hurt.snapshot(), "s": None, "sum": None})
+    assert hurt.snapshot()["s"] == hurt.snapshot()["sum"] == 0.0
+
+
 def test_a_bang_is_no_drift_and_what_has_ended_is_forgotten_within_half_an_hour():
     out = feed(Cusum(), [score(t, 1e6 if 60 < t <= 180 else 0.0) for t in np.arange(0.5, 600, 0.5)])
     assert max(s.value for s in out) == 5.0  # two minutes at z = 3, less k each

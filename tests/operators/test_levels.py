@@ -98,11 +98,13 @@ def test_octaves_share_out_the_lines(rate: int, n_fft: int, first: int, last: in
 
 def test_full_scale_is_that_of_the_code() -> None:
     def of(dtype: str, unit: str, scale: float) -> float:
-        return full_scale(Stream("m", "s", 0, "vibration", Rate(1000), 1, dtype, unit, scale))
+        return full_scale(Stream("m", "s", 0, "vibration", Rate(1000), 1, dtype, unit, scale)).full
 
     assert of("<i2", "FS", 2.0**-15) == 1.0
     assert of("<i2", "m/s2", 0.01) == pytest.approx(327.68)
-    assert of("<i4", "Pa", 2.0**-30) == pytest.approx(2.0)
+    assert of("<i4", "FS", 2.0**-31) == 1.0
+    assert of("<i4", "mg", 1.0) == of("<i4", "Pa", 2.0**-30) == 1.0  # relative to one unit
+    assert of("<f4", "Pa", 20.0) == 20.0
     assert of("<f4", "Pa", 1.0) == 1.0
     assert decibels(0.25, 0.5) == pytest.approx(0.0)
     assert decibels(0.0, 1.0) == decibels(1e-30, 1.0) == -200.0
@@ -114,6 +116,27 @@ def test_silence_is_flagged_and_finite() -> None:
     assert got["level_db"] == got["octave_1000_db"] == -200.0
     assert level(np.full(24_000, 0.1))["level_db"] < -120  # what float32 leaves of the mean
     assert np.isfinite(list(got.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit", "scale", "std", "silent"),
+    [
+        ("<i4", "mg", 1.0, 100.0, False),  # counts of a 12-bit converter in 32 bits
+        ("<i4", "FS", 2.0**-31, 0.9e-5, True),
+        ("<i2", "mg", 1.0, 0.3, True),  # less than one code
+        ("<f4", "m", 1.0, 5e-6, False),  # a displacement of 5 µm
+        ("<f4", "m/s2", 1.0, 0.0, True),
+        ("<f4", "FS", 1.0, 0.9e-5, True),
+    ],
+)
+def test_silence_needs_a_full_scale_or_a_constant(
+    dtype: str, unit: str, scale: float, std: float, silent: bool
+) -> None:
+    source = Stream("m", "s", 0, "vibration", Rate(N), 1, dtype, unit, scale)
+    for mean in (0.0, 9.81):
+        x = (signals.noise(N // 2, 1.0) * std + (mean if unit != "FS" else 0.0)).astype(np.float32)
+        (got,) = run(Levels(source), segments(source, x[:, None]))
+        assert got.values["silent"] == float(silent or (mean > 0.0 and std < 9e-5)), mean
 
 
 def test_channels_are_named_and_joined() -> None:

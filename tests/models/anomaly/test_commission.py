@@ -57,6 +57,18 @@ def test_a_new_tone_is_abnormal_and_named(acc):
     assert found[0].reasons["back_end"] in {"knn_l2", "maha", "pca_res", "ldn"}
 
 
+@pytest.mark.parametrize("detector", [ANOMALY, LEVEL])
+def test_a_sample_too_large_for_its_power_is_not_judged(acc, detector):
+    x = running(ACC, 6.0, 50)
+    x[3000, 0] = 1e30
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = scores(acc, x, detector)
+    assert all(np.isfinite(s.value) for s in found)
+    lost = [s for s in found if not s.complete]
+    assert lost and all("no number" in s.reasons["text"] for s in lost)
+    assert len(lost) < len(found)
+
+
 def test_a_louder_machine_is_a_matter_of_level(acc):
     x = running(ACC, 6.0, 50, gain=4.0)
     assert all(s.abnormal for s in scores(acc, x, LEVEL))
