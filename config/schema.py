@@ -194,7 +194,7 @@ class Machine(Closed):
     drill: Drill | None = None
     model: Model | None = None
     fast_lane: bool = Field(False, description="chatter and drill detectors in the connector too; alarms by MQTT")
-    align: bool = Field(False, description="track the delay between the sensors by cross-correlation")
+    align: bool = Field(False, description="track the delay between sensors of sound that does not just repeat itself")
     drift: bool = Field(False, description="advisory alarms of scores that creep up over minutes, from a baseline")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
     state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")

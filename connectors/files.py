@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +22,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from connectors import wav
-from connectors.time_columns import rises_like_a_clock, tells_time
+from connectors.rates import agreed_rate, exact_rate
+from connectors.tables import is_number, odd_line, rises_like_a_clock, tells_time
 from pipeline.errors import BadInput
 from pipeline.messages import Rate, Samples
 
@@ -36,7 +36,6 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 _READ_AHEAD_FRAMES = 16_384  # a call into libsndfile costs as much as decoding a thousand frames
 _RATED, _AGREES = 10, 0.01
 """Frames from which a column of times tells a rate, and how far it may be from the declared one."""
-_LARGEST_DENOMINATOR = 1_000_000
 
 
 class Recording(ABC):
@@ -124,7 +123,7 @@ class SoundRecording(Recording):
 class NpzRecording(Recording):
     """An NPZ file: array ``x`` of shape (n,), (n, channels) or (windows, n, channels), scalar ``fs``.
 
-    Windows are put end to end. The array is loaded at the first read.
+    Windows of `window` frames are put end to end. The array is loaded at the first read.
     """
 
     kind = "numbers"
@@ -139,6 +138,7 @@ class NpzRecording(Recording):
             )
         there = shape[-1] if len(shape) > 1 else 1
         self.frames = _not_empty(path, math.prod(shape[: max(len(shape) - 1, 1)]))
+        self.window = shape[1] if len(shape) == 3 else self.frames
         self.dtype = _wire_type(path, kept)
         self.rate = agreed_rate(path, self._fs(), rate)
         self._chosen = chosen_channels(path, there, channels)
@@ -196,9 +196,9 @@ class NpzRecording(Recording):
 class CsvRecording(Recording):
     """A CSV file of numbers, a row a frame, with or without a heading; comma, semicolon or tab between columns.
 
-    Its rate must be told. A first column headed t, time, time_s, timestamp or seconds, or so with a unit in brackets,
-    is no channel; its times, in seconds, milliseconds, microseconds or nanoseconds, must be those of that rate within a
-    percent. One that rises like them under another heading, or under none, is refused.
+    Its rate must be told. A column headed t, time, time_s, timestamp or seconds, or so with a unit in brackets, is no
+    channel; its times, in seconds, milliseconds, microseconds or nanoseconds, must be those of that rate within a
+    percent. A first one that rises like them under another heading, or under none, is refused.
     """
 
     kind = "numbers"
@@ -218,8 +218,8 @@ class CsvRecording(Recording):
                 first = file.readline()
                 separator = max(",;\t", key=first.count)
                 names = [name.strip().strip('"').casefold() for name in first.split(separator)]
-                self._headed = headed = not all(_is_number(name) for name in names)
-                timed = headed and tells_time(names[0])
+                self._headed = headed = not all(is_number(name) for name in names)
+                timed = [i for i, name in enumerate(names) if headed and tells_time(name)]
                 rows = file if headed else [first, *file]
                 lines = [line for line in rows if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
@@ -228,28 +228,25 @@ class CsvRecording(Recording):
         try:
             table: NDArray[np.float64] = np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None)
         except ValueError as error:
-            counted = "after the heading" if headed else "from the start"
-            raise BadInput(
-                "format", f"{self.path}: {error} (rows counted {counted}): every cell must be a number"
-            ) from error
+            raise BadInput("format", f"{self.path}: {odd_line(lines, separator)}") from error
         if headed and table.shape[1] != len(names):
             raise BadInput(
                 "channels",
                 f"{self.path} has {len(names)} columns in its heading and {table.shape[1]} below: write decimal "
                 "points, not commas, or separate the columns by semicolons or tabs",
             )
-        if timed and table.shape[1] == 1:
+        if len(timed) == table.shape[1]:
             raise BadInput("channels", f"{self.path} has a column of times and nothing else")
         if timed:
-            self._agree(table[:, 0])
-        elif table.shape[1] > 1 and rises_like_a_clock(table[:, 0]):
+            self._agree(table[:, timed[0]])
+        if 0 not in timed and table.shape[1] > 1 and rises_like_a_clock(table[:, 0]):
             called = f" ({names[0]!r})" if headed and names[0] else ""
             raise BadInput(
                 "channels",
                 f"{self.path}: its first column{called} rises steadily as a time or an index does; head it 'time_s' or "
                 "remove it",
             )
-        return table[:, 1:] if timed else table
+        return np.delete(table, timed, axis=1) if timed else table
 
     def _agree_with(self, columns: int, channels: Sequence[int] | None) -> None:
         """Without a heading nobody can tell further channels from the decimals of a comma."""
@@ -303,37 +300,6 @@ def open_recording(path: Path, rate: Rate | None = None, channels: Sequence[int]
     )
 
 
-def exact_rate(hz: float, what: str) -> Rate:
-    """A rate in hertz as a ratio, exact to a denominator of a million.
-
-    Raises:
-        BadInput: not positive or not finite.
-    """
-    if not math.isfinite(hz) or hz <= 0:
-        raise BadInput("rate", f"{what} is {hz}: a rate is a positive number of hertz")
-    ratio = Fraction(hz).limit_denominator(_LARGEST_DENOMINATOR)
-    if ratio == 0:
-        raise BadInput("rate", f"{what} is {hz} Hz, which is too slow")
-    return Rate(ratio.numerator, ratio.denominator)
-
-
-def agreed_rate(path: Path, told: Rate | None, wanted: Rate | None) -> Rate:
-    """The rate that the file and the configuration agree on.
-
-    Raises:
-        BadInput: they differ, or neither tells one.
-    """
-    if told is None and wanted is None:
-        raise BadInput("rate", f"{path} does not tell its rate: say it (rate_hz)")
-    if told is None or wanted is None:
-        return told or wanted  # type: ignore[return-value]  # one of them is there
-    if told.num * wanted.den != wanted.num * told.den:
-        raise BadInput(
-            "rate", f"{path} has {told.hz:g} Hz, but {wanted.hz:g} Hz was declared: mend rate_hz or resample"
-        )
-    return told
-
-
 def chosen_channels(path: Path, there: int, wanted: Sequence[int] | None) -> tuple[int, ...] | None:
     """The columns to keep, None for all.
 
@@ -379,11 +345,3 @@ def _wire_type(path: Path, dtype: np.dtype[np.generic]) -> str:
     if dtype.kind in "iu":
         return "<i2" if dtype.itemsize == 1 or (dtype.kind == "i" and dtype.itemsize == 2) else "<i4"
     raise BadInput("dtype", f"{path}: x holds {dtype}, but must hold integers or floating point numbers")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

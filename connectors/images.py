@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from connectors.files import IMAGES, Recording, agreed_rate
+from connectors.files import IMAGES, Recording
+from connectors.rates import agreed_rate
 from pipeline.errors import BadInput
 from pipeline.messages import Rate, Samples
 

@@ -4,13 +4,15 @@ Records wait in memory, bounded in bytes, while a broker answers within seconds.
 spool on disk, and what comes later goes behind them; when the broker is back, the spool is sent in order, with the same
 ids, before anything new. A record never expires inside the producer, so that none can overtake another.
 
-Three things do lose records, each counted with its reason: a disk that does not take what should go to the spool, one
-that damages it, and brokers that refuse a record for what it is. None holds up what comes behind.
+Four things do lose records, each counted with its reason: a disk that does not take what should go to the spool, one
+that damages it, brokers that refuse a record for what it is, and brokers that do not have its topic. None holds up what
+comes behind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import warnings
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from connectors.kafka_brokers import end, missing, refusal
 from connectors.spool import Kept, Spool
 from pipeline.errors import ConfigError, MissingExtra
 
@@ -26,33 +29,23 @@ try:
     with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         from kafka import KafkaProducer
-        from kafka.errors import (
-            InvalidRecordError,
-            InvalidTimestampError,
-            KafkaError,
-            KafkaTimeoutError,
-            MessageSizeTooLargeError,
-            RecordListTooLargeError,
-        )
+        from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
         from kafka.record.util import crc32c_c
 except ImportError:  # pragma: no cover
     raise MissingExtra("kafka", "publishing to Kafka") from None
+
+log = logging.getLogger(__name__)
 
 NEVER_MS: Final = 2_000_000_000
 STALL_S: Final = 2.0
 RETRY_S: Final = 1.0
 IDLE_S: Final = 0.005
+MISSING_S: Final = 10.0
+"""So long a record waits before its topic is looked for, and so long again before that is believed to be gone: a topic
+that is made anew at once loses nothing."""
 MAX_REQUEST_BYTES: Final = 1_000_000
 AHEAD_MS: Final = 50 * 60_000
 """So far may a record's timestamp be ahead: from 3.6 on, brokers refuse what is an hour ahead of their own clock."""
-REFUSALS: Final = {
-    InvalidTimestampError: "timestamp",
-    MessageSizeTooLargeError: "too_large",
-    RecordListTooLargeError: "too_large",
-    InvalidRecordError: "invalid",
-}
-"""What brokers say of a record that they will never take, with the reason that is counted. They say "invalid" of all
-refused ones of a batch if there are several, whatever is wrong with them."""
 
 
 class Waiting(NamedTuple):
@@ -97,6 +90,9 @@ class KafkaPublisher:
         self._failed = False
         self._accused: int | None = None  # the record that brokers refused within its batch; it is sent alone once more
         self._blamed = False  # whether this producer has had a record refused
+        self._unseen = self._missing = frozenset[str]()  # topics that brokers did not have at the last look; at two
+        self._looked = 0.0
+        self._lack = ""  # what `error` says of records refused since then
         self._made = -RETRY_S
         self._synced = 0.0
         self._producer: Any = None
@@ -137,10 +133,13 @@ class KafkaPublisher:
 
     def _stalled(self) -> bool:
         """Whether the oldest record waits too long, be it for an answer or for a producer that takes it."""
-        oldest = next(iter(self._sent.values()), None) or (self._queue[0] if self._queue else None)
+        oldest = self._oldest()
         if oldest is not None:
             return time.monotonic() - oldest.since > STALL_S
         return self._producer is None
+
+    def _oldest(self) -> Waiting | None:
+        return next(iter(self._sent.values()), None) or (self._queue[0] if self._queue else None)
 
     @property
     def acknowledged(self) -> int:
@@ -203,6 +202,7 @@ class KafkaPublisher:
             self._sync()
             return RETRY_S
         self._refill()
+        self._look()
         if self._send():
             return 0.0
         self._sync()
@@ -221,8 +221,28 @@ class KafkaPublisher:
             self.error = f"no broker: {error!r}"
             self.counts["connect_failed"] += 1
             return False
-        self.error = ""
+        self.error = self._lack
         return True
+
+    def _look(self) -> None:
+        """Where records wait although brokers answer: which of their topics there are not."""
+        now = time.monotonic()
+        with self._lock:
+            oldest = self._oldest()
+            waits = oldest is not None and now - oldest.since > MISSING_S
+            if not (waits or self._missing) or now - self._looked < MISSING_S:
+                return
+            topics = {waiting.kept.topic for waiting in (*self._sent.values(), *self._queue)} | self._missing
+        self._looked, self._lack = now, ""
+        try:
+            found = missing(self._settings, topics)
+        except (KafkaError, OSError):
+            return  # an outage, in which nothing is given up
+        before, self._missing, self._unseen = self._missing, found & self._unseen, found
+        for topic in sorted(self._missing - before):
+            log.error("kafka has no topic %s: its records are not sent (`stethos topics create` makes it)", topic)
+        with self._lock:  # what the producer has of them it would send for ever
+            self._failed |= any(waiting.kept.topic in self._missing for waiting in self._sent.values())
 
     def _refill(self) -> None:
         """When memory is empty, bring the oldest segment in; when none is left, publish directly again.
@@ -262,6 +282,10 @@ class KafkaPublisher:
             record = self._queue[0].kept
             if self._sent and self._accused in (record.seq, next(reversed(self._sent))):
                 return False
+            if record.topic in self._missing:
+                self._lack = f"kafka has no topic {record.topic}: run `stethos topics create`"
+                self._refuse(self._queue.popleft().kept, "no_topic", self._lack)
+                return True
         timestamp_ms = min(record.timestamp_ms, int(time.time() * 1000) + AHEAD_MS)  # the exact time is in the headers
         try:
             future = self._producer.send(
@@ -269,7 +293,7 @@ class KafkaPublisher:
             )
         except MessageSizeTooLargeError as error:
             with self._lock:
-                self._refuse(self._queue.popleft().kept, error)
+                self._refuse(self._queue.popleft().kept, refusal(error), repr(error))
             return True
         except KafkaError as error:
             self.error = repr(error)
@@ -282,10 +306,10 @@ class KafkaPublisher:
         future.add_both(lambda outcome, seq=record.seq: self._done(seq, outcome))
         return True
 
-    def _refuse(self, record: Kept, error: BaseException) -> None:
+    def _refuse(self, record: Kept, reason: str, error: str) -> None:
         """A record that no broker will ever take must not hold up those behind it."""
-        self.error = repr(error)
-        self.counts["refused." + _refusal(error)] += 1
+        self.error = error
+        self.counts["refused." + reason] += 1
         self._used(record)
 
     def _used(self, record: Kept) -> None:
@@ -303,10 +327,10 @@ class KafkaPublisher:
                 self.error = repr(outcome)
                 self.counts["failed"] += 1
                 self._failed = True
-                if _refusal(outcome):
+                if refusal(outcome):
                     self._judge(seq, outcome)
                 return
-            self.error = ""
+            self.error = self._lack
             self.counts["published"] += 1
             self._used(self._sent.pop(seq).kept)
             if seq == self._accused:
@@ -320,7 +344,7 @@ class KafkaPublisher:
         found innocent, until it is the right one's turn.)
         """
         if seq == self._accused:
-            self._refuse(self._sent.pop(seq).kept, error)
+            self._refuse(self._sent.pop(seq).kept, refusal(error), repr(error))
             self._accused = None
         elif not self._blamed:
             self._accused = seq
@@ -330,7 +354,7 @@ class KafkaPublisher:
         """A producer has given records up: send all that is not acknowledged once more, in order, by another one."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            _end(producer, 2.0)
+            end(producer, 2.0)
         self._stop.wait(self._made + RETRY_S - time.monotonic())  # one that failed at once would make the next do so
         with self._lock:
             again = list(self._sent.values())
@@ -361,7 +385,7 @@ class KafkaPublisher:
         self._stop.set()
         self._thread.join()
         if self._producer is not None:
-            _end(self._producer, min(timeout_s, 5.0))
+            end(self._producer, min(timeout_s, 5.0))
         with self._lock:
             with self._disk():
                 if self._left == 0:
@@ -373,21 +397,3 @@ class KafkaPublisher:
                     self._keep(waiting.kept)
             with self._disk():
                 self._spool.close()
-
-
-def _refusal(error: BaseException) -> str:
-    """Why brokers will never take a record; empty for what may pass."""
-    return next((reason for kind, reason in REFUSALS.items() if isinstance(error, kind)), "")
-
-
-def _end(producer: KafkaProducer, timeout_s: float) -> None:
-    """Close a producer for good.
-
-    Where kafka-python 3.0 cannot send all in time it raises before it has told its thread to end, which then goes on
-    for ever: it would look for the broker, and send what was given up.
-    """
-    try:
-        producer.close(timeout=timeout_s)
-    except (KafkaError, OSError):
-        producer._sender.force_close()
-        producer._sender.join(timeout_s)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from connectors.base import Resume, Source, SourceMessage
-from connectors.files import exact_rate
+from connectors.quantity import FULL_SCALE, quantity
+from connectors.rates import exact_rate
 from connectors.tape import Clip, Run, Tape
 from pipeline.errors import BadInput, ConfigError, SourceError
 from pipeline.messages import NS, Anchor, Chunk, Image, Mark, Modality, Stream
 
-_FULL_SCALE = {"<i2": 2.0**-15, "<i4": 2.0**-31, "<f4": 1.0}
 _LARGEST_CHUNK_BYTES = 900_000
 
 
@@ -34,7 +34,7 @@ class Playback(Source):
         folder: where relative paths start.
         rate_hz: samples (frames) per second; needed where the files do not tell it, checked where they do.
         unit: unit of the samples times `scale`; needed for NPZ and CSV, "FS" (full scale) for sound otherwise.
-        scale: what one count is worth; full scale is 1 for sound, a count is one `unit` for NPZ and CSV otherwise.
+        scale: what one count is worth; otherwise full scale is 1, and a count of NPZ and CSV in a unit is one of it.
         channels: which channels, from 0; all by default.
         chunk_s: length of a chunk; shorter where it would exceed 900 kB.
         speed: how many times faster than real time; 0 or infinity is as fast as possible.
@@ -92,7 +92,7 @@ class Playback(Source):
     def count_scale(self) -> float:
         """What a count of a channel is worth before `scale`: its share of full scale of sound, 1 of numbers."""
         tape = self._opened()
-        return _FULL_SCALE[tape.dtype] if tape.kind == "sound" else 1.0
+        return FULL_SCALE[tape.dtype] if tape.kind == "sound" else 1.0
 
     def contents(self) -> Mapping[tuple[str, str], str]:
         """What is played, as a digest: a place within other recordings means nothing. Files by path, size and time."""
@@ -147,13 +147,7 @@ class Playback(Source):
             raise BadInput("format", f"modality {self._modality} does not go with {tape.kind}")
         if tape.kind == "images":
             return self._unit or "image", 1.0
-        if tape.kind == "numbers":
-            if self._unit is None:
-                raise BadInput("unit", f'{self._clips[0].path} does not tell its unit: say it (unit = "m/s2", "Pa", …)')
-            return self._unit, 1.0 if self._scale is None else self._scale
-        if self._scale is None and self._unit not in {None, "FS"}:
-            raise BadInput("unit", f"unit is {self._unit}, but not what a count is worth: say it (scale)")
-        return self._unit or "FS", _FULL_SCALE[tape.dtype] if self._scale is None else self._scale
+        return quantity(tape.kind, tape.dtype, self._unit, self._scale, str(self._clips[0].path))
 
     def poll(self, now_ns: int) -> Sequence[SourceMessage]:
         """All chunks whose last sample has been played by now, up to a second of the recording at a time.

@@ -25,6 +25,8 @@ from pipeline.messages import NS, Feature, Gap, Message, Segment, Span
 Float64 = NDArray[np.float64]
 
 LEAST_PEAK = 0.5
+RIVAL = 0.9
+"""A second maximum of so much of the peak: sound that repeats itself matches as well whole periods away."""
 ESTIMATE = "align_estimate"
 WAIT_CELLS = 120_000
 """So far one sensor may be behind another, in ms. What comes later finds its windows closed, so that memory is bounded
@@ -35,19 +37,21 @@ HISTORY_NS = 20 * NS  # from one of them to the next
 
 
 class Correlation(NamedTuple):
-    """Lag of the best match in samples of the envelope, its coefficient, and whether it can be trusted."""
+    """Lag of the best match in samples of the envelope, its coefficient, whether it can be trusted, or has a rival."""
 
     lag: float
     peak: float
     accepted: bool
+    ambiguous: bool = False
 
 
-def correlate(a: Float64, b: Float64, max_lag: int) -> Correlation:
+def correlate(a: Float64, b: Float64, max_lag: int, apart: int = 0) -> Correlation:
     """Normalised cross-correlation of two envelopes of one length, searched within ±max_lag.
 
     ``r(l) = Σ (a - mean a)(b_l - mean b_l) / sqrt(Σ (a - mean a)² · Σ (b_l - mean b_l)²)``, where a is the middle of
     the first envelope and b_l the equally long part of the second, l samples later. The peak is interpolated by a
-    parabola. It is not accepted below 0.5, nor at the border of the search.
+    parabola. It is not accepted below 0.5, nor at the border of the search, nor where it is ambiguous: where another
+    maximum, more than `apart` lags away, comes within a tenth of it.
     """
     middle = a[max_lag : len(a) - max_lag]
     n = len(middle)
@@ -66,17 +70,22 @@ def correlate(a: Float64, b: Float64, max_lag: int) -> Correlation:
     before, after = float(r[best - 1]), float(r[best + 1])
     curvature = before - 2 * peak + after
     shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-    return Correlation(best - max_lag + shift, peak, peak >= LEAST_PEAK)
+    beyond = np.concatenate([[-1.0], r, [-1.0]])  # the border counts where r rises towards it
+    maximum = (r >= beyond[:-2]) & (r >= beyond[2:])
+    far = np.abs(np.arange(len(r)) - best) > apart
+    ambiguous = peak >= LEAST_PEAK and bool((r[maximum & far] >= RIVAL * peak).any())
+    return Correlation(best - max_lag + shift, peak, peak >= LEAST_PEAK and not ambiguous, ambiguous)
 
 
 class AlignEstimate(Windowed):
     """`Segment` and `Gap` of several sensors of a machine, in any interleaving → `Feature` named ``align_estimate``.
 
     One feature per window and sensor other than the reference, ``sensors = (reference, sensor)``, with the values
-    ``offset_ms``, ``peak`` (the correlation coefficient) and ``accepted`` (1 or 0). Windows begin at multiples of the
-    hop since 1970, the first one where all sensors have begun. A window closes when each sensor has passed its end, by
-    samples or by a gap, or is two minutes behind another; where samples are missing the feature is incomplete. A stream
-    that has ended holds nothing up.
+    ``offset_ms``, ``peak`` (the correlation coefficient), ``accepted`` and ``ambiguous`` (1 or 0): of a machine that
+    only repeats itself, the search may hold more than one match. Windows begin at multiples of the hop since 1970, the
+    first one where all sensors have begun. A window closes when each sensor has passed its end, by samples or
+    by a gap, or is two minutes behind another; where samples are missing the feature is incomplete. A stream that has
+    ended holds nothing up.
     Windows in which no sensor has anything at all are left out.
 
     Args:
@@ -193,11 +202,12 @@ class AlignEstimate(Windowed):
             b = self._envelope(sensor, first)
             values: dict[str, float] = {}
             if a is not None and b is not None:
-                found = correlate(a, b, self._max_lag)
+                found = correlate(a, b, self._max_lag, len(self._smooth))
                 values = {
                     "offset_ms": self._centre[sensor] - self._centre[reference] + found.lag,
                     "peak": found.peak,
                     "accepted": float(found.accepted),
+                    "ambiguous": float(found.ambiguous),
                 }
             t_end = (first + self._window) * CELL_NS
             spans = (*self._spans(reference, first), *self._spans(sensor, first))
@@ -252,9 +262,10 @@ class AlignTrack(Stateful):
 
     Values: ``offset_ms``, the median of the last ten accepted estimates, carried on by the drift; ``drift_ppm``, fitted
     to medians of the last ten minutes (0 during the first); ``error_ms``, the larger of the estimates' spread
-    (1.4826 times the median deviation) and the distance of this window's own estimate; ``peak`` and ``accepted`` of
-    this window; ``age_s`` since the last accepted estimate and their number, ``estimates``. Incomplete while there is
-    no accepted estimate, and where the estimate is. A new stream of either sensor starts afresh.
+    (1.4826 times the median deviation) and the distance of this window's own estimate; ``peak``, ``accepted`` and
+    ``ambiguous`` of this window; ``age_s`` since the last accepted estimate and their number, ``estimates``. Incomplete
+    while there is no accepted estimate (what this window says is told all the same), and where the estimate is. A new
+    stream of either sensor starts afresh.
     """
 
     def __init__(self) -> None:
@@ -272,7 +283,7 @@ class AlignTrack(Stateful):
             return []
         pair.t_ns = message.t_end_ns
         values = self._follow(pair, message) if message.complete else {}
-        return [Feature(message.machine, message.sensors, "alignment", message.t_end_ns, values, bool(values),
+        return [Feature(message.machine, message.sensors, "alignment", message.t_end_ns, values, "offset_ms" in values,
                         message.lineage)]  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
@@ -296,8 +307,9 @@ class AlignTrack(Stateful):
             pair.epochs, pair.recent, pair.history = epochs, [], []
         if accepted:
             pair.add(t_ns, own)
+        said = {key: estimate.values[key] for key in ("peak", "accepted", "ambiguous")}
         if not pair.recent:
-            return {}
+            return said
         carried = pair.carried(t_ns)
         offset = median(carried)
         spread = 1.4826 * median(abs(value - offset) for value in carried)
@@ -305,8 +317,7 @@ class AlignTrack(Stateful):
             "offset_ms": offset,
             "drift_ppm": 1000 * pair.slope,
             "error_ms": max(spread, abs(own - offset)) if accepted else spread,
-            "peak": estimate.values["peak"],
-            "accepted": float(accepted),
+            **said,
             "age_s": (t_ns - pair.recent[-1][0]) / NS,
             "estimates": float(len(carried)),
         }

@@ -73,7 +73,7 @@ class Spectrum(NamedTuple):
 def envelope_spectrum(
     x: NDArray[np.floating[Any]], rate_hz: float, least_hz: float, low_hz: float = LOW_HZ
 ) -> Spectrum:
-    """Squared-envelope spectrum of the most impulsive band.
+    """Squared-envelope spectrum of the most impulsive band, up to the band's width.
 
     Args:
         x: samples of one channel, shape (n,).
@@ -91,12 +91,13 @@ def envelope_spectrum(
     if not bands:
         raise ValueError(f"no band of {least_hz:g} Hz fits above {low_hz:g} Hz at {rate_hz:g} Hz")
     band = most_impulsive(bands, seconds)
-    c = envelope(spectrum, rate_hz, band)
+    c = envelope(spectrum, rate_hz, band, times=2)
     square = np.square(c.real) + np.square(c.imag)
     square = (square - square.mean()) * hann(len(square))
     line = fft.rfft(square)
-    p: Float64 = np.square(line.real) + np.square(line.imag)
-    return Spectrum(np.arange(len(p)) / seconds, p, band)
+    lines = int((band.high_hz - band.low_hz) * seconds)  # no two lines of the band are further apart
+    p: Float64 = np.square(line.real[:lines]) + np.square(line.imag[:lines])
+    return Spectrum(np.arange(lines) / seconds, p, band)
 
 
 def line_db(spectrum: Spectrum, f_hz: float) -> float | None:
@@ -155,7 +156,7 @@ class BearingLines(Gated):
         self._rates = geometry.per_revolution()
         self._grid = Grid(round(WINDOW_S * stream.rate.hz), round(HOP_S * stream.rate.hz), stream.channels)
         self._nothing = SILENT if stream.unit == "FS" else 0.0
-        self.settings = sha256(f"bearing|1|{geometry}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"bearing|2|{geometry}".encode()).hexdigest()[:12]
 
     def first(self) -> int | None:
         """Start of the next window."""

@@ -41,17 +41,18 @@ def widths(rate_hz: float, least_hz: float, levels: int = 7) -> list[float]:
     return [half / part for part in parts if half / part >= least_hz]
 
 
-def envelope(spectrum: Complex128, rate_hz: float, band: Band) -> Complex128:
-    """Complex envelope of a band at the rate ``high - low``.
+def envelope(spectrum: Complex128, rate_hz: float, band: Band, times: int = 1) -> Complex128:
+    """Complex envelope of a band at the rate ``times · (high - low)``, or a little above it.
 
     Args:
         spectrum: of the real signal, from `scipy.fft.rfft`.
         rate_hz: samples per second of the signal.
         band: what to cut out.
+        times: 1 for the envelope itself; 2 for its square, whose spectrum reaches to ``high - low`` on both sides.
     """
     spacing = rate_hz / (2.0 * (len(spectrum) - 1))
     low, high = round(band.low_hz / spacing), round(band.high_hz / spacing)
-    size: int = fft.next_fast_len(high - low)
+    size: int = fft.next_fast_len(times * (high - low))
     c: Complex128 = fft.ifft(spectrum[low:high], size)
     return c
 

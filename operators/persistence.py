@@ -17,6 +17,8 @@ from pipeline.messages import NS, Alarm, Message, Score
 
 Severity = Literal["advisory", "warning", "critical"]
 PAUSE_S = 5.0
+_LONGEST_NS = 10 * 365 * 86_400 * NS
+"""Nothing stands for ten years: it was raised by a clock that had not been set."""
 
 
 class Persistence(Stateful):
@@ -61,6 +63,7 @@ class Persistence(Stateful):
         self._ratio = 0.0
         self._recent: list[bool] = []
         self._raised_ns: int | None = None
+        self._set_back = False
         self._calm_since_ns: int | None = None
 
     def process(self, message: Message) -> Iterable[Message]:
@@ -72,7 +75,7 @@ class Persistence(Stateful):
         if not message.threshold or not math.isfinite(message.value / message.threshold):
             return []  # an error would start this operator afresh, and the active alarm would stay for ever
         if self._order.restarts(message.t_end_ns):
-            self._calm_since_ns = None
+            self._calm_since_ns, self._set_back = None, True
         self._smooth(message)
         alarm = self._raise(message) if self._raised_ns is None else self._clear(message)
         self._order.take(message.t_end_ns, message.lineage)
@@ -88,6 +91,7 @@ class Persistence(Stateful):
             "ratio": self._ratio,
             "recent": list(self._recent),
             "raised_ns": self._raised_ns,
+            "set_back": self._set_back,
             "calm_since_ns": self._calm_since_ns,
         }
 
@@ -97,7 +101,7 @@ class Persistence(Stateful):
         self._settings = state["settings"]
         self._ratio = state["ratio"]
         self._recent = list(state["recent"])
-        self._raised_ns = state["raised_ns"]
+        self._raised_ns, self._set_back = state["raised_ns"], bool(state.get("set_back", False))
         self._calm_since_ns = state["calm_since_ns"]
 
     def _smooth(self, score: Score) -> None:
@@ -111,7 +115,7 @@ class Persistence(Stateful):
     def _raise(self, score: Score) -> Alarm | None:
         if sum(self._recent) < self._k or not self._recent[-1]:
             return None
-        self._raised_ns, self._calm_since_ns = score.t_end_ns, None
+        self._raised_ns, self._set_back, self._calm_since_ns = score.t_end_ns, False, None
         return self._alarm(score, "raised", 0, raised_text(score, self._ratio, self._k, self._n))
 
     def _clear(self, score: Score) -> Alarm | None:
@@ -125,7 +129,8 @@ class Persistence(Stateful):
             self._calm_since_ns = score.t_end_ns
         if score.t_end_ns - self._calm_since_ns < self._clear_ns:
             return None
-        alarm = self._alarm(score, "cleared", 1, cleared_text(score, score.t_end_ns - self._raised_ns))
+        lasted_ns = None if self._set_back else score.t_end_ns - self._raised_ns
+        alarm = self._alarm(score, "cleared", 1, cleared_text(score, lasted_ns))
         self._raised_ns, self._calm_since_ns, self._recent = None, None, []
         return alarm
 
@@ -157,7 +162,8 @@ def raised_text(score: Score, ratio: float, k: int, n: int) -> str:
     return f"{head}; {why}" if why else head
 
 
-def cleared_text(score: Score, lasted_ns: int) -> str:
-    """What the operator reads when it is over."""
+def cleared_text(score: Score, lasted_ns: int | None) -> str:
+    """What the operator reads when it is over; for how long it stood, unless the clock was set meanwhile."""
     where = f"{score.machine} {'+'.join(score.sensors)}".strip()
-    return f"{where}: {score.detector} back to normal after {lasted_ns / NS:.0f} s"
+    lasted = "" if lasted_ns is None or not 0 <= lasted_ns < _LONGEST_NS else f" after {lasted_ns / NS:.0f} s"
+    return f"{where}: {score.detector} back to normal{lasted}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import cached_property
 from math import ceil
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ _TABLE = 1 << 24  # largest table of polyphase branches, in elements
 
 
 class Polyphase:
-    """The filter bank between two rates.
+    """The filter bank between two rates. Its coefficients are computed when the first block is.
 
     Args:
         ratio: output rate by input rate.
@@ -40,17 +41,28 @@ class Polyphase:
 
     def __init__(self, ratio: Fraction) -> None:
         self._up, self._down = ratio.as_integer_ratio()
+        self._ratio = ratio
         self.reach = half_length(ratio)  # an output at position p depends on the inputs with |k - p| < reach
-        self._table = self._branches(ratio)
+        if self._up * 2 * self.reach > _TABLE:
+            raise ValueError(f"the ratio {ratio} of the two rates has terms too large to resample by")
         self._step = self._best_step()
-        self._matrix = self._dense() if self._step else None
         self.before = -(-self.reach // self._down) * self._down if self._step else self.reach
 
     def block(self, samples: float) -> int:
         """The block length nearest to `samples` that the bank takes."""
-        if self._matrix is None:
+        if not self._step:
             return max(1, round(samples))
-        return self._step * max(1, min(round(samples / self._step), _PRODUCT // self._matrix.size))
+        return self._step * max(1, min(round(samples / self._step), _PRODUCT // (self._rows * self._outputs)))
+
+    @property
+    def _rows(self) -> int:
+        """Inputs of one row of the matrix product."""
+        return self._step + 2 * self.reach
+
+    @property
+    def _outputs(self) -> int:
+        """Outputs of one row of the matrix product."""
+        return self._step // self._down * self._up
 
     def _best_step(self) -> int:
         """Inputs per row of the matrix product: near `reach`, where it wastes least; 0 if the matrix were too large."""
@@ -69,11 +81,11 @@ class Polyphase:
         return np.stack(columns, axis=1) if len(columns) > 1 else columns[0][:, None]
 
     def _apply(self, x: Float32, first: int, m0: int, m1: int) -> Float32:
-        if self._matrix is None:
+        if not self._step:
             return self._by_branch(x, first, m0, m1)
         at = m0 // self._up * self._down - self.reach - first
         rows = (m1 - m0) // self._up * self._down // self._step
-        frames = np.empty((rows, self._step + 2 * self.reach), np.float32)
+        frames = np.empty((rows, self._rows), np.float32)
         for row in frames:
             row[:] = x[at : at + len(row)]
             at += self._step
@@ -81,30 +93,31 @@ class Polyphase:
         return y.reshape(-1)
 
     def _by_branch(self, x: Float32, first: int, m0: int, m1: int) -> Float32:
-        position = np.arange(m0, m1) * self._down
+        turns, start = divmod(m0, self._up)  # whole turns are taken off first: m0 times a large term exceeds 64 bits
+        position = np.arange(start, start + m1 - m0) * self._down
         taps = self._table[position % self._up]
-        windows = sliding_window_view(x, 2 * self.reach)[position // self._up - self.reach + 1 - first]
+        row = turns * self._down - self.reach + 1 - first
+        windows = sliding_window_view(x, 2 * self.reach)[position // self._up + row]
         y: Float32 = (windows[:, None, :] @ taps[:, :, None])[:, 0, 0]  # one product of fixed length per output
         return y
 
-    def _branches(self, ratio: Fraction) -> Float32:
+    @cached_property
+    def _table(self) -> Float32:
         """Row q: the taps of an output that lies q / numerator samples after its input; columns from -reach + 1 on."""
         rows = self._up
-        if rows * 2 * self.reach > _TABLE:
-            raise ValueError(f"the ratio {ratio} of the two rates has terms too large to resample by")
         k = np.arange(-self.reach + 1, self.reach + 1)
         table = np.empty((rows, len(k)), np.float32)
         for lo in range(0, rows, 256):
             phase = np.arange(lo, min(lo + 256, rows)) / rows
-            h = impulse_response(phase[:, None] - k, ratio)
+            h = impulse_response(phase[:, None] - k, self._ratio)
             table[lo : lo + 256] = h / h.sum(axis=1, keepdims=True)
         return table
 
-    def _dense(self) -> Float32:
+    @cached_property
+    def _matrix(self) -> Float32:
         """Shape (step + 2 reach, outputs): the outputs of one step from its inputs and `reach` on both sides."""
-        outputs = self._step // self._down * self._up
-        matrix = np.zeros((self._step + 2 * self.reach, outputs), np.float32)
-        for j in range(outputs):
+        matrix = np.zeros((self._rows, self._outputs), np.float32)
+        for j in range(self._outputs):
             n, phase = divmod(j * self._down, self._up)
             matrix[n + 1 : n + 1 + 2 * self.reach, j] = self._table[phase]
         return matrix

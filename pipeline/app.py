@@ -15,6 +15,7 @@ import config
 from config.schema import Machine, Settings
 from models.anomaly import store as baselines
 from models.anomaly.baseline import Baseline
+from models.anomaly.chain import to_sound_rate
 from models.anomaly.packing import pack, unpack
 from models.packages.shipped import WEIGHTS
 from pipeline import drill_model, machine_models
@@ -23,13 +24,13 @@ from pipeline.contexts import CARRIED_NS, outdated
 from pipeline.embedded import shard_count
 from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.fingerprint import platform_fingerprint
+from pipeline.judges import fetch
 from pipeline.machine_models import MachineModels
 from pipeline.recording.recorder import Start
 from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
 from pipeline.shelf import KEPT, Shelf
 from pipeline.stages import LaneSettings, severity
-from pipeline.stages_physics import BY_BASELINE, past_heads, unasked
 from pipeline.state import Store
 
 STATE_FILE = "stethos.sqlite"
@@ -50,38 +51,16 @@ class Plan:
     state: Path
 
     @property
-    def sensors_by_machine(self) -> dict[str, list[str]]:
-        """Names of the sensors."""
-        return {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in self.lanes}
-
-    def unasked(self, store: Store) -> dict[str, list[str]]:
-        """Detectors that the machines could have, or had, and have not; ``name|sensor`` where single sensors have none.
-
-        Args:
-            store: knows the baselines that were chosen while a run went on, and the alarms that stand.
-        """
-        chosen = {(d.machine, d.body.get("sensor")) for d in store.decisions() if d.kind == "baseline"}
-        alarms = [record for record in store.standing() if record.topic == "alarm"]
-        found: dict[str, list[str]] = {}
-        for lane in self.lanes:
-            name = lane.machine.name
-            told = [str(alarm.body["detector"]) for alarm in alarms if alarm.machine == name]
-            judged = {s.name for s in lane.machine.sensors if s.name in lane.baselines or (name, s.name) in chosen}
-            found[name] = [*unasked(lane.machine), *past_heads(lane.machine, told)]
-            found[name] += [f"{d}|{s.name}" for s in lane.machine.sensors if s.name not in judged for d in BY_BASELINE]
-        return found
-
-    @property
     def sensors(self) -> int:
         """How many sensors the machines have."""
-        return sum(map(len, self.sensors_by_machine.values()))
+        return sum(len(lane.machine.sensors) for lane in self.lanes)
 
 
 def plan(settings: Settings) -> Plan:
     """Load the artefacts that a configuration names.
 
     Raises:
-        ConfigError: a baseline is not of the sensor that names it.
+        ConfigError: a baseline is not of the sensor that names it, or sound has a rate that cannot be resampled.
         BadInput: a baseline was made for another modality, rate, unit or number of channels, or a model does not fit.
         StateError: a baseline or a model package is missing, damaged or of a newer version.
     """
@@ -108,6 +87,7 @@ def plan(settings: Settings) -> Plan:
         classifier = drill_model.configured(machine, shelf)
         lane = LaneSettings(machine, chosen, artefacts, loader, models=models, classifier=classifier)
         _check_severity(lane)
+        _check_rates(lane)
         lanes.append(lane)
     return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
 
@@ -147,8 +127,12 @@ class Loader:
         Raises:
             StateError: it is in neither place, damaged, or of a newer version.
         """
-        here = folder if folder.exists() else self._copies / folder.name
-        return baselines.load(here)
+        copy = self._copies / folder.name
+        if not folder.exists() and not copy.exists():
+            raise StateError(
+                f"{folder}: the baseline that was put in force from here is gone: restore the folder, here or as {copy}"
+            )
+        return baselines.load(folder if folder.exists() else copy)
 
 
 def _check_severity(lane: LaneSettings) -> None:
@@ -159,6 +143,16 @@ def _check_severity(lane: LaneSettings) -> None:
                 severity(lane, lane.announced(sensor))
             except BadInput as error:
                 raise ConfigError(f"{error}: take [machine.severity] away, or give the sensor what it needs") from None
+
+
+def _check_rates(lane: LaneSettings) -> None:
+    """Refuse sound that cannot be brought to 48 kHz: nothing would be measured of it."""
+    for sensor in lane.machine.sensors:
+        if sensor.modality in {"acoustic", "stethoscope"}:
+            try:
+                to_sound_rate(lane.announced(sensor))
+            except BadInput as error:
+                raise ConfigError(f"rate_hz of {error}") from None
 
 
 def config_sha256(settings: Settings) -> str:
@@ -247,10 +241,8 @@ class ShardBuilder:
     def __call__(self, name: str, lanes: Sequence[LaneSettings]) -> Shard:
         """The shard of these lanes."""
         store = Store(self._plan.state)
-        for decision in store.decisions():  # before the recording begins: it carries them
-            for lane in lanes:
-                if decision.kind == "baseline" and decision.machine == lane.machine.name:
-                    lane.fetch(decision.body)
+        for lane in lanes:  # before the recording begins: it carries them
+            fetch(lane, store.decisions("baseline"), store.positions())
         ring = self.tap
         if self._record:
             rec = self._plan.settings.recording

@@ -59,5 +59,5 @@ def _answer(store: Store, number: int, machine: str, wait_s: float) -> str:
         time.sleep(POLL_S)
     raise StateError(
         f"{machine}: no engine answered within {wait_s:g} s; the command stays open for the next start of `stethos run`"
-        " (an engine on Kafka is asked with --engine kafka)"
+        " within a day (an engine on Kafka is asked with --engine kafka)"
     )

@@ -35,6 +35,8 @@ MAX_BYTES: Final = 900_000
 
 _DEAD_BYTES: Final = 600_000
 """What is kept of a dead letter's value, so that it still fits as base64."""
+UNCUT: Final = "uncut_bytes"
+"""In the body of a dead letter whose value was cut: how long it was."""
 
 Coded: TypeAlias = Input | Result
 
@@ -146,10 +148,14 @@ def _mark(m: Mark) -> Wire:
 
 
 def _told(m: Told) -> Wire:
+    uncut = 0
     if isinstance(m, DeadLetter) and len(m.value) > _DEAD_BYTES:
-        cut = f"{m.error} (the first {_DEAD_BYTES} of {len(m.value)} bytes)"
+        uncut = len(m.value)
+        cut = f"{m.error} (the first {_DEAD_BYTES} of {uncut} bytes)"
         m = replace(m, value=m.value[:_DEAD_BYTES], error=cut)
     topic, body = TOPIC_OF[type(m)], to_body(m)
+    if uncut:
+        body[UNCUT] = uncut
     t_ns = body.get("t_end_ns", body.get("t_ns"))
     headers = [
         (h.SPECVERSION, b"1.0"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import orjson
 
 from pipeline import codec
 from pipeline.errors import BadInput
@@ -38,6 +42,13 @@ class DeadLetters:
         except BadInput as unfit:  # contradicts itself so much that it has no form on the wire
             headers, value, error = [], b"", f"{error}; {unfit}"
         return DeadLetter(codec.topic_of(message), self._machine, reason, error, tuple(headers), value)
+
+    def unfit(self, key: str, why: str, saved: Mapping[str, Any]) -> list[DeadLetter]:
+        """Count an operator's snapshot that could not be used; the letter that holds it, if it is to be kept."""
+        if not self.keeps("snapshot_unfit", ""):
+            return []
+        error = f"{key} begins anew: its snapshot {why}"
+        return [DeadLetter("snapshot", self._machine, "snapshot_unfit", error, (), orjson.dumps(saved))]
 
     def keeps(self, reason: str, sensor: str) -> bool:
         """Count a dead letter; says whether it is to be kept."""

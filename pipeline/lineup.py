@@ -46,38 +46,37 @@ class Standing(NamedTuple):
 
 
 class Standings:
-    """What is in force when: from the configuration, then from decisions of the kind ``model`` by event time.
+    """What is in force when: from the configuration, then from decisions of the kind ``model``, the latest first.
 
     Args:
         first: in force from the start.
     """
 
     def __init__(self, first: Standing) -> None:
-        self._times: list[tuple[int, Standing]] = [(-1, first)]
+        self._first, self._decided = first, list[tuple[Decision, Standing]]()
         self._stack = [first.active]
 
     def decide(self, decision: Decision) -> Standing:
-        """Take a decision in; it holds for windows that end after its time."""
+        """Take a decision in, in the order in which they were made."""
         standing = standing_of(decision.body)
-        self._times.append((decision.t_ns, standing))
-        self._times.sort(key=lambda entry: entry[0])  # of equal times the later decision stays the later one
+        self._decided.append((decision, standing))
         if decision.body.get("action") == "rollback" and len(self._stack) > 1:
             self._stack.pop()
         elif standing.active != self._stack[-1]:
             self._stack.append(standing.active)
         return standing
 
-    def at(self, t_end_ns: int) -> Standing:
-        """What is in force for a window that ends then."""
-        for t_ns, standing in reversed(self._times):
-            if t_end_ns > t_ns:
+    def at(self, stream: tuple[str, int], t_end_ns: int) -> Standing:
+        """What is in force for a window of a stream, told by sensor and epoch, that ends then."""
+        for decision, standing in reversed(self._decided):
+            if t_end_ns > decision.after_ns(*stream):
                 return standing
-        return self._times[0][1]
+        return self._first
 
     @property
     def newest(self) -> Standing:
         """What the newest decision says."""
-        return self._times[-1][1]
+        return self._decided[-1][1] if self._decided else self._first
 
     @property
     def before(self) -> Lineup | None:

@@ -22,6 +22,7 @@ from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
 from pipeline.errors import ConfigError, StateError
 from pipeline.evidence import EvidenceSink
+from pipeline.judges import Judges
 from pipeline.messages import NS, Input, Record
 from pipeline.metrics import families
 from pipeline.recording.format import RecordingError
@@ -76,7 +77,7 @@ class Live:
         settings = plan.settings
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
-        self.store.enrol(plan.sensors_by_machine, plan.unasked(self.store))
+        self._judges = Judges(plan.lanes, self.store)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()
@@ -123,7 +124,7 @@ class Live:
         """What sources, sinks and the durable state complain about now."""
         sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
         troubles = [self._trouble, self._recording()]
-        return [*self.engine.errors, *sinks, *filter(None, troubles)]
+        return [*self.engine.errors, *self._judges.problems, *sinks, *filter(None, troubles)]
 
     def _recording(self) -> str:
         """That inputs are not recorded, while they are not and for `UNKEPT_NS` more."""
@@ -186,6 +187,8 @@ class Live:
                 self._unkept_ns = self._clock.now_ns()
             self._unkept = unkept
             self._retention.mind()
+            if self._judges.renew(self.store):
+                self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
             self._lags = self.store.lags()
             self._trouble = ""
         except StateError as error:  # the shards keep their results until it can be written again, or give up

@@ -115,9 +115,9 @@ class MachineModels:
         cards = [self.shelf.get(digest).card for _, digest in lineup.heads]
         return {card.pooling for card in cards if card.kind == "head" and card.encoder != VIBRATION and card.pooling}
 
-    def at(self, t_end_ns: int) -> Standing:
-        """What is in force for a window that ends then."""
-        return self._standings.at(t_end_ns)
+    def at(self, stream: tuple[str, int], t_end_ns: int) -> Standing:
+        """What is in force for a window of a stream, told by sensor and epoch, that ends then."""
+        return self._standings.at(stream, t_end_ns)
 
     @property
     def newest(self) -> Standing:

@@ -1,8 +1,8 @@
 """Manifests: CSV files that say what recordings are, so that nothing is learned or judged from a guess.
 
 Columns (UTF-8, comma): `path` (relative to the CSV), `label`, `group` (never split: recording, start, specimen), and
-optionally `machine`, `sensor`, `modality`, `rate_hz` (or `sample_rate`), `unit`, `state`, `start_s`, `end_s`, `split`,
-`spindle_rpm`, `teeth`, `onset_s`, `crop_x`, `crop_y`, `crop_w`, `crop_h`. Others are kept in `extra`.
+optionally `machine`, `sensor`, `modality`, `rate_hz` (or `sample_rate`), `unit`, `scale`, `state`, `start_s`, `end_s`,
+`split`, `spindle_rpm`, `teeth`, `onset_s`, `crop_x`, `crop_y`, `crop_w`, `crop_h`. Others are kept in `extra`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from connectors.rates import exact_rate
 from pipeline.errors import ConfigError
 from pipeline.messages import Modality, Rate
 
@@ -49,8 +50,8 @@ _BY_SUFFIX: Mapping[str, Modality] = {
 _REQUIRED = ("path", "label", "group")
 _LEAST_HZ, _MOST_HZ = Fraction(1, 1000), 100_000_000
 _KNOWN = frozenset(
-    {*_REQUIRED, "machine", "sensor", "modality", "rate_hz", "sample_rate", "unit", "state", "start_s", "end_s"}
-    | {"split", "spindle_rpm", "teeth", "onset_s", "crop_x", "crop_y", "crop_w", "crop_h"}
+    {*_REQUIRED, "machine", "sensor", "modality", "rate_hz", "sample_rate", "unit", "scale", "state", "start_s"}
+    | {"end_s", "split", "spindle_rpm", "teeth", "onset_s", "crop_x", "crop_y", "crop_w", "crop_h"}
 )
 
 
@@ -67,7 +68,8 @@ class Row:
         sensor: the modality where the manifest names none.
         modality: by the file's suffix where the manifest names none.
         rate: None where the manifest does not tell.
-        unit: of the file's numbers; empty where the manifest does not tell.
+        unit: of the file's numbers times `scale`; empty where the manifest does not tell.
+        scale: unit per count, as in a sensor's configuration; None where the manifest does not tell.
         state: operating state; empty for a machine with one.
         start_s: first second of the file that counts.
         end_s: where it stops counting; None for the file's end.
@@ -88,6 +90,7 @@ class Row:
     modality: Modality
     rate: Rate | None = None
     unit: str = ""
+    scale: float | None = None
     state: str = ""
     start_s: float = 0.0
     end_s: float | None = None
@@ -235,6 +238,7 @@ class _Cells:
             modality=modality,
             rate=self._rate(),
             unit=self.cells.get("unit", ""),
+            scale=self._scale(),
             state=self.cells.get("state", ""),
             start_s=start_s,
             end_s=end_s,
@@ -275,14 +279,20 @@ class _Cells:
         if text.lower() in {"", "unknown", "nan"}:
             return None
         try:
-            rate = Fraction(text)
+            told = Fraction(text)
         except (ValueError, ZeroDivisionError):
             raise self._wrong(column, "must be a number of hertz") from None
-        if rate <= 0:
+        if told <= 0:
             raise self._wrong(column, "must be positive")
-        if not _LEAST_HZ <= rate <= _MOST_HZ:
+        if not _LEAST_HZ <= told <= _MOST_HZ:
             raise self._wrong(column, f"must lie between {float(_LEAST_HZ):g} and {_MOST_HZ:g} Hz")
-        return Rate(rate.numerator, rate.denominator)
+        return Rate(told.numerator, told.denominator) if "/" in text else exact_rate(float(told), column)
+
+    def _scale(self) -> float | None:
+        scale = self._number("scale")
+        if scale is not None and scale <= 0.0:
+            raise self._wrong("scale", "must be positive: what one count is in the row's unit")
+        return scale
 
     def _number(self, column: str) -> float | None:
         text = self.cells.get(column, "")

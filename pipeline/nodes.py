@@ -9,7 +9,7 @@ from operators.base import Stateful, Windowed
 from operators.blockfilter import BlockFilter
 from operators.order import Order
 from pipeline.messages import Anchor, Embedding, Feature, Message, Score, Span, Stream
-from pipeline.stages import Switchable
+from pipeline.stages import LaneSettings, Switchable
 from pipeline.stages_models import Deferred
 from pipeline.topology import Stage
 
@@ -17,12 +17,14 @@ from pipeline.topology import Stage
 class Node:
     """A stage's operator in this lane, with the nodes that take its results."""
 
-    __slots__ = ("filters", "key", "operator", "routes", "seen", "stage", "stateful", "tally")
+    __slots__ = ("basis", "filters", "key", "operator", "routes", "seen", "stage", "stateful", "tally")
 
-    def __init__(self, stage: Stage, key: str, operator: Windowed | Stateful) -> None:
+    def __init__(self, stage: Stage, key: str, operator: Windowed | Stateful, basis: str = "") -> None:
         self.stage = stage
         self.key = key
         self.operator = operator
+        self.basis = basis
+        """What the samples are that the operator learns from; under another one it begins anew."""
         self.stateful = isinstance(operator, Stateful)
         self.tally = "stage." + stage.name
         self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
@@ -42,14 +44,33 @@ class Node:
             "state": operator.snapshot(),
             "seen": {name: order.t_ns for name, order in self.seen.items()},
             "epochs": {name: order.epochs for name, order in self.seen.items()},
+            "basis": self.basis,
         }
 
-    def restore(self, operator: Stateful, saved: Mapping[str, Any]) -> None:
-        """Go on from a snapshot; earlier versions kept no epochs."""
-        operator.restore(saved["state"])
+    def resume(self, saved: Mapping[str, Any], settings: LaneSettings) -> str:
+        """Go on from a snapshot, or say why not: then the operator begins anew, behind what had been heard."""
+        try:
+            why = self._unfit(saved)
+        except Exception as error:  # whatever another version has left there
+            why = f"cannot be used: {type(error).__name__}: {error}"
+        if why:  # what was restored in part is not used
+            made = self.stage.make(settings, None)
+            assert made is not None
+            self.operator = made
+        return why
+
+    def _unfit(self, saved: Mapping[str, Any]) -> str:
+        """Take a snapshot over unless it says that it does not fit; earlier versions kept neither epochs nor basis."""
+        assert isinstance(self.operator, Stateful)
         for name, t_ns in saved["seen"].items():
             self.seen[name] = Order()
             self.seen[name].restore(int(t_ns), saved.get("epochs", {}).get(name, {}))
+        if (basis := saved.get("basis", self.basis)) != self.basis:
+            return f"was learned from {basis}, not from {self.basis}"
+        if (form := saved["state"].get("schema", 1)) > (own := self.operator.snapshot().get("schema", 1)):
+            return f"was written by a newer stethos (schema {form}, this program knows {own})"
+        self.operator.restore(saved["state"])
+        return ""
 
 
 class StreamGraph:
@@ -97,6 +118,13 @@ class StreamGraph:
         operators = ((node, node.operator) for node in self.nodes if isinstance(node.operator, Windowed))
         firsts = (max(0, node.raw(n)) for node, operator in operators for n in operator.needs_from().values())
         return min(shared, self.n1, *firsts)
+
+
+def basis_of(stage: Stage, message: Message, settings: LaneSettings) -> str:
+    """What the samples are that a stage's operator learns from, where it does: of the sensors of its first message."""
+    names = message.sensors if stage.learns and isinstance(message, Feature) else ()
+    sensors = [sensor for sensor in settings.machine.sensors if sensor.name in names]
+    return "+".join(f"{s.name}: {s.channels} × {s.rate_hz:g} Hz, {s.unit}" for s in sensors)
 
 
 def identity(message: Message) -> tuple[str, int, Sequence[Span]]:

@@ -36,7 +36,8 @@ from pipeline.messages import (
     Stream,
 )  # fmt: skip
 from pipeline.models_pool import Pool
-from pipeline.nodes import Node, StreamGraph, identity
+from pipeline.nodes import Node, StreamGraph, basis_of, identity
+from pipeline.reach import Reach
 from pipeline.reread import Reread
 from pipeline.stages import LaneSettings, Switchable
 from pipeline.stages_models import Deferred
@@ -63,7 +64,7 @@ class Lane:
     ) -> None:
         self.settings = settings = settings.for_lane(pool)
         self.machine = settings.machine.name
-        self.event_ns = 0
+        self.event_ns, self.reach = 0, Reach()
         self.counts: Counter[str] = Counter()
         self.spent_ns: Counter[str] = Counter()
         self._letters = DeadLetters(self.machine, self.counts)
@@ -150,6 +151,7 @@ class Lane:
         # decisions are dated by it: a time that nothing was judged at must not put them off
         if self.counts["late.clock_jump"] == jumped:
             self.event_ns = max(self.event_ns, message.t1_ns)
+            self.reach.take(*stream.key, message.t1_ns)
 
     def _graph(self, message: Chunk | Image | Mark, graph: StreamGraph | None, out: list[Result]) -> StreamGraph | None:
         stream = message.stream
@@ -269,9 +271,9 @@ class Lane:
             for child in children:
                 self._run(child, item, out)
             for stage in keyed:
-                self._run(self._keyed(stage, item), item, out)
+                self._run(self._keyed(stage, item, out), item, out)
 
-    def _keyed(self, stage: Stage, item: Message) -> Node:
+    def _keyed(self, stage: Stage, item: Message, out: list[Result]) -> Node:
         key = stage.name
         if stage.scope == "condition":
             assert isinstance(item, Score | Feature | Embedding)
@@ -281,12 +283,11 @@ class Lane:
         if node is None:
             operator = stage.make(self.settings, None)
             assert operator is not None
-            node = Node(stage, key, operator)
+            node = Node(stage, key, operator, basis_of(stage, item, self.settings))
             self._wire(node)
             self._nodes[key] = node
-            saved = self._restored.pop(key, None)
-            if saved is not None and isinstance(operator, Stateful):
-                node.restore(operator, saved)
+            if (saved := self._restored.pop(key, None)) is not None and (why := node.resume(saved, self.settings)):
+                out += self._letters.unfit(key, why, saved)
         return node
 
     def _fail(self, node: Node, error: Exception, out: list[Result]) -> None:
@@ -379,7 +380,7 @@ class Lane:
         used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in streams if g.stream.key in needed]
         self.settings.contexts.trim(min(used + self._reread.oldest_ns, default=0))  # it must be judged as it was
         body = {
-            "version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "states": states,
+            "version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "reach": self.reach.saved(), "states": states,
             "contexts": self.settings.contexts.snapshot(), "streams": self._reread.saved(streams, needed),
         }  # fmt: skip
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -388,6 +389,7 @@ class Lane:
         """Take over what a lane of the same machine had learned. Call before the first input."""
         body: Mapping[str, Any] = orjson.loads(snapshot)
         self.event_ns = int(body["event_ns"])
+        self.reach.restore(body)
         self._restored = dict(body["states"])
         self.settings.contexts.restore(body.get("contexts", {}))
         reread = Reread()

@@ -21,7 +21,8 @@ from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
-from pipeline.state import Command, Position, Store
+from pipeline.state import Position, Store
+from pipeline.state_commands import Command
 from pipeline.topics import ABANDON_S
 
 RESULTS_EVERY_NS = 50_000_000
@@ -31,6 +32,8 @@ AGE_BUCKETS = 400
 """Scores' ages when they became durable, against their window's end: 5 ms steps up to two seconds."""
 COMMANDS_EVERY_NS = 200_000_000
 """How often a shard with models looks for commands, so that a rollback takes less than a second."""
+STALE_COMMAND_NS = 24 * 3600 * 1_000_000_000
+"""A command that waits for so long belongs to another day: who asked has been told that nobody answered."""
 PATIENCE_NS = 60_000_000_000
 """How long results are kept in memory while the state cannot be written; then the service manager starts us anew."""
 DERIVED = frozenset({"score", "alarm", "health"})
@@ -281,6 +284,9 @@ class Shard:
         lane = self.lanes.get(command.machine)
         if lane is None:
             return
+        if command.asked_ns is not None and self._clock.now_ns() - command.asked_ns > STALE_COMMAND_NS:
+            self._store.answer(command.seq, error="no engine had this machine for a day; ask once more")
+            return
         try:
             body = lane.settings.verify(command.kind, command.body)
         except StethosError as error:
@@ -291,7 +297,8 @@ class Shard:
             return
         if command.kind == "baseline":
             self._carry(lane.settings.artefacts[body["baseline"]])
-        decision = self._decide(lane, command.kind, str(command.seq), body, lane.event_ns)
+        body = {**body, "since": lane.reach.saved()}
+        decision = self._decide(lane, command.kind, str(command.seq), body, lane.reach.newest_ns)
         self._store.answer(command.seq, decision=decision.id)
 
     def _carry(self, baseline: Baseline) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from config.schema import Machine, Sensor
 from config.schema import Severity as SeveritySettings
-from connectors.files import exact_rate
+from connectors.rates import exact_rate
 from models.anomaly.baseline import Baseline
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import extraction
@@ -38,6 +38,8 @@ UNHEARD = -1
 """Epoch of what stands for a sensor before its first stream."""
 UNKNOWN_STATE = "unknown"
 """The operating state while nothing tells it; never commissioned, so nothing is judged by it."""
+UNTOLD = "untold"
+"""Reason of an incomplete score whose detector nobody tells any more: an active alarm of it is over."""
 
 
 class Mismatch(NamedTuple):
@@ -241,8 +243,7 @@ class Anomaly(Switchable):
         if decision.kind == "baseline" and decision.body["sensor"] == self._stream.sensor:
             self._settings.fetch(decision.body)
             scorer = self._scorer(self._settings.artefacts[decision.body["baseline"]])
-            self._versions.append((decision.t_ns, scorer))
-            self._versions.sort(key=lambda version: version[0])
+            self._versions.append((decision.after_ns(*self._stream.key), scorer))
 
     def inherit(self, failed: Switchable) -> None:
         """Take over the windows that wait."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from models.anomaly.baseline import Cell
 from operators.base import Stateful
-from operators.cusum import Cusum
+from operators.cusum import DRIFT, Cusum
 from pipeline.messages import Message, Score, Stream
-from pipeline.stages import LaneSettings
+from pipeline.stages import UNTOLD, LaneSettings
 
 UNKNOWN = "normal was learned from less than ten whole minutes: no drift can be told; commission on more"
 
@@ -20,8 +20,8 @@ class Drift(Stateful):
 
     Each score is measured in the standard deviations of minute means that commissioning found in the starts it left
     out, of the operating state that it was judged in. Where a minute has scores of a state that was learned from less
-    than ten whole minutes, they count as normal, and the result is incomplete and says so. Scores of other detectors
-    do nothing.
+    than ten whole minutes, they count as normal, and the result is incomplete and says so. Where that is so in every
+    state, or nobody tells the detector any more, an alarm of its drift is over. Scores of other detectors do nothing.
 
     Args:
         settings: of the lane.
@@ -35,6 +35,8 @@ class Drift(Stateful):
     def process(self, message: Message) -> Iterable[Message]:
         """Take one score in; return the minute that it closes."""
         assert isinstance(message, Score)
+        if message.reasons.get(UNTOLD):
+            return self._over(message)
         cell = self._cell(message)
         if cell is None:
             return []
@@ -56,7 +58,19 @@ class Drift(Stateful):
         assert isinstance(score, Score)
         if not self._unknown:
             return score
-        return replace(score, complete=False, reasons={"text": UNKNOWN})
+        cells = self._settings.artefacts[score.settings].cells
+        detector = score.detector.removesuffix(DRIFT)
+        over = not any(detector in by and by[detector].minute_known for by in cells)
+        return replace(score, complete=False, reasons={"text": UNKNOWN, **({UNTOLD: True} if over else {})})
+
+    def _over(self, score: Score) -> list[Message]:
+        """The sum ends, with one score that says so."""
+        if not self._cusum.snapshot()["settings"]:
+            return []
+        self._cusum, self._unknown = Cusum(), False
+        return [
+            Score.of(score, score.detector + DRIFT, 0.0, 1.0, score.settings, score.reasons, complete=False),
+        ]
 
     def snapshot(self) -> dict[str, Any]:
         """State of the sum."""

@@ -23,15 +23,17 @@ from pipeline.errors import BadInput
 from pipeline.headers import SOURCE, source_of
 from pipeline.lineup import LOGMEL, Lineup, Standing
 from pipeline.machine_models import MachineModels
-from pipeline.messages import DeadLetter, Embedding, Message, Score, Stream, Window
+from pipeline.messages import NS, DeadLetter, Embedding, Message, Score, Stream, Window
 from pipeline.models_pool import Job
 from pipeline.results import canonical
-from pipeline.stages import Anomaly, LaneSettings
+from pipeline.stages import UNTOLD, Anomaly, LaneSettings
 from pipeline.states import SHADOW, States
 
 EMBEDDING = "embedding"
 HOP = PAPER.hop * PAPER.window_hop
 """Samples at 48 kHz between two log-Mel windows."""
+LEFT_NS = 60 * NS
+"""For so long behind a baseline with an embedding, windows under one without it say that they are not judged."""
 
 
 class Deferred(Windowed):
@@ -87,7 +89,7 @@ class Embed(Deferred):
             return ()
         if message.n0 // HOP % self._models.config.every:
             return ()
-        standing = self._models.at(message.t_end_ns)
+        standing = self._models.at(message.stream.key, message.t_end_ns)
         active = self._models.encoder_of(standing.active)
         runs = [_Run(EMBEDDING, active, self._submitted(active, message))]
         if standing.shadow is not None:
@@ -185,7 +187,7 @@ class EmbedVibration(Windowed):
         """The features of one window."""
         if not isinstance(message, Window):
             raise TypeError(f"EmbedVibration takes Window, not {type(message).__name__}")
-        told = self._told(self._models.at(message.t_end_ns), message.stream.sensor)
+        told = self._told(self._models.at(message.stream.key, message.t_end_ns), message.stream.sensor)
         if not told:
             return ()
         if not message.complete:
@@ -238,7 +240,8 @@ def _embed_vibration(settings: LaneSettings, stream: Stream | None, slow: bool) 
 class AnomalyOfEmbedding(Anomaly):
     """`Window` of an embedding → `Score` of the detector ``embedding``, where the baseline has learned it.
 
-    Under another encoder than that of the baseline the score is incomplete and says why: commission again.
+    Under another encoder than that of the baseline the score is incomplete and says why: commission again. So it is for
+    `LEFT_NS` under a baseline that has not learned it, behind one that has.
     """
 
     def __init__(self, settings: LaneSettings, stream: Stream, models: MachineModels) -> None:
@@ -251,20 +254,29 @@ class AnomalyOfEmbedding(Anomaly):
 
     def _judge(self, window: Window) -> Iterable[Message]:
         baseline = self._baseline_at(window.t_end_ns)
-        if baseline is None or not baseline.encoder:
+        if baseline is None:
             return ()
-        encoder = self._models.encoder_of(self._models.at(window.t_end_ns).active)
+        if not baseline.encoder:
+            text = f"the baseline {baseline.settings} has learned no embedding"
+            return [self._untold(window, baseline, text)] if self._left(window.t_end_ns) else ()
+        encoder = self._models.encoder_of(self._models.at(window.stream.key, window.t_end_ns).active)
         try:
             baseline.check_encoder(encoder.digest, encoder.how)
         except BadInput as error:
-            stream = window.stream
-            return [
-                Score(
-                    stream.machine, (stream.sensor,), EMBEDDING, window.t_end_ns, 0.0, 1.0, baseline.settings,
-                    False, {"text": str(error)}, (window.span,),
-                )
-            ]  # fmt: skip
+            return [self._untold(window, baseline, str(error))]
         return super()._judge(window)
+
+    def _left(self, t_end_ns: int) -> bool:
+        """Whether the baseline in force then has lately replaced one with an embedding."""
+        *earlier, (began_ns, _) = [version for version in self._versions if version[0] < t_end_ns]
+        return t_end_ns - began_ns <= LEFT_NS and any(scorer.baseline.encoder for _, scorer in earlier)
+
+    def _untold(self, window: Window, baseline: Baseline, text: str) -> Score:
+        stream = window.stream
+        return Score(
+            stream.machine, (stream.sensor,), EMBEDDING, window.t_end_ns, 0.0, 1.0, baseline.settings, False,
+            {"text": text, UNTOLD: True}, (window.span,),
+        )  # fmt: skip
 
 
 def anomaly_embedding(settings: LaneSettings, stream: Stream | None) -> AnomalyOfEmbedding | None:

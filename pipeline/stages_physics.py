@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from math import isfinite, radians
 from typing import Any, ClassVar
 
@@ -28,8 +29,8 @@ from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
-from pipeline.messages import NS, Context, Decision, Message, Score, Stream
-from pipeline.stages import LaneSettings, Switchable
+from pipeline.messages import NS, Alarm, Context, Decision, Message, Score, Stream
+from pipeline.stages import UNTOLD, LaneSettings, Switchable
 from pipeline.stages_models import EMBEDDING
 from pipeline.states import SHADOW
 
@@ -203,9 +204,9 @@ class Raise(Stateful):
         self._detector = ""
         self._inner = self._made("")
 
-    def _made(self, detector: str) -> Persistence:
+    def _made(self, detector: str, p: PersistenceSettings | None = None) -> Persistence:
         machine = self._settings.machine
-        return alarm_persistence(detector, machine.persistence, machine.alarm_severity, machine.model)
+        return alarm_persistence(detector, p or machine.persistence, machine.alarm_severity, machine.model)
 
     def _choose(self, detector: str) -> None:
         if detector != self._detector:
@@ -217,7 +218,24 @@ class Raise(Stateful):
             if message.detector.startswith(SHADOW):
                 return ()
             self._choose(message.detector)
+            if message.reasons.get(UNTOLD):
+                return self._over(message)
         return self._inner.process(message)
+
+    def _over(self, score: Score) -> list[Message]:
+        """Clear the alarm of a detector that nobody tells any more: by its own rule, with nothing to wait for."""
+        state = self._inner.snapshot()
+        if state["raised_ns"] is None:
+            return []
+        p = self._settings.machine.persistence
+        ending = self._made(
+            score.detector, p.model_copy(update={"smoothing": 1.0, "clear_below": 1.0, "clear_after_s": 0.0})
+        )
+        ending.restore(state)
+        told = [m for m in ending.process(replace(score, value=0.0, complete=True)) if isinstance(m, Alarm)]
+        self._inner.restore(ending.snapshot())
+        where = f"{score.machine} {'+'.join(score.sensors)}: {score.detector} is no longer judged"
+        return [replace(alarm, text=f"{where}; {score.reasons['text']}") for alarm in told]
 
     def snapshot(self) -> dict[str, Any]:
         """State of the persistence, and whose it is."""
@@ -277,12 +295,17 @@ def chatter_detector(settings: LaneSettings, _stream: Stream | None) -> ChatterD
     )
 
 
+def learned(stream: Stream) -> bool:
+    """Whether a drill classifier hears a stream."""
+    return stream.modality in HEARD and stream.rate.hz in RATES
+
+
 def drill(settings: LaneSettings, stream: Stream | None) -> Facing | None:
     """Frames of drilling."""
     if stream is None or settings.machine.drill is None or stream.rate.hz < EDGES_HZ[1] / 0.45:
         return None
     speed, model = LaneSpeed(settings), settings.classifier
-    if model is not None and stream.modality in HEARD and stream.rate.hz in RATES:
+    if model is not None and learned(stream):
         return Facing(LearnedFrames(stream, model.odds, speed), speed)
     return Facing(BreakFeatures(stream, speed), speed)
 

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.errors import StateError
 from pipeline.messages import NS, Anchor, Decision, Record
 from pipeline.results import record_of
 from pipeline.roster import Roster
+from pipeline.state_commands import Commands
 from pipeline.state_file import Connection
 from pipeline.state_tables import ADDED, SERIES, STANDING, TABLES
 
@@ -45,17 +46,7 @@ class Position:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A wish of the command line, waiting for its decision."""
-
-    seq: int
-    machine: str
-    kind: str
-    body: Mapping[str, Any]
-
-
-class Store:
+class Store(Commands):
     """One SQLite file; each process and thread opens its own.
 
     Raises:
@@ -287,10 +278,10 @@ class Store:
             self._db.execute(f"DELETE FROM cursor WHERE sink NOT IN ({marks})", tuple(sinks))  # noqa: S608
             self._db.executemany("INSERT OR IGNORE INTO cursor VALUES (?, 0)", [(sink,) for sink in sinks])
 
-    def standing(self) -> list[Record]:
+    def standing(self, past: bool = False) -> list[Record]:
         """What holds until something else is said, oldest first: alarms not cleared, the newest health of sensors.
 
-        Without what the roster takes for past.
+        Without what the roster takes for past, unless `past`: lanes go by it again once it is configured again.
         """
         rows = self._db.execute(
             f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({STANDING}) ORDER BY seq"  # noqa: S608
@@ -298,12 +289,16 @@ class Store:
         alarms = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
         told = sorted([*alarms, *self.newest_of_each("health")], key=lambda record: record.seq)
         roster = self.roster()
-        return [record for record in told if not roster.past(record)]
+        return [record for record in told if past or not roster.past(record)]
 
     def enrol(self, sensors: Mapping[str, Sequence[str]], unasked: Mapping[str, Sequence[str]]) -> None:
         """Say at the start of a run which sensors it monitors, and which detectors its machines do without."""
         self.put_meta("roster", orjson.dumps(Roster(sensors, self.last_seq(), unasked)).decode())
         self._db.execute("DELETE FROM metric")  # counters start anew, and perhaps in fewer shards
+
+    def reask(self, unasked: Mapping[str, Sequence[str]]) -> None:
+        """Say within a run which detectors its machines do without by now."""
+        self.put_meta("roster", orjson.dumps(replace(self.roster(), unasked=unasked)).decode())
 
     def roster(self) -> Roster:
         """Who is monitored; until a run has said so, nobody, and nothing is past."""
@@ -321,15 +316,16 @@ class Store:
         """Drop results that were stored `keep_ns` ago or earlier and that every sink has read; returns how many went.
 
         By when they were stored, to within the time between two calls, and not by event time: recordings that are
-        played back, and dead letters, are old when they come. What is `standing` stays. They go piece by piece, as
-        writers wait for each; between two pieces `enough` may wait for a moment, and ends it.
+        played back, and dead letters, are old when they come. What is `standing` stays, also what is past: the snapshot
+        of a machine that is enabled again says that its alarm was raised. They go piece by piece, as writers wait for
+        each; between two pieces `enough` may wait for a moment, and ends it.
         """
         last, went, first = self.last_seq(), 0, 0
         self._db.execute("INSERT OR REPLACE INTO stored VALUES (?, ?)", (now_ns, last))
         (old,) = self._db.execute("SELECT max(seq) FROM stored WHERE at_ns <= ?", (now_ns - keep_ns,)).fetchone()
         (read,) = self._db.execute("SELECT min(seq) FROM cursor").fetchone()
         upto = min(old or 0, last - 1 if read is None else read, last - 1)  # the last place must not be given again
-        stay = orjson.dumps([record.seq for record in self.standing()] if upto > 0 else []).decode()
+        stay = orjson.dumps([record.seq for record in self.standing(past=True)] if upto > 0 else []).decode()
         where = f"seq > ? AND seq <= ? AND +topic IN ({','.join('?' * len(topics))})"
         some = f"SELECT seq FROM out WHERE {where} AND seq NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"  # noqa: S608
         drop = "DELETE FROM out WHERE seq IN (SELECT value FROM json_each(?))"
@@ -350,9 +346,11 @@ class Store:
         )
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-    def decisions(self) -> list[Decision]:
-        """All decisions in the order in which they were made."""
-        rows = self._db.execute("SELECT machine, id, t_ns, kind, body FROM decision ORDER BY seq")
+    def decisions(self, kind: str | None = None) -> list[Decision]:
+        """All decisions, or those of a kind, in the order in which they were made."""
+        rows = self._db.execute(
+            "SELECT machine, id, t_ns, kind, body FROM decision WHERE kind = ifnull(?, kind) ORDER BY seq", (kind,)
+        )
         return [Decision(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
 
     def forget(self, decisions: Iterable[Decision]) -> None:
@@ -361,29 +359,6 @@ class Store:
             self._db.executemany(
                 "DELETE FROM decision WHERE machine = ? AND id = ?", [(d.machine, d.id) for d in decisions]
             )
-
-    def ask(self, machine: str, kind: str, body: Mapping[str, Any]) -> int:
-        """Leave a command for the running engine; returns its number."""
-        cursor = self._db.execute(
-            "INSERT INTO command (machine, kind, body) VALUES (?, ?, ?)", (machine, kind, orjson.dumps(body))
-        )
-        return int(cursor.lastrowid or 0)
-
-    def open_commands(self) -> list[Command]:
-        """Commands without a decision or an error yet."""
-        rows = self._db.execute(
-            "SELECT seq, machine, kind, body FROM command WHERE decision IS NULL AND error IS NULL ORDER BY seq"
-        )
-        return [Command(r[0], r[1], r[2], orjson.loads(r[3])) for r in rows]
-
-    def answer(self, seq: int, decision: str | None = None, error: str | None = None) -> None:
-        """Close a command with the decision that it became, or with the reason why it became none."""
-        self._db.execute("UPDATE command SET decision = ?, error = ? WHERE seq = ?", (decision, error, seq))
-
-    def command_state(self, seq: int) -> tuple[str | None, str | None]:
-        """(decision, error) of a command."""
-        row = self._db.execute("SELECT decision, error FROM command WHERE seq = ?", (seq,)).fetchone()
-        return (row[0], row[1]) if row else (None, "no such command")
 
     def put_metrics(self, shard: str, body: Mapping[str, Any]) -> None:
         """Publish a shard's counters."""

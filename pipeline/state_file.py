@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,21 @@ class _Cursor(sqlite3.Cursor):
 
 
 class Connection(sqlite3.Connection):
-    """Says as a StateError what SQLite cannot do: disk full or gone, file locked, read-only or damaged."""
+    """Says as a StateError what SQLite cannot do: disk full or gone, file locked, read-only or damaged.
+
+    Raises:
+        StateError: the file, or one of the two beside it, may not be written. SQLite is not asked then: it would make
+            the missing ones with the same mode, and they would stay.
+    """
 
     path: Path | str = "the state"
+
+    def __init__(self, path: Path | str, *args: Any, **more: Any) -> None:
+        for file in (Path(f"{path}{end}") for end in ("", "-wal", "-shm")):
+            if file.exists() and not os.access(file, os.W_OK):
+                raise StateError(f"{file}: may not be written; give it back to the user whose engine writes it (chown, "
+                                 "chmod u+w), or run this as that user (sudo -u USER ...)")  # fmt: skip
+        super().__init__(path, *args, **more)
 
     def execute(self, *args: Any) -> sqlite3.Cursor:
         """As `sqlite3.Connection.execute`."""

@@ -98,7 +98,8 @@ class States(Stateful):
         """Read one embedding."""
         if not isinstance(message, Embedding):
             raise TypeError(f"States takes Embedding, not {type(message).__name__}")
-        standing, out = self._models.at(message.t_end_ns), list[Message]()
+        (span, *_), out = message.lineage, list[Message]()
+        standing = self._models.at((span.sensor, span.epoch), message.t_end_ns)
         if message.detector.startswith(SHADOW):
             assert standing.shadow is not None
             return self._read(message, standing.shadow, SHADOW)

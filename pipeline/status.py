@@ -315,10 +315,10 @@ def condition(
 
 
 def level_text(body: Mapping[str, Any]) -> str:
-    """How loud a sensor is, from its feature: decibels of full scale for sound, RMS over the axes for vibration."""
+    """How loud a sensor is, from its feature: decibels as in `operators.levels`, RMS over the axes for vibration."""
     values = body["values"]
     if body["name"] == "level" and values.get("level_db") is not None:
-        return f"{values['level_db']:.1f} dBFS"
+        return f"{values['level_db']:.1f} dB"
     squares = [v * v for k, v in values.items() if k.endswith(".rms") and v is not None]
     return f"{sum(squares) ** 0.5:.4g} rms" if squares else ""
 

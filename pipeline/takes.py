@@ -164,7 +164,7 @@ class _Key:
     @property
     def _facts(self) -> tuple[object, ...]:
         row = self.row
-        return row.path, row.start_s, row.end_s, row.rate
+        return row.path, row.start_s, row.end_s, row.rate, row.unit, row.scale
 
 
 def _pieces(row: Row) -> tuple[Float32, ...]:

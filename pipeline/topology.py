@@ -37,6 +37,8 @@ class Stage:
         make: builds the operator.
         modalities: of the streams that the stage looks at.
         text: what it does, for people.
+        learns: whether its operators learn levels, so that under another rate, unit or number of channels of the sensor
+            they must begin anew.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Stage:
     make: Make
     modalities: frozenset[str]
     text: str
+    learns: bool = False
 
 
 STAGES: tuple[Stage, ...] = (
@@ -128,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "chatter_detector", "stateful", "condition", ("wire.chatter",), ("score",), stages_physics.chatter_detector,
-        SAMPLES, "chatter against the baseline of its operating point, with advice",
+        SAMPLES, "chatter against the baseline of its operating point, with advice", learns=True,
     ),
     Stage(
         "drill", "windowed", "stream", ("wire.samples",), ("wire.drill",), stages_physics.drill, SAMPLES,
@@ -136,7 +139,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "drill_detector", "stateful", "condition", ("wire.drill",), ("score",), stages_physics.drill_detector, SAMPLES,
-        "drill break, missing tool and wear against the template of good holes",
+        "drill break, missing tool and wear against the template of good holes", learns=True,
     ),
     Stage(
         "head", "windowed", "stream", ("wire.samples",), ("wire.head",), stages_head.head, SOUND,
@@ -144,7 +147,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "head_detector", "stateful", "condition", ("wire.head",), ("score",), stages_head.head_detector, SOUND,
-        "which bit of a head broke, and which one is silent stroke after stroke",
+        "which bit of a head broke, and which one is silent stroke after stroke", learns=True,
     ),
     Stage(
         "bearing", "windowed", "stream", ("wire.samples",), ("score",), stages_physics.bearing, SAMPLES,

@@ -4,7 +4,7 @@
 per channel, less its own mean over the bands, so that neither gain nor the jitter of the window's loudest cell reads as
 a fault. ``level`` looks at what that takes away: RMS, crest factor, kurtosis and octave levels, per channel.
 
-Sensors too slow for a log-Mel (accelerometers below 700 Hz) have the second one alone, from RMS, peak, crest factor,
+Sensors too slow for a log-Mel (accelerometers below 745 Hz) have the second one alone, from RMS, peak, crest factor,
 spectral kurtosis and Teager-Kaiser energy of one-second windows.
 """
 
@@ -30,7 +30,7 @@ LEVEL = "level"
 EMBEDDING = "embedding"
 """What an encoder makes of the same image, see `embedding`; no vector of `Extraction`."""
 SOUND_RATE = Rate(48_000)
-LOWEST_LOGMEL_HZ = 700.0
+LOWEST_LOGMEL_HZ = 745.0
 """An accelerometer below this rate has Mel bands without a spectral line of their own."""
 _VERSION = 1  # of these definitions; a change makes older baselines unusable, and says so
 _FLOOR_DB = 0.5

@@ -8,10 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from models.anomaly.vectors import SOUND_RATE
+from models.anomaly.chain import to_sound_rate
 from operators.logmel import clip
 from operators.mel import PAPER
-from operators.resample import Resample
 from pipeline.errors import BadInput
 from pipeline.messages import NS, Float32, Segment, Stream
 
@@ -65,7 +64,7 @@ def seconds(part: Part, shortest_tail_s: float = SHORTEST_TAIL_S) -> Iterator[Se
     """Cut a part into clips; the last one is filled with zeros, or left out where it is shorter than told.
 
     Raises:
-        BadInput: it is no sound.
+        BadInput: it is no sound, or of a rate that cannot be resampled.
     """
     if part.stream.modality not in {"acoustic", "stethoscope"}:
         raise BadInput("modality", f"a recording of modality '{part.stream.modality}' is no sound; encoders hear sound")
@@ -101,7 +100,7 @@ class _Limits:
 
 def _blocks(part: Part, limits: _Limits, total: int) -> Iterator[Float32]:
     """Resampled samples [0, total) in blocks of one second; the last may be shorter."""
-    resample = Resample(part.stream, SOUND_RATE)
+    resample = to_sound_rate(part.stream)
     held: list[Float32] = []
     have = 0
     for segment in part.segments():

@@ -11,7 +11,7 @@ import click
 
 import config as configuration
 from config.schema import Machine, Settings
-from connectors.files import exact_rate
+from connectors.rates import exact_rate
 from models.anomaly.baseline import Baseline
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import DOCUMENT, load, load_all, save

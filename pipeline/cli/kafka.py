@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +22,9 @@ from pipeline.clock import HostClock
 from pipeline.errors import MissingExtra
 from pipeline.journal import sha256_of, write_journal
 from pipeline.state import Store
+
+if TYPE_CHECKING:
+    from pipeline.kafka.client import Client
 
 CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
@@ -113,14 +119,18 @@ def record_kafka(out: Path, config_file: Path, since: str) -> int:
 def since_ns(text: str) -> int:
     """A time as nanoseconds since 1970: ISO 8601 (UTC unless it says otherwise), or ``-90s``, ``-15m``, ``-2h``."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text.startswith("-") and text[-1:] in units and text[1:-1].replace(".", "", 1).isdigit():
-        return HostClock().now_ns() - int(float(text[1:-1]) * units[text[-1]] * 1e9)
+    now_ns = HostClock().now_ns()
+    if (ago := re.fullmatch(r"-([0-9]*\.?[0-9]+)([smhd])", text)) is not None:
+        return now_ns - int(min(float(ago[1]) * units[ago[2]], 1e9) * 1e9)  # in 1970 there was no Kafka
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(f"{text!r}: write 2026-05-01T06:00:00 or -15m", param_hint="--since") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1e6) * 1000
+    since = int(moment.timestamp() * 1e6) * 1000
+    if since > now_ns:
+        raise click.BadParameter(f"{text!r} lies in the future (UTC, unless it names a zone)", param_hint="--since")
+    return since
 
 
 @click.command("create")
@@ -128,11 +138,15 @@ def since_ns(text: str) -> int:
 def topics_create(config_file: Path) -> None:
     """Create the topics that are missing on Kafka."""
     needs_kafka()
-    from pipeline.kafka import admin
+    from pipeline.kafka import admin, checks
     from pipeline.kafka.client import Client
 
-    made = admin.create(Client(configuration.load(config_file).kafka))
+    client = Client(configuration.load(config_file).kafka)
+    made = admin.create(client)
     click.echo("\n".join(f"created {name}" for name in made) or "all topics are there")
+    checks.topics(client, admin.partitions(client))
+    for line in _changes(client, admin.unlike(client)):
+        click.echo(line, err=True)
 
 
 @click.command("list")
@@ -146,15 +160,37 @@ def topics_list(config_file: Path, as_json: bool) -> int:
     from pipeline.kafka.topics import wanted
 
     client = Client(configuration.load(config_file).kafka)
-    there = admin.partitions(client)
-    rows = [{"topic": w.name, "partitions": there.get(w.name, 0), "wanted": w.partitions} for w in wanted(client.kafka)]
+    there, differ = admin.partitions(client), admin.unlike(client)
+    rows = [
+        {
+            "topic": w.name,
+            "partitions": there.get(w.name, 0),
+            "wanted": w.partitions,
+            "settings": {k: {"is": held, "wanted": want} for k, (held, want) in differ.get(w.name, {}).items()},
+        }
+        for w in wanted(client.kafka)
+    ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         for row in rows:
             state = "missing" if not row["partitions"] else "ok" if row["partitions"] == row["wanted"] else "differs"
             click.echo(f"{row['topic']:<30}{row['partitions']:>6} of {row['wanted']:<6}{state}")
-    return 0 if all(row["partitions"] == row["wanted"] for row in rows) else 1
+        for line in _changes(client, differ):
+            click.echo(line, err=True)
+    return 0 if not differ and all(row["partitions"] == row["wanted"] for row in rows) else 1
+
+
+def _changes(client: Client, differ: Mapping[str, Mapping[str, tuple[str, str]]]) -> Iterator[str]:
+    """What differs from the configuration, and how a person changes it."""
+    for topic, settings in differ.items():
+        yield f"{topic}: " + ", ".join(f"{key} is {held}, not {want}" for key, (held, want) in settings.items())
+    if differ:
+        yield (
+            "settings are taken from the configuration when a topic is created; to change one: kafka-configs.sh "
+            f"--bootstrap-server {client.bootstrap[0]} --alter --entity-type topics --entity-name TOPIC "
+            "--add-config NAME=VALUE"
+        )
 
 
 @click.command("lag")
@@ -163,10 +199,12 @@ def topics_list(config_file: Path, as_json: bool) -> int:
 def topics_lag(config_file: Path, as_json: bool) -> None:
     """Tell how many records the workers have not acknowledged yet. An open window keeps about its length."""
     needs_kafka()
-    from pipeline.kafka import admin
+    from pipeline.kafka import admin, checks
     from pipeline.kafka.client import Client
 
-    rows = admin.lags(Client(configuration.load(config_file).kafka))
+    client = Client(configuration.load(config_file).kafka)
+    checks.topics(client, admin.partitions(client))
+    rows = admin.lags(client)
     if as_json:
         click.echo(json.dumps([{**row._asdict(), "lag": row.lag, "unread": row.unread} for row in rows], indent=2))
         return

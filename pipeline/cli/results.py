@@ -11,6 +11,7 @@ import click
 
 from pipeline.app import STATE_FILE, journal_header
 from pipeline.cli.kafka import dlq_retry
+from pipeline.codec import UNCUT
 from pipeline.errors import StateError
 from pipeline.journal import sha256_of, write_journal
 from pipeline.state import Store
@@ -86,7 +87,8 @@ def dlq_show(state_dir: Path, seq: int) -> int:
     click.echo(f"topic   {body['topic']}\nreason  {body['reason']}\nerror   {body['error']}")
     for name, value in body["headers"]:
         click.echo(f"  {name}: {base64.b64decode(value).decode('utf-8', 'replace')}")
-    click.echo(f"value   {len(base64.b64decode(body['value']))} bytes")
+    uncut = f" of {body[UNCUT]}" if UNCUT in body else ""
+    click.echo(f"value   {len(base64.b64decode(body['value']))}{uncut} bytes")
     return 0
 
 

@@ -97,7 +97,10 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
     if since is not None:
         from pipeline.cli.kafka import record_kafka
 
-        return record_kafka(out, config_file, since)
+        try:
+            return record_kafka(out, config_file, since)
+        finally:
+            _tell_part(out)
     plan = app.plan(_with_sources(config_file, "record --from-kafka"))
     live = Live(plan, HostClock(), record_to=out)
     live.start()
@@ -107,12 +110,16 @@ def record(out: Path, config_file: Path, for_s: float | None, from_kafka: bool, 
         errors = [*live.problems, str(ended)]
     for error in errors:
         click.echo(f"error: {error}", err=True)
-    part = out.with_name(out.name + ".part")
     if out.exists():
         click.echo(f"{out}: {out.stat().st_size:,} bytes")
-    elif part.exists():
-        click.echo(f"{part} is what was recorded until then; make it whole: stethos recover {part} {out}", err=True)
+    _tell_part(out)
     return 1 if errors else 0
+
+
+def _tell_part(out: Path) -> None:
+    part = out.with_name(out.name + ".part")
+    if part.exists():
+        click.echo(f"{part} is what was recorded until then; make it whole: stethos recover {part} {out}", err=True)
 
 
 def _teller(live: Live) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,11 +16,19 @@ from pipeline.kafka.topics import INPUTS, wanted
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import TopicPartition
-    from kafka.admin import KafkaAdminClient
-    from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+    from kafka.errors import (
+        KafkaError,
+        KafkaTimeoutError,
+        SaslAuthenticationFailedError,
+        TopicAlreadyExistsError,
+        UnsupportedSaslMechanismError,
+    )
 
 LATEST, EARLIEST = -1, -2
 COORDINATOR_TRIES = 20
+TOLD = ("retention.ms", "max.message.bytes")
+"""Settings of topics whose differences are told: they decide what is kept and what is refused."""
 
 
 class Lag(NamedTuple):
@@ -50,13 +59,20 @@ class BrokerError(StethosError):
     """The brokers cannot be reached, or refused."""
 
 
-def unreachable(client: Client, error: BaseException | str) -> BrokerError:
-    """What to tell a person whose brokers do not answer, or refuse."""
+def unreachable(client: Client, error: BaseException | str, cause: BaseException | None = None) -> BrokerError:
+    """What to tell a person whose brokers do not answer, or refuse; `cause` is why no connection came about."""
     said = error if isinstance(error, str) else repr(error)
     mend = ""
-    if isinstance(error, KafkaTimeoutError):
-        mend = "; start a broker there, or mend kafka.bootstrap and what secures it (tls, username)"
+    if isinstance(cause, LOGIN):
+        said, mend = repr(cause), "; mend kafka.username, password or mechanism"
+    elif isinstance(error, KafkaTimeoutError):
+        said = f"{said}: {cause}" if cause is not None else said
+        mend = "; start a broker there, or mend kafka.bootstrap and what secures it (tls, ca_file, username, password)"
     return BrokerError(f"kafka at {', '.join(client.bootstrap)}: {said}{mend}")
+
+
+LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
+"""A broker is there, and does not take who asks."""
 
 
 class _Admin(KafkaAdminClient):  # type: ignore[misc]  # untyped
@@ -79,11 +95,23 @@ def admin(client: Client) -> Iterator[Any]:
     Raises:
         BrokerError: names the brokers.
     """
+    causes: list[Exception] = []
+
+    def heard(record: logging.LogRecord) -> bool:  # kafka-python 3.0 raises no more than that time was up
+        words = record.args or ()
+        causes.extend(w for w in words if isinstance(w, Exception) and not isinstance(w, KafkaTimeoutError))
+        return True
+
+    connections = logging.getLogger("kafka.net.manager")
+    connections.addFilter(heard)
     try:
         with closing(_Admin(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
             yield made
     except KafkaError as error:
-        raise unreachable(client, error) from None
+        causes.sort(key=lambda cause: not isinstance(cause, LOGIN))  # brokers say so now and then, or only hang up
+        raise unreachable(client, error, causes[0] if causes else None) from None
+    finally:
+        connections.removeFilter(heard)
 
 
 def partitions(client: Client) -> dict[str, int]:
@@ -113,6 +141,26 @@ def create(client: Client) -> list[str]:
             except TopicAlreadyExistsError:  # another process was faster
                 return create(client)
     return sorted(missing)
+
+
+def unlike(client: Client) -> dict[str, dict[str, tuple[str, str]]]:
+    """By topic and setting, where brokers hold another value than the configuration wants: that one, then the wanted.
+
+    Brokers keep the settings that a topic was created with.
+    """
+    there = partitions(client)
+    rows = {row.name: row.settings for row in wanted(client.kafka) if row.name in there}
+    if not rows:
+        return {}
+    with admin(client) as kafka:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(TOLD)) for name in rows]
+        found = kafka.describe_configs(asked, config_filter="all")["topic"]
+    differ: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, settings in rows.items():
+        for key in settings.keys() & set(TOLD) & found.get(name, {}).keys():
+            if (held := str(found[name][key]["value"])) != settings[key]:
+                differ.setdefault(name, {})[key] = (held, settings[key])
+    return differ
 
 
 def lags(client: Client) -> list[Lag]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.errors import ConfigError
+from pipeline.kafka import admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.topics import wanted
+
+AGAIN_S = 2.0
 
 
 def libraries() -> None:
@@ -65,3 +69,19 @@ def topics(client: Client, found: Mapping[str, int]) -> None:
             "the topics on Kafka are not as configured; `stethos topics create` makes missing ones, and partitions "
             "cannot be changed later (use another kafka.prefix): " + "; ".join(wrong)
         )
+
+
+async def watch_topics(client: Client) -> NoReturn:
+    """Look at the topics for as long as the group has no sound assignment: for ever, where they are as configured.
+
+    Raises:
+        ConfigError: as `topics`.
+    """
+    while True:
+        await asyncio.sleep(AGAIN_S)  # a topic that was made just now may not be known to all brokers
+        try:
+            found = await asyncio.to_thread(admin.partitions, client)
+        except admin.BrokerError:
+            pass  # said by whatever else needs the brokers
+        else:
+            topics(client, found)

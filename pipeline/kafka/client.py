@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
+
+from aiokafka.partitioner import murmur2
 
 from config.schema import Kafka
 from pipeline.errors import ConfigError
@@ -33,6 +36,17 @@ class Client:
     def row(self, topic: str) -> str:
         """The row of the table that a broker's topic is."""
         return topic.removeprefix(self.kafka.prefix)
+
+    def partition(self, machine: str) -> int:
+        """Where all that belongs to a machine is."""
+        return int(murmur2(machine.encode()) & 0x7FFFFFFF) % self.kafka.partitions
+
+    def spread(self, machines: Iterable[str]) -> dict[int, list[str]]:
+        """Machines by partition."""
+        found: dict[int, list[str]] = {}
+        for machine in machines:
+            found.setdefault(self.partition(machine), []).append(machine)
+        return found
 
     @property
     def protocol(self) -> str:

@@ -20,9 +20,9 @@ from pipeline.bodies import record_from
 from pipeline.errors import DecodeError, StateError
 from pipeline.headers import TYPE
 from pipeline.kafka.client import Client
-from pipeline.kafka.records import CLAIM_TYPE, Fence, owner_of, read_claim
+from pipeline.kafka.records import CLAIM_TYPE, Claim, Fence, owner_of, read_claim
 from pipeline.kafka.topics import DECISION, OUTPUTS
-from pipeline.messages import Decision, Record
+from pipeline.messages import Decision, Embedding, Record
 from pipeline.results import record_of
 from pipeline.state import Store
 
@@ -75,12 +75,20 @@ class Collector:
                 except (KafkaError, OSError, StateError) as error:  # reading goes on where the state says
                     self.error = str(error) if isinstance(error, StateError) else repr(error)
                     log.warning("results cannot be taken in, trying again: %s", self.error)
-                    self.close()
-                    self._stop.wait(RETRY_S)
+                    self._pause()
+                except Exception as error:  # nobody would see that the thread has ended
+                    self.error = repr(error)
+                    self.counts["failed"] += 1
+                    log.exception("results cannot be taken in, trying again")
+                    self._pause()
         finally:
             self.close()
             if store is not None:
                 store.close()
+
+    def _pause(self) -> None:
+        self.close()
+        self._stop.wait(RETRY_S)
 
     def open(self, store: Store) -> None:
         """Connect, and go on where the state says that reading stopped."""
@@ -141,7 +149,10 @@ class Collector:
                 message = codec.decode(headers.items(), record.value)
                 return message if isinstance(message, Decision) else None
             if topic == "embedding":  # a vector, not JSON
-                return record_of(codec.decode(headers.items(), record.value), record.offset)  # type: ignore[arg-type]
+                vector = codec.decode(headers.items(), record.value)
+                if not isinstance(vector, Embedding):
+                    raise DecodeError("type", f"{type(vector).__name__} among embeddings")
+                return record_of(vector, record.offset)
             return record_from(topic, record.value, record.offset)
         except DecodeError as error:
             self.counts["unreadable"] += 1
@@ -170,11 +181,15 @@ class Collector:
         finally:
             self.close()
 
-    def owners(self) -> dict[int, str]:
-        """By partition, the worker whose claim is in force, as far as the log was read."""
+    def claims(self) -> dict[int, Claim]:
+        """By partition, the claim in force, as far as the log was read."""
         topic = self._client.topic(DECISION)
         fences = [(tp.partition, fence.claim) for tp, fence in self._fences.copy().items() if tp.topic == topic]
-        return {number: claim.worker for number, claim in fences if claim is not None}
+        return {number: claim for number, claim in fences if claim is not None}
+
+    def owners(self) -> dict[int, str]:
+        """By partition, the worker whose claim is in force."""
+        return {number: claim.worker for number, claim in self.claims().items()}
 
     def close(self) -> None:
         """Let the brokers go. May be called twice."""

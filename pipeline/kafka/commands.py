@@ -8,7 +8,7 @@ from pipeline import codec
 from pipeline.errors import StethosError
 from pipeline.kafka.client import Client
 from pipeline.kafka.intake import Wish
-from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.outbox import REFUSED, Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import OWNER, Claim, Out, command_headers, command_value
@@ -45,15 +45,16 @@ class Commands:
             headers = command_headers(wish.machine, wish.ident)
             value = command_value(wish.kind, wish.body)
             return [DeadLetter(COMMAND, wish.machine, "command", str(error), tuple(headers), value)]
-        return await self.decide(
-            part, lane, Decision(wish.machine, ident, lane.event_ns, wish.kind, body), claim, found
-        )
+        decision = Decision(wish.machine, ident, lane.reach.newest_ns, wish.kind, {**body, "since": lane.reach.saved()})
+        return await self.decide(part, lane, decision, claim, found)
 
     async def decide(self, part: Part, lane: Lane, decision: Decision, claim: Claim, found: Found) -> list[Result]:
         """Durable first, then known to count, then in force; returns what follows from it."""
         headers, value = codec.encode(decision)
         key, topic = codec.key_of(decision), self._client.topic(DECISION)
-        await self._outbox.write([Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])])
+        out = Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])
+        if REFUSED in await self._outbox.write([out]):
+            return []
         if not await self._ownership.holds(claim, found):
             log.warning("partition %d has another owner, its decision is void", part.number)
             return []

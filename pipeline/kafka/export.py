@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaError as LogError
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
@@ -20,13 +23,16 @@ from pipeline.errors import DecodeError
 from pipeline.kafka import admin, checks
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
-from pipeline.kafka.collector import Collector
-from pipeline.kafka.topics import COMMAND, INPUTS
-from pipeline.messages import Chunk, Context, Image, Input, Mark
+from pipeline.kafka.logs import LogReader
+from pipeline.kafka.ownership import Found, take_decision
+from pipeline.kafka.topics import COMMAND, DECISION, INPUTS
+from pipeline.messages import Chunk, Context, Decision, Image, Input, Mark
 from pipeline.recording.recorder import Recorder
 from pipeline.state import Store
 
 SYNC_S = 1.0
+STUCK_S = 30.0
+"""Brokers from which nothing has come for so long are given up."""
 
 
 def record_since(
@@ -35,7 +41,7 @@ def record_since(
     """Write the inputs since a time, up to what is the end now, into one recording.
 
     Each partition's messages, and so each sensor's, keep their order; what lanes learned before `since_ns` is not in
-    it, so their stateful operators start empty at its replay.
+    it, so their stateful operators start empty at its replay. After an error what was recorded stays as ``.part``.
 
     Args:
         plan: configuration and artefacts, which the recording takes along.
@@ -56,47 +62,61 @@ def record_since(
     try:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder) / app.STATE_FILE)
-            _decisions(client, store)
+            for decision in asyncio.run(_decisions(client)):
+                store.decide(decision)
             start = app.recording_start(plan, store)
             store.close()
         return _record(client, Recorder(out, start, clock.now_ns(), rotate_bytes=0, rotate_s=0), since_ns, clock, every)
-    except KafkaError as error:
+    except (KafkaError, LogError) as error:
         raise unreachable(client, error) from None
 
 
-def _decisions(client: Client, store: Store) -> None:
-    collector = Collector(client, store.path)
-    collector.drain(store, 60.0)
-    collector.close()
+async def _decisions(client: Client) -> list[Decision]:
+    found = {number: Found() for number in range(client.kafka.partitions)}
+    reader = LogReader(client)
+    try:
+        async with asyncio.timeout(2 * STUCK_S):
+            async for record in reader.read(client.topic(DECISION), dict.fromkeys(found, 0)):
+                take_decision(found[record.partition], record)
+    except TimeoutError:
+        raise unreachable(client, "the decisions could not be read to their end") from None
+    finally:
+        await reader.close()
+    return [decision for logged in found.values() for decision in logged.decisions]
 
 
 def _record(
     client: Client, recorder: Recorder, since_ns: int, clock: Clock, every: Callable[[int], None] | None
 ) -> Counter[str]:
     counts: Counter[str] = Counter()
-    consumer = KafkaConsumer(
-        **client.settings(), enable_auto_commit=False, auto_offset_reset="earliest", bootstrap_timeout_ms=10_000
-    )
-    synced = time.monotonic()
+    settings = {**client.settings(), "enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    synced = moved = time.monotonic()
     try:
-        left = _seek(consumer, client, since_ns)
-        while left:
-            polled = consumer.poll(timeout_ms=500, max_records=500)
-            logs = [_read(records, counts) for records in polled.values()]
-            # By event time between partitions, never within one: a device that started anew with an earlier clock would
-            # be recorded before what it followed.
-            for message in heapq.merge(*logs, key=lambda m: m.t1_ns):
-                recorder.write(message, clock.now_ns())
-                counts["messages"] += 1
-            left = {tp: end for tp, end in left.items() if consumer.position(tp) < end}
-            if time.monotonic() - synced > SYNC_S:
-                recorder.sync()
-                synced = time.monotonic()
-            if every is not None:
-                every(counts["messages"])
-    finally:
+        with closing(KafkaConsumer(**settings, bootstrap_timeout_ms=10_000)) as consumer:
+            left = _seek(consumer, client, since_ns)
+            places: dict[Any, int] = {}
+            while left:
+                polled = consumer.poll(timeout_ms=500, max_records=500)
+                logs = [_read(records, counts) for records in polled.values()]
+                # By event time between partitions, never within one: a device that started anew with an earlier clock
+                # would be recorded before what it followed.
+                for message in heapq.merge(*logs, key=lambda m: m.t1_ns):
+                    recorder.write(message, clock.now_ns())
+                    counts["messages"] += 1
+                before, places = places, {tp: consumer.position(tp) for tp in left}
+                left = {tp: end for tp, end in left.items() if places[tp] < end}
+                now = time.monotonic()
+                moved = now if places != before else moved
+                if now - moved > STUCK_S:
+                    raise unreachable(client, f"nothing has come for {STUCK_S:g} s, {len(left)} partitions are unread")
+                if now - synced > SYNC_S:
+                    recorder.sync()
+                    synced = time.monotonic()
+                if every is not None:
+                    every(counts["messages"])
         recorder.close()
-        consumer.close()
+    finally:
+        recorder.leave()
     return counts
 
 

@@ -18,6 +18,8 @@ from pipeline.kafka.client import MAX_REQUEST_BYTES, TAKEN, Client
 BUFFER = 64
 """Messages between Faust's fetcher and its agent. A poll may bring a fifth of it: where one topic fills the buffer, the
 fetcher waits, and with it every other topic."""
+METADATA_MS = 10_000
+"""So soon the group learns of a topic that was made anew; aiokafka looks every five minutes."""
 
 
 def seek(app: Any, tp: TP, offset: int) -> None:
@@ -77,7 +79,7 @@ def make_app(
 
     Args:
         client: how to reach the brokers.
-        name: of the worker.
+        name: of the worker; with an `instance_id` in the configuration, of the group's static member too.
         topics: on the brokers.
         put: takes an event; must not raise, for an exception would acknowledge the message.
         assigned: told of the partitions that the group gave us, under a new generation.
@@ -89,7 +91,8 @@ def make_app(
         # Waiting for held messages would block a rebalance for ever; not waiting is safe with manual acknowledgement.
         stream_wait_empty=False, stream_buffer_maxsize=BUFFER, broker_max_poll_records=BUFFER // 5,
         consumer_max_fetch_size=2 * 1024 * 1024, consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=kafka.instance_id, producer_acks=-1, producer_request_timeout=30.0,
+        consumer_group_instance_id=None if kafka.instance_id is None else name,
+        consumer_metadata_max_age_ms=METADATA_MS, producer_acks=-1, producer_request_timeout=30.0,
         producer_max_request_size=MAX_REQUEST_BYTES, broker_session_timeout=kafka.session_timeout_s,
         broker_rebalance_timeout=kafka.rebalance_timeout_s, broker_heartbeat_interval=kafka.session_timeout_s / 4,
         broker_request_timeout=max(30.0, kafka.session_timeout_s),

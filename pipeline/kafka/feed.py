@@ -12,9 +12,9 @@ from typing import Any
 from connectors.kafka import KafkaPublisher
 from pipeline import codec
 from pipeline.clock import Clock, HostClock
-from pipeline.errors import BadInput, StateError
+from pipeline.errors import BadInput, ConfigError, StateError
 from pipeline.intake import Intake, Resumable
-from pipeline.kafka import trace
+from pipeline.kafka import admin, checks, trace
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import SENT
 from pipeline.messages import NS, Chunk, Image, Input, Mark
@@ -56,6 +56,43 @@ def publish(publisher: KafkaPublisher, client: Client, message: Input, now_ns: i
     )
 
 
+class FeedPublisher(KafkaPublisher):
+    """A publisher that makes the missing topics before its first record goes out, as soon as a broker answers.
+
+    A broker that is asked to write into a topic that it has not may make it by itself, with partitions as it likes.
+
+    Args:
+        client: how to reach the brokers, and what the topics should be.
+        spool_folder: see `KafkaPublisher`.
+        spool_bytes: the same.
+        memory_bytes: the same.
+    """
+
+    def __init__(self, client: Client, spool_folder: Path, spool_bytes: int, memory_bytes: int) -> None:
+        self.troubles: list[str] = []
+        """How the topics differ from the configuration; keys go to partitions by what the brokers have."""
+        self._client = client
+        self._prepared = False
+        super().__init__(client.settings(), spool_folder, spool_bytes, memory_bytes)
+
+    def _connect(self) -> bool:
+        connected = super()._connect()
+        if not connected or self._prepared:
+            return connected
+        self._failed = True  # until they are there: the next round begins with another producer
+        try:
+            admin.create(self._client)
+            checks.topics(self._client, admin.partitions(self._client))
+        except admin.BrokerError as error:
+            self.error = str(error)
+            self.counts["connect_failed"] += 1
+            return False
+        except ConfigError as error:
+            self.troubles = [str(error)]
+        self._prepared, self._failed = True, False
+        return True
+
+
 class Feed:
     """Runs sources into a publisher.
 
@@ -65,16 +102,24 @@ class Feed:
         client: names of topics.
         clock: the host's.
         state: a file that keeps where re-readable sources stopped.
+        troubles: what else is to be told among the errors.
     """
 
     def __init__(
-        self, sources: Sequence[Resumable], publisher: KafkaPublisher, client: Client, clock: Clock, state: Path
+        self,
+        sources: Sequence[Resumable],
+        publisher: KafkaPublisher,
+        client: Client,
+        clock: Clock,
+        state: Path,
+        troubles: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._sources = sources
         self._intake = Intake(sources, QUEUE_BYTES)
         self._publisher = publisher
         self._client = client
         self._clock = clock
+        self._troubles = troubles
         self._store = Store(state)
         self._unsafe: OrderedDict[int, Position] = OrderedDict()
         self._moved: dict[tuple[str, str], Position] = {}
@@ -89,7 +134,8 @@ class Feed:
     def errors(self) -> list[str]:
         """What the sources that are down say, and what keeps the publisher or the state from their work."""
         publisher = self._publisher.error
-        return self._intake.errors() + [e for e in (publisher and f"publishing: {publisher}", self._state_error) if e]
+        own = [publisher and f"publishing: {publisher}", self._state_error, *self._troubles()]
+        return self._intake.errors() + [error for error in own if error]
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Counters and waiting bytes, in the form that `pipeline.metrics.families` takes shards in."""

@@ -11,6 +11,7 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipeline.errors import ConfigError
 from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.topics import INPUTS
 from pipeline.messages import NS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.kafka.worker import Worker
 
+REFUSED = "refused."
 ALIVE_S = 15.0
 """A worker whose loop has not made a round for so long hangs."""
 
@@ -31,6 +33,9 @@ class Health:
         worker: to look at.
         host: to listen on.
         port: to listen on; 0 takes a free one.
+
+    Raises:
+        ConfigError: the port is taken, or the host is none of this machine's.
     """
 
     def __init__(self, worker: Worker, host: str, port: int) -> None:
@@ -49,7 +54,11 @@ class Health:
             def log_message(self, *_: object) -> None:
                 """Probes are no news."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            where = f"kafka.health_host = {host!r}, kafka.health_port = {port}"
+            raise ConfigError(f"{where}: {error.strerror or error}: choose another port (0 takes a free one)") from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
 
@@ -91,6 +100,13 @@ class Families:
             family = CounterMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
             family.add_metric([worker.name], worker.counts[name])
             yield family
+        refused = CounterMetricFamily(
+            "stethos_kafka_refused", "Records of this worker that brokers refuse", labels=[*labels, "reason"]
+        )
+        for name, count in worker.outbox.counts.copy().items():
+            if name.startswith(REFUSED):
+                refused.add_metric([worker.name, name.removeprefix(REFUSED)], count)
+        yield refused
         held = sum(part.waiting for part in list(worker.parts.values()))
         for name, text, value in (
             ("partitions", "Partitions in this worker's hands", len(worker.parts)),

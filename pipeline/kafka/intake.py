@@ -83,5 +83,5 @@ def _letter(topic: str, key: str, reason: str, error: str, headers: Headers, rec
 
 def _here(machine: str, part: Part) -> str:
     if machine not in part.lanes:
-        raise DecodeError("unknown_machine", f"the configuration has no machine '{machine}'")
+        raise DecodeError("unknown_machine", f"the configuration of worker '{part.worker}' has no machine '{machine}'")
     return machine

@@ -10,6 +10,7 @@ from config.schema import Settings
 from connectors.kafka import KafkaPublisher
 from pipeline.app import STATE_FILE
 from pipeline.clock import HostClock
+from pipeline.codec import UNCUT
 from pipeline.errors import StateError
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
@@ -25,7 +26,7 @@ def retry(settings: Settings, seq: int) -> str:
     """Publish the dead letter with this number in the durable state; returns a sentence for people.
 
     Raises:
-        StateError: there is no such letter, or it did not come from a topic of ours.
+        StateError: there is no such letter, it did not come from a topic of ours, or it is not whole.
         BrokerError: the brokers do not take it.
     """
     path = settings.engine.state_dir / STATE_FILE
@@ -39,12 +40,14 @@ def retry(settings: Settings, seq: int) -> str:
     body = found[0].body
     if body["topic"] not in INPUTS:
         raise StateError(f"dead letter {seq} came from '{body['topic']}', which is no input")
+    value = base64.b64decode(body["value"])
+    if UNCUT in body:
+        raise StateError(f"dead letter {seq} is not whole: {len(value):,} of its {body[UNCUT]:,} bytes were kept")
     # When it was published first says nothing of now: its sensor may have ended since.
-    headers = [(name, base64.b64decode(value)) for name, value in body["headers"] if name != SENT]
+    headers = [(name, base64.b64decode(told)) for name, told in body["headers"] if name != SENT]
     client = Client(settings.kafka)
     with tempfile.TemporaryDirectory() as folder:
         publisher = KafkaPublisher(client.settings(), Path(folder), 10_000_000)
-        value = base64.b64decode(body["value"])
         publisher.publish(
             client.topic(body["topic"]),
             body["machine"].encode(),
@@ -52,9 +55,10 @@ def retry(settings: Settings, seq: int) -> str:
             headers,
             HostClock().now_ns() // NS_PER_MS,
         )
-        sent = publisher.flush(TIMEOUT_S)
+        publisher.flush(TIMEOUT_S)
         error = publisher.error
         publisher.close(1.0)
-    if not sent:
-        raise unreachable(client, error or "no answer")
+    if not publisher.counts["published"]:  # what brokers refuse does not wait any longer either
+        refused = [name.removeprefix("refused.") for name in publisher.counts if name.startswith("refused.")]
+        raise unreachable(client, f"refused, for good: {', '.join(refused)}" if refused else error or "no answer")
     return f"dead letter {seq} is in {body['topic']} again"

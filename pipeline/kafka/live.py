@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka import KafkaPublisher
 from connectors.prometheus import PrometheusSink
 from pipeline.app import Plan, config_sha256
 from pipeline.claim import claim
 from pipeline.clock import HostClock
 from pipeline.delivery import Delivery
 from pipeline.errors import StateError
-from pipeline.kafka import admin
+from pipeline.judges import Judges
+from pipeline.kafka import admin, checks
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.crew import Crew
-from pipeline.kafka.feed import Feed
+from pipeline.kafka.feed import Feed, FeedPublisher
+from pipeline.kafka.records import unlike
 from pipeline.live import configured, known
 from pipeline.metrics import families
 from pipeline.retention import Retention
@@ -67,7 +68,8 @@ class Sinks:
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", config_sha256(settings))
         self.collector = Collector(client, plan.state)
-        self.store.enrol(plan.sensors_by_machine, plan.unasked(self.store))
+        self._machines = client.spread(lane.machine.name for lane in plan.lanes)
+        self._judges = Judges(plan.lanes, self.store)
         self._prometheus = PrometheusSink()
         self._prometheus.restore(known(self.store))
         self._deliveries = [
@@ -95,7 +97,8 @@ class Sinks:
         """What the collector, the sinks and the durable state complain about now."""
         sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
         results = [f"results cannot be taken in: {self.collector.error}"] if self.collector.error else []
-        return [*self._troubles(), *results, *sinks, *([self._trouble] if self._trouble else [])]
+        troubles = [*unlike(self.collector.claims().values(), self._machines), *filter(None, [self._trouble])]
+        return [*self._troubles(), *self._judges.problems, *results, *sinks, *troubles]
 
     def start(self) -> None:
         """Begin to read and to deliver."""
@@ -109,6 +112,8 @@ class Sinks:
         """Counters, those of the feed of this process too, to the exporter; old results out of the log."""
         try:
             self._retention.mind()
+            if self._judges.renew(self.store):
+                self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
             counters, lags = self.store.metrics(), self.store.lags()
             self._trouble = ""
         except StateError as error:  # for now; the collector says so too
@@ -158,17 +163,17 @@ class KafkaLive:
             claims.enter_context(claim(plan.state))
         if role in {"all", "feed"}:
             claims.enter_context(claim(feed_state))
-        admin.create(self._client)
-        if role in {"all", "sinks"}:
+        if role in {"all", "sinks"}:  # a feed begins without a broker: its publisher makes the topics
+            admin.create(self._client)
+            checks.topics(self._client, admin.partitions(self._client))
             self.sinks = Sinks(plan, self._client, self._errors)
         clock = HostClock()  # of the feed and of its sources
         sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
         if sources:
             claims.enter_context(claim_spool(kafka.spool_folder))
-            self.publisher = KafkaPublisher(
-                self._client.settings(), kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes
-            )
-            self.feed = Feed(sources, self.publisher, self._client, clock, feed_state)
+            publisher = FeedPublisher(self._client, kafka.spool_folder, kafka.spool_bytes, kafka.producer_bytes)
+            self.publisher = publisher
+            self.feed = Feed(sources, publisher, self._client, clock, feed_state, lambda: publisher.troubles)
         if role == "all":
             host = kafka.instance_id or socket.gethostname()
             self.crew = Crew(plan, [f"{host}-{number}" for number in range(plan.settings.engine.shards or 1)])

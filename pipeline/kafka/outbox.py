@@ -1,19 +1,31 @@
-"""What a worker writes: an idempotent producer that does not give up, and the results that wait for it."""
+"""What a worker writes: an idempotent producer that does not give up, and the results that wait for it.
+
+It gives up one record alone: one that brokers will never take for what it is. That is counted and told, and whoever
+wrote it learns it, as nothing may be built upon it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    BrokerResponseError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    kafka_errors,
+)
 
 from pipeline import codec
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, ConfigError
 from pipeline.kafka import trace
 from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
 from pipeline.kafka.part import Part
@@ -27,6 +39,25 @@ ROOM = 1_000
 """Of what a batch writes around a record."""
 EVERY_NS = 50_000_000
 """Results wait for others so long; alarms do not."""
+REFUSED = -1
+"""In place of the offset of a record that brokers refuse."""
+
+
+class InvalidRecordError(BrokerResponseError):  # type: ignore[misc]  # untyped
+    """Kafka's error 87, which aiokafka does not know: the topic's rules forbid the record."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+kafka_errors[InvalidRecordError.errno] = InvalidRecordError
+
+REFUSALS: dict[type[KafkaError], str] = {
+    MessageSizeTooLargeError: "too_large",
+    RecordListTooLargeError: "too_large",
+    InvalidRecordError: "invalid",
+}
+"""What brokers say of a batch with a record that they will never take, with the reason that is counted."""
 
 
 class Waiting(NamedTuple):
@@ -44,6 +75,10 @@ def tell(result: Alarm | DeadLetter, parent: bytes | None) -> None:
         log.info("alarm %s of machine '%s'", result.transition, result.machine, extra=extra)
     else:
         log.warning("dead letter from %s, machine '%s': %s", result.topic, result.machine, result.error, extra=extra)
+
+
+def _size(out: Out) -> int:
+    return len(out.value or b"") + len(out.key) + sum(len(k) + len(v) for k, v in out.headers)
 
 
 class Outbox:
@@ -133,7 +168,7 @@ class Outbox:
 
     def fits(self, out: Out) -> bool:
         """Whether Kafka takes a record of this size; else it is counted and told, for it would be refused for ever."""
-        size = len(out.value or b"") + len(out.key) + sum(len(k) + len(v) for k, v in out.headers) + ROOM
+        size = _size(out) + ROOM
         if size <= MAX_REQUEST_BYTES:
             return True
         self.counts["refused.too_large"] += 1
@@ -141,20 +176,44 @@ class Outbox:
         return False
 
     async def write(self, outs: Sequence[Out]) -> list[int]:
-        """Write records in order behind all others; returns their offsets.
+        """Write records in order behind all others; returns their offsets, `REFUSED` for one that no broker takes.
 
         Raises:
+            ConfigError: this host's clock is wrong.
             asyncio.CancelledError: the worker stops and no broker answers.
         """
         async with self._lock:
             return await self._send(outs)
 
     async def _send(self, outs: Sequence[Out]) -> list[int]:
+        try:
+            return await self._send_all(outs)
+        except tuple(REFUSALS) as error:
+            if len(outs) == 1:
+                self._refuse(outs[0], error)
+                return [REFUSED]
+        # Brokers refuse a whole batch for one of its records: each for itself, the others are taken.
+        return [offset for out in outs for offset in await self._send([out])]
+
+    def _refuse(self, out: Out, error: KafkaError) -> None:
+        self.counts["refused." + REFUSALS[type(error)]] += 1
+        log.error("brokers refuse a record of %d bytes for %s, %r: %r", _size(out), out.topic, out.key[:80], error)
+
+    async def _send_all(self, outs: Sequence[Out]) -> list[int]:
         while True:
             try:
                 producer = await self._started()
                 futures = [await self._put(producer, out) for out in outs]
                 done = await asyncio.gather(*futures)
+            except (InvalidTimestampError, *REFUSALS) as error:
+                await self._discard()
+                if not isinstance(error, InvalidTimestampError):
+                    raise
+                now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+                raise ConfigError(
+                    f"this host's clock ({now} UTC) is too far ahead of the brokers', they refuse its records: set it, "
+                    "or theirs, by NTP (message.timestamp.after.max.ms is an hour by default)"
+                ) from None
             except (KafkaError, OSError) as error:
                 self.counts["retried"] += 1
                 log.warning("%d records could not be written, sending them again: %r", len(outs), error)

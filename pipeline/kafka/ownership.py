@@ -13,18 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 from aiokafka.errors import KafkaError
 
 from pipeline import codec
-from pipeline.errors import DecodeError, StateError
+from pipeline.errors import ConfigError, DecodeError, StateError
 from pipeline.headers import TYPE
 from pipeline.kafka.client import Client
 from pipeline.kafka.logs import LogReader
-from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.outbox import REFUSED, Outbox
 from pipeline.kafka.records import (
     CLAIM_TYPE,
     FORM,
@@ -36,6 +36,7 @@ from pipeline.kafka.records import (
     owner_of,
     read_claim,
     snapshot_out,
+    unlike,
 )
 from pipeline.kafka.topics import DECISION, OUTPUTS, STATE
 from pipeline.messages import Decision
@@ -43,6 +44,8 @@ from pipeline.messages import Decision
 log = logging.getLogger(__name__)
 
 READ_AGAIN_S = 0.5
+THROWN_OUT = 3
+"""So often a static member gets a partition back from a namesake before it gives in."""
 
 
 @dataclass
@@ -65,14 +68,20 @@ class Ownership:
         reader: of the logs.
         outbox: to write with.
         worker: this worker's name.
+        machines: that its configuration has.
     """
 
-    def __init__(self, client: Client, reader: LogReader, outbox: Outbox, worker: str) -> None:
+    def __init__(
+        self, client: Client, reader: LogReader, outbox: Outbox, worker: str, machines: Iterable[str] = ()
+    ) -> None:
         self._client = client
         self._reader = reader
         self._outbox = outbox
         self._worker = worker
+        self._machines = client.spread(machines)
         self._lock = asyncio.Lock()
+        self._mine: dict[int, Claim] = {}
+        self._thrown_out = 0
 
     async def take(
         self, generation: int, numbers: list[int], current: Callable[[], bool]
@@ -83,6 +92,10 @@ class Ownership:
             generation: of the group that assigned them.
             numbers: the partitions.
             current: whether the assignment still stands.
+
+        Raises:
+            ConfigError: another worker has the same `instance_id`.
+            StateError: the brokers take no claim.
         """
         async with self._lock:
             found = {number: Found() for number in numbers}
@@ -94,13 +107,30 @@ class Ownership:
             claims = {claim.partition: claim for claim in made}
             if not current():
                 return {}
+            self._mind_namesakes(claims, found)
             offsets = await self._outbox.write([claim_out(self._decision, claim) for claim in claims.values()])
+            if REFUSED in offsets:
+                raise StateError(f"the brokers refuse claims in {self._decision}: look at the topic's settings")
             held = {n: claim._replace(epoch=at) for (n, claim), at in zip(claims.items(), offsets, strict=True)}
+            self._mine.update(held)
             await self._decisions(found)
             held = {n: claim for n, claim in held.items() if found[n].fence.epoch >= claim.epoch}
             await self._outbox.write([claim_out(self._client.topic(STATE), claim) for claim in held.values()])
             await self._snapshots({n: found[n] for n in held}, held)
             return {n: (claim, found[n]) for n, claim in held.items()}
+
+    def _mind_namesakes(self, claims: Mapping[int, Claim], found: Mapping[int, Found]) -> None:
+        """Notice a worker of the same static name: whichever comes throws the other out, within one generation.
+
+        Otherwise a generation has one owner of each partition: behind our claim there is no other of the same rank.
+        """
+        for number, claim in claims.items():
+            mine, last = self._mine.get(number), found[number].previous
+            if mine and last and mine.rank == last.rank == claim.rank and mine.epoch < last.epoch:
+                self._thrown_out += 1
+                break
+        if self._thrown_out >= THROWN_OUT:
+            raise ConfigError(f"instance_id '{self._worker}' is used by two workers: give each its own, or a --name")
 
     async def may_join(self) -> None:
         """Look at the claims in force before the group is disturbed.
@@ -117,6 +147,9 @@ class Ownership:
                     f"partition {claim.partition} is in the hands of a newer version: '{claim.worker}' writes form "
                     f"{claim.form}, this one reads up to {FORM}; update this worker too"
                 )
+        held = (logged.fence.claim for logged in found.values())
+        for difference in unlike([c for c in held if c is not None and c.worker != self._worker], self._machines):
+            log.error("%s", difference)
         with contextlib.suppress(KafkaError, OSError):  # the group's broker is found now, not while machines stand
             await self._reader.committed([self._decision], 0)
 
@@ -132,7 +165,7 @@ class Ownership:
             await asyncio.sleep(2 * self._client.kafka.session_timeout_s)
             if current():
                 base = before.rank
-        return Claim(number, self._worker, generation, base)
+        return Claim(number, self._worker, generation, base, machines=tuple(self._machines.get(number, ())))
 
     async def _read(self, topic: str, found: Mapping[int, Found], take: Callable[[Found, object], None]) -> None:
         while True:
@@ -164,14 +197,20 @@ class Ownership:
         by_found = {id(state.found): state for state in states.values()}
         return lambda logged, record: by_found[id(logged)].take(record)
 
-    async def announce(self, claim: Claim, snapshots: Mapping[str, bytes], outdated: list[bytes]) -> None:
-        """Step 3: the own snapshots, then the claim before the results; what is outdated in `state` may go."""
+    async def announce(self, claim: Claim, snapshots: Mapping[str, bytes], outdated: list[bytes]) -> set[str]:
+        """Step 3: the own snapshots, then the claim before the results; what is outdated in `state` may go.
+
+        Returns the machines whose snapshots the brokers refuse; those before them stay.
+        """
         state = self._client.topic(STATE)
-        await self._outbox.write(
+        offsets = await self._outbox.write(
             [snapshot_out(state, claim.partition, m, claim.epoch, body) for m, body in snapshots.items()]
         )
+        refused = {machine for machine, offset in zip(snapshots, offsets, strict=True) if offset == REFUSED}
         await self._outbox.write([claim_out(self._client.topic(topic), claim) for topic in OUTPUTS])
-        await self._outbox.write([Out(state, claim.partition, key, None, []) for key in outdated])
+        if not refused:
+            await self._outbox.write([Out(state, claim.partition, key, None, []) for key in outdated])
+        return refused
 
     async def holds(self, claim: Claim, found: Found) -> bool:
         """Read the decisions on; whether our claim is still the last one."""
@@ -206,7 +245,7 @@ class _State:
                 rank = (owner, int(orjson.loads(value)["event_ns"]))
                 if machine not in self.best or rank >= self.best[machine][:2]:
                     self.best[machine] = (*rank, value)
-        except (DecodeError, ValueError, KeyError, IndexError) as error:
+        except (DecodeError, ValueError, KeyError, IndexError, TypeError) as error:
             log.error("a record of state cannot be read and is left out: %s", error)
 
 

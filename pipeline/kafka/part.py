@@ -46,13 +46,15 @@ class Part:
         generation: of the group under which it was assigned.
         epoch: the owner epoch, the offset of the claim.
         lanes: of the machines whose keys fall here.
+        worker: whose configuration has these machines.
     """
 
-    def __init__(self, number: int, generation: int, epoch: int, lanes: dict[str, Lane]) -> None:
+    def __init__(self, number: int, generation: int, epoch: int, lanes: dict[str, Lane], worker: str = "") -> None:
         self.number = number
         self.generation = generation
         self.epoch = epoch
         self.lanes = lanes
+        self.worker = worker
         self.next: dict[str, int] = {}
         """By topic: the offset that the lanes have not seen yet."""
         self.expect: dict[str, int] = {}

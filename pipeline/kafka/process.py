@@ -54,7 +54,7 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
     """Run one worker until it is told to end; returns the exit code.
 
     Raises:
-        ConfigError: libraries or topics are not as they must be.
+        ConfigError: libraries or topics are not as they must be, or the port for health is taken.
         BrokerError: no broker answers.
     """
     called = worker_name(plan, name)

@@ -12,6 +12,8 @@ generations anew; `base` carries the rank on.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -43,7 +45,8 @@ class Claim(NamedTuple):
     """A worker's word that a partition is its own from here on.
 
     `epoch` is the claim's offset on `decision`, -1 in the record there, which cannot know its own. `form` is that of
-    the claims, decisions and snapshots that its worker writes.
+    the claims, decisions and snapshots that its worker writes. `machines` are those that its configuration has in the
+    partition; None where the worker is too old to say so.
     """
 
     partition: int
@@ -52,6 +55,7 @@ class Claim(NamedTuple):
     base: int
     epoch: int = -1
     form: int = FORM
+    machines: tuple[str, ...] | None = None
 
     @property
     def rank(self) -> int:
@@ -97,11 +101,40 @@ def read_claim(value: bytes | None, offset: int) -> Claim:
         said = parse(value or b"")
         claim = Claim(**{name: said[name] for name in said if name in Claim._fields})  # newer ones may say more
         numbers = (claim.partition, claim.generation, claim.base, claim.epoch, claim.form)
-        if not all(type(number) is int for number in numbers):
-            raise TypeError("numbers")
+        if not all(type(number) is int for number in numbers) or not isinstance(claim.worker, str):
+            raise TypeError("numbers and a name")
+        if claim.machines is not None:
+            claim = claim._replace(machines=tuple(map(str, claim.machines)))
     except TypeError as error:
         raise DecodeError("schema", f"claim: {error}") from None
     return claim if claim.epoch >= 0 else claim._replace(epoch=offset)
+
+
+def unlike(claims: Iterable[Claim], machines: Mapping[int, Collection[str]]) -> list[str]:
+    """By worker, how the configuration that it claimed partitions under differs from another one.
+
+    Args:
+        claims: in force.
+        machines: of the other configuration, by partition.
+    """
+    more: defaultdict[str, set[str]] = defaultdict(set)
+    fewer: defaultdict[str, set[str]] = defaultdict(set)
+    for claim in claims:
+        if claim.machines is not None:
+            here = set(machines.get(claim.partition, ()))
+            more[claim.worker] |= {*claim.machines} - here
+            fewer[claim.worker] |= here - {*claim.machines}
+    return [
+        f"worker '{worker}' works under another configuration than this process (machines that only it has: "
+        f"{_listed(more[worker])}; that only this one has: {_listed(fewer[worker])}): a worker makes dead letters of "
+        "what machines publish that it does not have"
+        for worker in sorted(more)
+        if more[worker] or fewer[worker]
+    ]
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def snapshot_key(machine: str, epoch: int) -> bytes:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import multiprocessing as mp
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiokafka.partitioner import murmur2
 from pydantic import ValidationError
 
 from config.schema import Kafka
@@ -32,6 +34,7 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.feed import publish
 from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.patience import Purpose
 from pipeline.kafka.process import run_worker
 from pipeline.kafka.records import NOBODY, Out, snapshot_out
 from pipeline.kafka.topics import DECISION, STATE
@@ -44,6 +47,7 @@ from pipeline.state import Store
 
 FOREVER_H = 1e6
 DONE_S = 600.0
+"""A replay is given up when nothing has moved for so long."""
 
 
 def replay_settings(bootstrap: str, base: Kafka | None = None) -> Kafka:
@@ -59,6 +63,48 @@ def replay_settings(bootstrap: str, base: Kafka | None = None) -> Kafka:
         return Kafka.model_validate({**(base or Kafka()).model_dump(), **own})
     except ValidationError as error:
         raise ConfigError(f"--kafka {bootstrap}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def persists(done: Callable[[float], bool], moved: Callable[[], object]) -> bool:
+    """Whether something comes to its end, however long that takes.
+
+    Args:
+        done: waits for the end for so many seconds; says whether it came.
+        moved: differs after each of these times, or the end is not waited for any longer.
+    """
+    last = moved()
+    while not done(DONE_S):
+        before, last = last, moved()
+        if before == last:
+            return False
+    return True
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds, as Ctrl-C does, so that worker and topics are not left behind; a second one changes nothing."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _work(plan: Plan, purpose: Purpose) -> None:
+    """A worker that ends when the replay has, however that came."""
+
+    def follow() -> None:
+        if (parent := mp.parent_process()) is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+    run_worker(plan, "replay", None, purpose)
 
 
 @dataclass
@@ -82,26 +128,25 @@ class KafkaReplay:
 
     def run(self, every: Callable[[Logged], None] | None = None) -> None:
         """Play everything and collect the results."""
-        admin.create(self._client)
         purpose = "replay" if self.faithful else "trial"
-        worker = mp.get_context("spawn").Process(target=run_worker, args=(self.plan, "replay", None, purpose))
-        try:
-            asyncio.run(self._before())
-            worker.start()
-            self._publish(every)
-            self._wait(worker)
-            collector = Collector(self._client, self.store.path)
-            if not collector.drain(self.store, DONE_S):
-                raise StethosError("the results could not be read to their end")
-            collector.close()
-        finally:
-            if worker.is_alive():
-                worker.terminate()
-                worker.join(30)
-            admin.remove(self._client)
-
-    def _number(self, machine: str) -> int:
-        return int(murmur2(machine.encode()) & 0x7FFFFFFF) % self._client.kafka.partitions
+        worker = mp.get_context("spawn").Process(target=_work, args=(self.plan, purpose))
+        with terminable():
+            admin.partitions(self._client)  # brokers that do not answer have nothing to be removed either
+            try:
+                admin.create(self._client)
+                asyncio.run(self._before())
+                worker.start()
+                self._publish(every)
+                self._wait(worker)
+                collector = Collector(self._client, self.store.path)
+                if not persists(lambda s: collector.drain(self.store, s), lambda: collector.counts["read"]):
+                    raise StethosError("the results could not be read to their end")
+                collector.close()
+            finally:
+                if worker.is_alive():
+                    worker.terminate()
+                    worker.join(30)
+                admin.remove(self._client)
 
     async def _before(self) -> None:
         """Decisions and snapshots, and what of the results is known."""
@@ -110,12 +155,12 @@ class KafkaReplay:
         for recording in self.recordings:
             for machine, body in recording.snapshots.items() if self.faithful else ():
                 if machine not in begun:
-                    number = self._number(machine)
+                    number = self._client.partition(machine)
                     outs.append(snapshot_out(self._client.topic(STATE), number, machine, NOBODY, body))
             begun |= {_machine(m.message) for m in self._wanted(recording) if not m.preroll}
         for decision in self._decisions():
             headers, value = codec.encode(decision)
-            number = self._number(decision.machine)
+            number = self._client.partition(decision.machine)
             outs.append(Out(self._client.topic(DECISION), number, codec.key_of(decision), value, headers))
         outbox = Outbox(self._client, lambda: False)
         await outbox.write(outs)
@@ -144,7 +189,7 @@ class KafkaReplay:
                         self.messages += 1
                         if every is not None:
                             every(logged)
-                if not publisher.flush(DONE_S):
+                if not persists(publisher.flush, lambda: publisher.counts["published"]):
                     raise StethosError(f"the recording could not be published: {publisher.error}")
             finally:
                 publisher.close()
@@ -188,14 +233,22 @@ class KafkaReplay:
 
     def _wait(self, worker: Any) -> None:
         """Until the worker has taken everything in and its results are durable."""
-        until = time.monotonic() + DONE_S
-        while time.monotonic() < until:
-            if sum(row.unread for row in admin.lags(self._client)) == 0:
-                return
-            if not worker.is_alive():
-                raise StethosError(f"the worker ended with code {worker.exitcode}")
-            time.sleep(0.5)
-        raise StethosError("the worker did not come to the end")
+        left = -1
+
+        def done(seconds: float) -> bool:
+            nonlocal left
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                left = sum(row.unread for row in admin.lags(self._client))
+                if left == 0:
+                    return True
+                if not worker.is_alive():
+                    raise StethosError(f"the worker ended with code {worker.exitcode}")
+                time.sleep(0.5)
+            return False
+
+        if not persists(done, lambda: left):
+            raise StethosError(f"the worker did not come to the end: {left} messages are not taken in")
 
     def journal_records(self) -> Iterator[Record]:
         """What the journal is made of: without what the preroll alone gave."""

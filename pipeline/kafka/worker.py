@@ -14,11 +14,11 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.clock import Clock
+from pipeline.errors import ConfigError
 from pipeline.kafka import checks, faust_flow, trace
 from pipeline.kafka.absence import Absence
 from pipeline.kafka.batches import Batches
@@ -29,7 +29,8 @@ from pipeline.kafka.faust_app import commit, committed, highwater, make_app, see
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
-from pipeline.kafka.outbox import Outbox
+from pipeline.kafka.machines import Machines
+from pipeline.kafka.outbox import REFUSED, Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import UNKNOWN_BEGIN, Part
@@ -37,7 +38,6 @@ from pipeline.kafka.patience import Patience, Purpose
 from pipeline.kafka.records import Claim
 from pipeline.kafka.topics import INPUTS, STATE
 from pipeline.messages import Chunk, Image, Mark
-from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 
 log = logging.getLogger(__name__)
@@ -69,22 +69,20 @@ class Worker:
         self.beat_s = self.checkpoint_s = self.commit_s = time.monotonic()
         self.client = client
         self.clock = clock
-        self._machines: dict[int, list[LaneSettings]] = {}
-        for lane in machines:
-            number = (murmur2(lane.machine.name.encode()) & 0x7FFFFFFF) % client.kafka.partitions
-            self._machines.setdefault(number, []).append(lane)
         self._rows = {client.topic(name): name for name in INPUTS}
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._serial = 0
         self._claims: dict[int, tuple[Claim, Found]] = {}
+        self._assignment: set[int] | None = None  # partitions; None where none can be worked on
         self._owning: asyncio.Task[None] | None = None
         self._checkpointing = asyncio.Lock()
         self._feeding = asyncio.Lock()
         self.outbox = Outbox(client, self._stop.is_set)
         self._batches = Batches(machines, self.outbox, clock)
+        self._machines = Machines(machines, client, self._batches.pool)
         self._reader = LogReader(client)
-        self._ownership = Ownership(client, self._reader, self.outbox, name)
+        self._ownership = Ownership(client, self._reader, self.outbox, name, [lane.machine.name for lane in machines])
         self._commands = Commands(client, self.outbox, self._ownership)
         self._pacing = Pacing()
         self._patience = Patience(purpose)
@@ -102,7 +100,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether every partition assigned to this worker is in its hands."""
-        return bool(self.parts) and self._owning is not None and self._owning.done()
+        return self.parts.keys() == self._assignment and self._owning is not None and self._owning.done()
 
     def stop(self) -> None:
         """Ask the worker to end gracefully."""
@@ -113,6 +111,7 @@ class Worker:
         """Work until `stop` is called or the time is up; returns the exit code, 3 when Faust gave up.
 
         Raises:
+            ConfigError: topics, this host's clock or the worker's name are not as they must be.
             StateError: a newer version is at work.
         """
         checks.libraries()
@@ -141,8 +140,10 @@ class Worker:
         return code
 
     def _failed(self, tasks: Sequence[asyncio.Task[None]]) -> bool:
-        for task in tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        for task in (*tasks, self._owning):
+            if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                if isinstance(error, ConfigError):
+                    raise error
                 log.error("the worker cannot go on: %r", error, exc_info=error)
                 return True
         return bool(self.app.crashed or self.app.should_stop)
@@ -158,8 +159,8 @@ class Worker:
         if not self.app.crashed:
             try:
                 await asyncio.wait_for(self.checkpoint(), 10)
-            except (TimeoutError, asyncio.CancelledError):
-                log.warning("no last checkpoint: the brokers do not answer")
+            except (TimeoutError, asyncio.CancelledError, ConfigError):
+                log.warning("no last checkpoint: the brokers do not answer, or refuse")
         try:
             await asyncio.wait_for(self.app.stop(), 20)
         except TimeoutError:
@@ -177,8 +178,9 @@ class Worker:
     def _assigned(self, assigned: set[TP]) -> None:
         generation = self.generation
         sets = {row: {tp.partition for tp in assigned if self._rows.get(tp.topic) == row} for row in INPUTS}
-        numbers = set().union(*sets.values())
-        if any(part != numbers for part in sets.values()):
+        numbers: set[int] = set().union(*sets.values())
+        scattered = any(part != numbers for part in sets.values())
+        if scattered:
             log.error("the group scattered machines over workers, nothing is done: %s", sets)
             numbers = set()
         for number in list(self.parts):
@@ -189,7 +191,9 @@ class Worker:
         self._continuity.begin()
         if self._owning is not None:
             self._owning.cancel()
-        self._owning = asyncio.create_task(self._own(generation, sorted(numbers)), name=f"own-{generation}")
+        self._assignment = None if scattered else numbers
+        owning = checks.watch_topics(self.client) if scattered else self._own(generation, sorted(numbers))
+        self._owning = asyncio.create_task(owning, name=f"own-{generation}")
 
     async def _own(self, generation: int, numbers: list[int]) -> None:
         began = time.monotonic()
@@ -202,7 +206,7 @@ class Worker:
                     return
                 self.parts[number] = part
                 self._claims[number] = (claim, found)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConfigError):
             raise
         except Exception:
             log.exception("partitions could not be taken over; the worker ends so that another one may")
@@ -223,23 +227,16 @@ class Worker:
         else:
             if part is not None:
                 self.outbox.drop(part)
-            part = Part(number, generation, claim.epoch, self._lanes(number, found))
+            part = Part(number, generation, claim.epoch, self._machines.lanes(number, found), self.name)
             part.catch_up(found.decisions)
             self.counts["rebuilt"] += 1
         part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}
-        await self._ownership.announce(claim, part.saved, found.outdated)
+        kept = {**found.snapshots, **part.saved}  # also of machines that are not configured for now
+        for machine in await self._ownership.announce(claim, kept, found.outdated):
+            part.saved.pop(machine, None)
         offsets = await self._reader.committed(list(self._rows), number)
         part.resume(generation, {row: offsets.get(topic, UNKNOWN_BEGIN) for topic, row in self._rows.items()})
         return part
-
-    def _lanes(self, number: int, found: Found) -> dict[str, Lane]:
-        lanes = {}
-        for settings in self._machines.get(number, ()):
-            name = settings.machine.name
-            lane = lanes[name] = Lane(settings, pool=self._batches.pool)
-            if name in found.snapshots:
-                lane.restore(found.snapshots[name])
-        return lanes
 
     def _ours(self, part: Part) -> bool:
         """Whether a partition is in our hands under the present generation."""
@@ -266,7 +263,7 @@ class Worker:
                 async with self._feeding:
                     if self._ours(part) and await self._continuity.holds(part, event.message):
                         await self._process(part, event)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConfigError):
             raise
         except Exception:
             self.counts["failed"] += 1
@@ -369,7 +366,10 @@ class Worker:
             news = {part.number: part.news(topic, states[part.number]) for part in parts}
             # what only a snapshot knows that cannot be written must come again
             parts = [part for part in parts if all(map(self.outbox.fits, news[part.number]))]
-            await self.outbox.write([out for part in parts for out in news[part.number]])
+            outs = [out for part in parts for out in news[part.number]]
+            offsets_of = zip(outs, await self.outbox.write(outs), strict=True)
+            refused = {out.partition for out, offset in offsets_of if offset == REFUSED}
+            parts = [part for part in parts if part.number not in refused]
             offsets: dict[TopicPartition, OffsetAndMetadata] = {}
             told: list[tuple[Part, str, tuple[int, int]]] = []
             for part in parts:

@@ -159,7 +159,9 @@ class Context:
 class Decision:
     """A durable record of a choice that the data do not determine; it takes hold for windows that end after `t_ns`.
 
-    `kind` is one of ``"baseline"``, ``"configuration"``, ``"abandon"``, ``"return"``, ``"shed"``, ``"model"``.
+    `kind` is one of ``"baseline"``, ``"configuration"``, ``"abandon"``, ``"return"``, ``"shed"``, ``"model"``. Where
+    the body says in ``"since"`` how far each sensor had come (`Reach.saved`), it takes hold behind that: clocks that
+    were set in between change nothing.
     """
 
     machine: str
@@ -174,6 +176,14 @@ class Decision:
     def t1_ns(self) -> int:
         """Event time after which the decision holds."""
         return self.t_ns
+
+    def after_ns(self, sensor: str, epoch: int) -> int:
+        """The event time behind which it holds for windows of a stream; -1 where it knew nothing of that stream yet."""
+        since: Mapping[str, tuple[int, int, int]] | None = self.body.get("since")
+        if since is None:
+            return self.t_ns
+        newest, t_ns, before_ns = since.get(sensor, (-2, 0, 0))
+        return -1 if epoch > newest else t_ns if epoch == newest else before_ns
 
 
 Input: TypeAlias = Chunk | Image | Mark | Context | Decision

@@ -293,6 +293,15 @@ class Recorder:
         self._finished = True
         return self.path
 
+    def leave(self) -> None:
+        """Let go of the file unfinished: what was written stays behind as ``.part``. Behind `close` nothing changes."""
+        if not self._finished and not self._failed:
+            with suppress(RecordingError):
+                self.sync()
+            self._failed = self._failed or "left unfinished"
+            with suppress(OSError):
+                self._disk.close()
+
     def _usable(self) -> None:
         if self._failed:
             raise RecordingError(f"{self.part}: stopped before: {self._failed}")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from connectors.base import Resume, SourceMessage
-from connectors.files import exact_rate, open_recording
+from connectors.files import open_recording
 from connectors.playback import Playback, playbacks
+from connectors.rates import exact_rate
 from connectors.tape import Clip
 from pipeline.errors import BadInput, ConfigError, SourceError
 from pipeline.messages import NS, Anchor, Chunk, Image, Mark, Rate

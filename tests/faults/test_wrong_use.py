@@ -95,6 +95,7 @@ def test_a_run_tells_at_its_end_what_it_could_not_use(config: Path, capsys: pyte
         ("[recording]", "[recordings]", ["c.toml", "recordings", "unknown key", "recording"]),
         ("rate_hz = 2000", 'rate_hz = "fast"', ["c.toml", "rate_hz", "fast"]),
         ("rate_hz = 2000", "rate_hz = -1", ["c.toml", "rate_hz", "-1"]),
+        ('"vibration"\n  rate_hz = 2000', '"acoustic"\n  rate_hz = 2000.1', ["rate_hz of m/acc", "at 2000 Hz"]),
         ('unit = "mg"', "", ["c.toml", "unit", "required"]),
         ("[engine]", "[engine", ["c.toml", "not valid TOML"]),
         ("schema_version = 1", "schema_version = 9", ["schema_version = 9", "newer", "update"]),

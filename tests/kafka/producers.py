@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError
+from kafka.errors import InvalidRecordError, InvalidTimestampError, KafkaError, KafkaTimeoutError
 
 from connectors.kafka import KafkaPublisher
 from connectors.spool import read
@@ -43,6 +43,7 @@ class FakeProducer:
 
     def __init__(self, **_: object) -> None:
         self.refuses: Exception | None = None
+        self.lacks: set[str] = set()  # topics
         self.taken: list[tuple[int, FakeFuture]] = []
         self.stamps: dict[int, int] = {}
         self.born = time.monotonic()
@@ -50,10 +51,14 @@ class FakeProducer:
         self._lock = threading.RLock()
         FakeProducer.made.append(self)
 
-    def send(self, *_: object, headers: list[tuple[str, bytes]], timestamp_ms: int, **__: object) -> FakeFuture:
+    def send(
+        self, topic: str, *_: object, headers: list[tuple[str, bytes]], timestamp_ms: int, **__: object
+    ) -> FakeFuture:
         """As kafka-python's."""
         if self.refuses is not None:
             raise self.refuses
+        if topic in self.lacks:
+            raise KafkaTimeoutError("Failed to update metadata after 3.0 secs.")
         number, future = int(dict(headers)["ce_id"]), FakeFuture()
         with self._lock:
             self.stamps[number] = timestamp_ms
@@ -100,11 +105,11 @@ class FakeProducer:
         return [number for number, _ in rows]
 
 
-def send(publisher: KafkaPublisher, numbers: range, t_ms: int = 1_700_000_000_000) -> None:
+def send(publisher: KafkaPublisher, numbers: range, t_ms: int = 1_700_000_000_000, topic: str = "records") -> None:
     """Records with their numbers as ids."""
     for n in numbers:
         value = None if n % 10 == 0 else bytes(5000)
-        publisher.publish("records", b"m", value, [("ce_id", b"%d" % n)], t_ms + n)
+        publisher.publish(topic, b"m", value, [("ce_id", b"%d" % n)], t_ms + n)
 
 
 def now_ms() -> int:

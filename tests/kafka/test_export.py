@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from config.schema import Kafka
 from pipeline import codec
 from pipeline.clock import ManualClock
 from pipeline.kafka import export
-from pipeline.messages import NS, Anchor, Feature, Input
+from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.client import Client
+from pipeline.kafka.records import NOBODY, OWNER, Claim, claim_out
+from pipeline.messages import NS, Anchor, Decision, Feature, Input
+from pipeline.recording.recorder import Recorder, Start
+from pipeline.recording.recover import recover
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
 from tests.engines.scenarios import T0, chunks, machine, normal_noise, stream
@@ -46,7 +54,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, *logs: list[Input]) -> list[Input]
 
     monkeypatch.setattr(export, "KafkaConsumer", Consumer)
     monkeypatch.setattr(export, "_seek", lambda *_: {tp: len(held) for tp, held in records.items()})
-    recorder: Any = SimpleNamespace(write=lambda m, _: written.append(m), sync=list, close=list)
+    recorder: Any = SimpleNamespace(write=lambda m, _: written.append(m), sync=list, close=list, leave=list)
     client: Any = SimpleNamespace(settings=dict)
     counts = export._record(client, recorder, 0, ManualClock(), None)
     assert counts == {"messages": len(written)} and len(written) == sum(map(len, logs))
@@ -77,3 +85,68 @@ def test_sensors_in_several_topics_go_side_by_side(monkeypatch: pytest.MonkeyPat
     played = recorded(monkeypatch, acc, mic)
     times = [m.t1_ns for m in played]
     assert max(a - b for a, b in pairwise(times)) <= NS // 10
+
+
+def test_brokers_that_fall_silent_end_it_and_leave_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not under the name of a recording that is whole."""
+    message = chunks(ACC, normal_noise(ACC, 1.0, 1))[0]
+    headers, value = codec.encode(message)
+    polls: list[int] = []
+
+    class Silent:
+        def __init__(self, **_: object) -> None:
+            """As kafka-python's."""
+
+        def poll(self, **_: object) -> dict[str, list[Any]]:
+            polls.append(len(polls))
+            return {"0": [SimpleNamespace(headers=headers, value=value)]} if len(polls) == 1 else {}
+
+        def position(self, _: str) -> int:
+            return 1
+
+        def close(self) -> None:
+            """As kafka-python's."""
+
+    monkeypatch.setattr(export, "KafkaConsumer", Silent)
+    monkeypatch.setattr(export, "_seek", lambda *_: {"0": 7, "1": 7})
+    monkeypatch.setattr(export, "STUCK_S", 0.05)
+    recorder = Recorder(tmp_path / "out.mcap", Start(), 0)
+    with pytest.raises(BrokerError, match=r"nothing has come for 0\.05 s, 2 partitions are unread"):
+        export._record(Client(Kafka()), recorder, 0, ManualClock(), None)
+    assert not recorder.path.exists() and recorder.part.exists()
+    assert recover(recorder.part, recorder.path).kept == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_only_decisions_are_read_for_its_beginning(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all results; and a recording does not begin without some of them."""
+    asked: list[tuple[str, dict[int, int]]] = []
+
+    class Reader:
+        def __init__(self, _: Client) -> None:
+            """As `LogReader`."""
+
+        async def read(self, topic: str, start: dict[int, int]) -> AsyncIterator[SimpleNamespace]:
+            asked.append((topic, start))
+            for owner, ident in ((NOBODY, "x"), (0, "late")):
+                headers, value = codec.encode(Decision("m", ident, 5, "baseline", {}))
+                yield SimpleNamespace(partition=1, offset=0, headers=[*headers, (OWNER, b"%d" % owner)], value=value)
+                claim = claim_out("decision", Claim(1, "w", 1, 0, epoch=9))
+                yield SimpleNamespace(partition=1, offset=9, headers=claim.headers, value=claim.value)
+            if not ends:
+                await asyncio.sleep(60)
+
+        async def close(self) -> None:
+            """As `LogReader`."""
+
+    monkeypatch.setattr(export, "LogReader", Reader)
+    monkeypatch.setattr(export, "STUCK_S", 0.05)
+    if ends:
+        found = asyncio.run(export._decisions(Client(Kafka(partitions=2))))
+        assert [decision.id for decision in found] == ["x"]
+    else:
+        with pytest.raises(BrokerError, match="decisions could not be read to their end"):
+            asyncio.run(export._decisions(Client(Kafka(partitions=2))))
+    assert asked == [(Client(Kafka()).topic("decision"), {0: 0, 1: 0})]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka.errors import KafkaError
 
 from config.schema import Kafka
 from connectors.kafka import KafkaPublisher
@@ -20,13 +21,14 @@ from connectors.spool import Spool
 from pipeline import codec
 from pipeline.clock import HostClock, ManualClock
 from pipeline.errors import StateError
+from pipeline.kafka import admin
 from pipeline.kafka.client import Client
-from pipeline.kafka.feed import Feed
+from pipeline.kafka.feed import Feed, FeedPublisher
 from pipeline.kafka.records import SENT
 from pipeline.messages import NS, Anchor, Chunk, Rate, Stream
 from pipeline.metrics import families
 from pipeline.state import Position, Store
-from tests.kafka.producers import FakeFuture, FakeProducer, wait_for
+from tests.kafka.producers import FakeFuture, FakeProducer, send, wait_for
 
 STREAM = Stream("m", "acc", 0, "vibration", Rate(100), 1, "<i2", "m/s2")
 T0 = 1_700_000_000 * NS
@@ -191,6 +193,39 @@ def test_what_is_published_says_when_by_the_clock_of_the_sources(tmp_path: Path)
     assert [round((at - T0) / NS) for at in sent] == [1, 2, 3]
 
 
+def test_topics_are_made_before_the_first_record(
+    fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as a broker lets them be made; one that is written to first makes them as it likes."""
+    sent: list[int] = []
+    there = threading.Event()
+
+    def create(_: object) -> list[str]:
+        sent.append(sum(len(fake.taken) for fake in fakes))
+        if not there.is_set():
+            raise admin.BrokerError("not yet")
+        return []
+
+    monkeypatch.setattr(admin, "create", create)
+    monkeypatch.setattr(admin, "partitions", lambda _: {})
+    publisher = FeedPublisher(Client(Kafka()), tmp_path, 100_000_000, 10_000_000)
+    send(publisher, range(30))
+    wait_for(lambda: len(sent) > 9 and publisher.error == "not yet")
+    send(publisher, range(30, 60))
+    assert publisher.troubles == []
+    there.set()
+    came: list[int] = []
+    wait_for(lambda: came.extend(n for fake in list(fakes) for n in fake.acknowledge()) or publisher.waiting == 0)
+    attempts = len(sent)
+    fakes[-1].fail(KafkaError("gone"))
+    assert came == list(range(60)) and set(sent) == {0} and publisher.counts["spooled"] >= 30
+    assert "raw.vibration: no partitions" in publisher.troubles[0]  # it goes by what the brokers have
+    publisher.close()
+    assert len(sent) == attempts
+    told = Feed([], publisher, Client(Kafka()), HostClock(), tmp_path / "feed.sqlite", lambda: publisher.troubles)
+    assert publisher.troubles[0] in told.errors
+
+
 def test_a_damaged_spool_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The publisher's error is gone with the next record, before anybody has seen it."""
     made, publisher = feed(tmp_path, 5)
@@ -211,7 +246,7 @@ def test_a_recording_waits_for_slow_brokers(
     class Slow(FakeProducer):
         def send(self, *_: object, headers: list[tuple[str, bytes]], timestamp_ms: int, **told: object) -> FakeFuture:
             taken.append(len(taken))
-            return super().send(headers=[("ce_id", b"%d" % len(taken))], timestamp_ms=timestamp_ms)
+            return super().send("", headers=[("ce_id", b"%d" % len(taken))], timestamp_ms=timestamp_ms)
 
     monkeypatch.setattr("connectors.kafka.KafkaProducer", Slow)
     monkeypatch.setattr("connectors.kafka.Spool", partial(Spool, segment_bytes=20_000))

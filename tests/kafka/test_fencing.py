@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -21,7 +22,9 @@ from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.ownership import Found, Ownership, take_decision
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import NOBODY, OWNER, Claim, Fence, Out, claim_out, read_claim
+from pipeline.kafka.worker import Worker
 from pipeline.messages import NS, Anchor, Chunk, Decision, Rate, Stream
+from pipeline.reach import Reach
 from pipeline.results import canonical
 
 STREAM = Stream("m", "acc", 0, "vibration", Rate(100), 1, "<i2", "m/s2")
@@ -96,7 +99,8 @@ def test_a_forgotten_group_costs_two_sessions_in_all(forgotten: bool, monkeypatc
         slept.append((seconds, asleep))
 
     monkeypatch.setattr("pipeline.kafka.ownership.asyncio.sleep", sleep)
-    client = SimpleNamespace(topic=lambda name: name, kafka=SimpleNamespace(session_timeout_s=10.0))
+    kafka = SimpleNamespace(session_timeout_s=10.0)
+    client = SimpleNamespace(topic=lambda name: name, kafka=kafka, spread=lambda _: {})
     own = Ownership(client, SimpleNamespace(read=read), SimpleNamespace(write=write), "new")  # type: ignore[arg-type]
     taken = asyncio.run(own.take(1 if forgotten else rank + 1, list(range(count)), lambda: True))
     assert slept == ([(20.0, count)] * count if forgotten else [])
@@ -171,7 +175,7 @@ def test_a_refused_command_stays_refused_behind_a_later_decision() -> None:
     client = SimpleNamespace(topic=lambda name: name)
     commands = Commands(client, SimpleNamespace(write=write), SimpleNamespace(holds=holds))  # type: ignore[arg-type]
     settings = SimpleNamespace(verify=lambda _, body: body)
-    lane = SimpleNamespace(settings=settings, event_ns=5, process=lambda decision: [decision])
+    lane = SimpleNamespace(settings=settings, reach=Reach(), process=lambda decision: [decision])
     part = SimpleNamespace(lanes={"m": lane, "n": lane}, epoch=7, number=3)
     known = [Decision("m", "m|model|3.4", 1, "model", {}), Decision("m", "m|abandon|speed", 2, "abandon", {})]
     found = SimpleNamespace(decisions=known)
@@ -208,6 +212,29 @@ def test_a_lane_that_was_kept_hears_what_was_decided_meanwhile() -> None:
     decisions = [Decision("m", "1", 5, "baseline", {}), Decision("*", "2", 6, "abandon", {})]
     assert part.catch_up(decisions) == ["1", "2", "2"]  # type: ignore[comparison-overlap]
     assert heard == [("m", "1"), ("m", "2"), ("n", "2")]
+
+
+def test_a_takeover_keeps_snapshots_of_machines_that_are_not_configured() -> None:
+    """Their alarms stand in the sinks' log: a lane that is configured again must know what it has raised."""
+    announced: dict[str, bytes] = {}
+
+    async def announce(claim: Claim, snapshots: dict[str, bytes], outdated: list[bytes]) -> set[str]:
+        announced.update(snapshots)
+        return set()
+
+    async def committed(topics: list[str], number: int) -> dict[str, int]:
+        return {}
+
+    lane = SimpleNamespace(snapshot=lambda: b"newer", process=lambda decision: [])
+    worker = SimpleNamespace(
+        name="w", parts={}, counts=Counter(), _rows={},
+        _machines=SimpleNamespace(lanes=lambda number, found: {"m": lane}),
+        _ownership=SimpleNamespace(announce=announce), _reader=SimpleNamespace(committed=committed),
+    )  # fmt: skip
+    found = Found(snapshots={"m": b"old", "disabled": b"as it was"})
+    part = asyncio.run(Worker._take_over(worker, 0, 1, Claim(0, "w", 1, 0, epoch=3), found))  # type: ignore[arg-type]
+    assert announced == {"m": b"newer", "disabled": b"as it was"}
+    assert part.saved == {"m": b"newer"}
 
 
 def test_what_kafka_would_refuse_for_ever_is_counted() -> None:

@@ -12,15 +12,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.errors import KafkaTimeoutError
 
 import config as configuration
+from config.schema import Kafka
+from connectors.spool import read as spooled
 from pipeline import app
 from pipeline.cli import kafka as command
 from pipeline.errors import ConfigError, StateError
 from pipeline.kafka import live as room
 from pipeline.kafka.live import UNSETTLED, KafkaLive, claim_spool
+from pipeline.kafka.topics import wanted
 
 CONFIG = """schema_version = 1
+[kafka]
+bootstrap = "127.0.0.1:9"
+spool_folder = "spool"
 [engine]
 state_dir = "state"
 [status]
@@ -61,10 +68,44 @@ def plan(folder: Path, port: int = 0) -> app.Plan:
     return app.plan(configuration.load(folder / "stethos.toml"))
 
 
+def made(monkeypatch: pytest.MonkeyPatch, partitions: int | None = None) -> None:
+    """A broker with all topics, which have so many partitions, or as many as they should."""
+    monkeypatch.setattr(room.admin, "create", lambda _: [])
+    there = {row.name: partitions or row.partitions for row in wanted(Kafka())}
+    monkeypatch.setattr(room.admin, "partitions", lambda _: there)
+
+
+@pytest.mark.parametrize("role", ["sinks", "all"])
+def test_results_of_some_partitions_alone_are_not_taken_for_all(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines would be missing from page, sinks and journal."""
+    made(monkeypatch, 99)
+    with pytest.raises(ConfigError, match=r"dlq: 99 partitions, not \d+"):
+        KafkaLive(plan(tmp_path), role)
+
+
+def test_a_feed_begins_without_a_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its sources deliver is spooled; the others need results to begin with."""
+
+    def absent(*_: object, **__: object) -> None:
+        raise KafkaTimeoutError("no broker")
+
+    monkeypatch.setattr("connectors.kafka.KafkaProducer", absent)
+    monkeypatch.setattr(room.admin, "_Admin", absent)
+    monkeypatch.setattr(room, "build_sources", lambda *_: [SimpleNamespace(rereadable=False)])
+    live = KafkaLive(plan(tmp_path), "feed")
+    live.publisher.publish("raw.vibration", b"m", b"1", [], 0)
+    live.close()
+    assert [record.value for path in tmp_path.rglob("*.mcap") for record in spooled(path)] == [b"1"]
+    with pytest.raises(room.admin.BrokerError, match=r"username, password\)"):
+        KafkaLive(plan(tmp_path), "sinks")
+
+
 def test_no_worker_is_started_before_all_else_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python would wait for it at the end, for ever."""
     begun: list[object] = []
-    monkeypatch.setattr(room.admin, "create", lambda _: [])
+    made(monkeypatch)
     monkeypatch.setattr(room, "Crew", lambda *names: begun.append(names))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -113,11 +154,10 @@ def test_a_feed_claims_its_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         made.append(f"claim {folder}")
         return claim_spool(folder)
 
-    monkeypatch.setattr(room.admin, "create", lambda _: [])
     monkeypatch.setattr(room, "claim_spool", claimed)
     monkeypatch.setattr(room, "build_sources", lambda *_: [SimpleNamespace()])
     monkeypatch.setattr(room, "Feed", lambda *_: None)
-    monkeypatch.setattr(room, "KafkaPublisher", lambda _, folder, *__: made.append(f"publish {folder}"))
+    monkeypatch.setattr(room, "FeedPublisher", lambda _, folder, *__: made.append(f"publish {folder}"))
     settings = plan(tmp_path)
     KafkaLive(settings, "feed")._claims.close()
     folder = settings.settings.kafka.spool_folder

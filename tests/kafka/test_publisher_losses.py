@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaError
 
+from config.schema import Kafka
 from connectors.kafka import AHEAD_MS, KafkaPublisher
+from connectors.kafka_brokers import missing
 from connectors.spool import Spool
+from pipeline.kafka.admin import create
+from pipeline.kafka.client import Client
 from tests.kafka.producers import FakeProducer, left_on_disk, now_ms, send, wait_for
 from tests.kafka.test_publisher import HOUR_MS, kept
+from tests.servers.kafka import KafkaServer
 
 
 def answered(fakes: list[FakeProducer], publisher: KafkaPublisher, limit_ms: int, batch: int = 4) -> list[int]:
@@ -161,3 +166,97 @@ def test_a_full_disk_at_the_end_is_counted(fakes: list[FakeProducer], tmp_path: 
         publisher.close(0.1)
     assert publisher.metrics()["dropped.spool_failed"] == 10 and "spool: " in publisher.error
     assert not left_on_disk(tmp_path)
+
+
+class Topics:
+    """What brokers say of topics, while they answer at all."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, lacks: set[str]) -> None:
+        self.lacks = lacks
+        self.answer = True
+        self.asked = 0
+        patch.setattr("connectors.kafka.missing", self.missing)
+        patch.setattr("connectors.kafka.MISSING_S", 0.05)
+
+    def missing(self, settings: object, topics: set[str]) -> frozenset[str]:
+        self.asked += 1
+        if not self.answer:
+            raise KafkaError("no broker")
+        return frozenset(topics & self.lacks)
+
+
+def test_a_topic_that_there_is_not_holds_up_no_other(
+    fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its records are counted, its name is told; once it is there, its records are sent."""
+    topics = Topics(monkeypatch, {"old"})
+    publisher = KafkaPublisher({}, tmp_path, 10_000_000)
+    wait_for(lambda: publisher._producer is not None)
+    fakes[0].lacks = topics.lacks
+    for n in range(30):
+        send(publisher, range(n, n + 1), topic="old" if n % 3 == 0 else "records")
+    got: list[int] = []
+    said: set[str] = set()
+
+    def through() -> bool:
+        said.add(publisher.error)
+        got.extend(n for fake in fakes for n in fake.acknowledge())
+        return publisher.waiting == 0
+
+    wait_for(through)
+    assert got == [n for n in range(30) if n % 3]
+    assert publisher.counts["refused.no_topic"] == 10 and publisher.metrics()["memory_bytes"] == 0
+    assert "kafka has no topic old: run `stethos topics create`" in said
+    assert [m for m in caplog.messages if "old" in m] == [
+        "kafka has no topic old: its records are not sent (`stethos topics create` makes it)"
+    ]
+    topics.lacks.clear()
+    wait_for(lambda: not publisher._missing)
+    send(publisher, range(30, 33), topic="old")
+    wait_for(lambda: got.extend(fakes[0].acknowledge()) or publisher.waiting == 0)
+    assert got[-3:] == [30, 31, 32] and publisher.error == "" and publisher.counts["refused.no_topic"] == 10
+    publisher.close()
+
+
+def test_a_topic_that_goes_while_records_are_on_their_way_holds_up_no_other(
+    fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The producer would send them for ever."""
+    Topics(monkeypatch, {"old"})
+    publisher = KafkaPublisher({}, tmp_path, 10_000_000)
+    wait_for(lambda: publisher._producer is not None)
+    send(publisher, range(3), topic="old")
+    wait_for(lambda: len(fakes[0].taken) == 3)
+    send(publisher, range(3, 6))
+    got: list[int] = []
+    wait_for(lambda: got.extend(n for fake in fakes[1:] for n in fake.acknowledge()) or publisher.waiting == 0)
+    assert got == [3, 4, 5] and publisher.counts["refused.no_topic"] == 3
+    publisher.close()
+
+
+def test_nothing_is_given_up_in_an_outage(
+    fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for one look in which brokers have just begun and do not know their topics yet."""
+    topics = Topics(monkeypatch, {"records"})
+    topics.answer = False
+    publisher = KafkaPublisher({}, tmp_path, 10_000_000)
+    wait_for(lambda: publisher._producer is not None)
+    send(publisher, range(5))
+    wait_for(lambda: topics.asked >= 3)
+    topics.answer = True
+    wait_for(lambda: publisher._unseen)
+    topics.lacks.clear()
+    wait_for(lambda: not publisher._unseen)
+    got: list[int] = []
+    wait_for(lambda: got.extend(n for fake in fakes for n in fake.acknowledge()) or publisher.waiting == 0)
+    assert got == list(range(5)) and not publisher.counts["refused.no_topic"] and len(fakes) == 1
+    publisher.close()
+
+
+def test_brokers_are_asked_for_topics_without_making_them(broker: KafkaServer, prefix: str) -> None:
+    """Though they would make one for a producer that asks."""
+    client = Client(Kafka(bootstrap=broker.bootstrap, prefix=prefix, partitions=1))
+    create(client)
+    for _ in range(2):
+        assert missing(client.settings(), [prefix + "score", prefix + "old"]) == {prefix + "old"}

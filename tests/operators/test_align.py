@@ -266,6 +266,20 @@ def test_unrelated_sensors_are_not_accepted() -> None:
     assert not any(f.complete for f in features(AlignTrack(), estimates))
 
 
+@pytest.mark.parametrize(("hz", "accepted"), [(50, False), (120, False), (14, True)])
+def test_sound_that_only_repeats_itself_is_ambiguous(hz: float, accepted: bool) -> None:
+    """±50 ms hold 3 ms and 23 ms, a period of 20 ms away; with a period of 71 ms there is one match."""
+    scene = Scene(4, seed=1)
+    scene.loudness = 1 + 0.8 * np.sin(2 * np.pi * hz * scene.t)
+    a, b = pieces(SOUND, scene.heard(8000, 4, 0, 20)), pieces(VIBRATION, scene.heard(2000, 4, 0.003, 20, channels=3))
+    estimates = features(AlignEstimate("m", PAIR), by_time(a, b))
+    assert [(f.values["accepted"], f.values["ambiguous"]) for f in estimates] == [(accepted, not accepted)] * 3
+    assert all(f.values["peak"] > 0.5 for f in estimates)
+    tracked = features(AlignTrack(), estimates)
+    assert [f.complete for f in tracked] == [accepted] * 3
+    assert all(f.values["ambiguous"] != accepted and ("offset_ms" in f.values) == accepted for f in tracked)
+
+
 def test_three_sensors() -> None:
     """One estimate per sensor and window, all against the first; others are passed over."""
     third = stream(4000, sensor="steth", modality="stethoscope")
@@ -291,7 +305,7 @@ def test_correlation_against_numpy() -> None:
         assert found.lag == pytest.approx(-vertex[1] / (2 * vertex[0]), abs=1e-6)
     border = correlate(np.arange(400.0) ** 2, np.arange(400.0) ** 2 * -1.0, 30)
     assert not border.accepted
-    assert correlate(np.ones(400), np.ones(400), 30) == (-30.0, 0.0, False)
+    assert correlate(np.ones(400), np.ones(400), 30) == (-30.0, 0.0, False, False)
 
 
 @given(
@@ -310,7 +324,8 @@ def test_first_sample_is_the_inverse_of_event_time(t_ns: int, n: int, num: int, 
 
 
 def estimate(t_s: float, offset: float, accepted: bool = True, complete: bool = True, epoch: int = 0) -> Feature:
-    values = {"offset_ms": offset, "peak": 0.9 if accepted else 0.3, "accepted": float(accepted)} if complete else {}
+    said = {"peak": 0.9 if accepted else 0.3, "accepted": float(accepted), "ambiguous": 0.0}
+    values = {"offset_ms": offset, **said} if complete else {}
     lineage = (Span("mic", 0, 0, 1), Span("acc", epoch, 0, 1))
     return Feature("m", PAIR, "align_estimate", START + int(t_s * NS), values, complete, lineage)
 

@@ -87,6 +87,21 @@ def test_a_clock_that_was_set_back_clears_after_the_whole_wait():
     assert [(a.transition, a.t_ns / NS) for a in calm] == [("cleared", pytest.approx(3.5, abs=0.6))]
 
 
+@pytest.mark.parametrize(
+    ("begins", "epoch", "told"),
+    [(101.0, 0, " after 2 s"), (1.0, 1, ""), (99.0, 1, ""), (1.7e9, 1, ""), (86_400.0, 1, " after 86302 s")],
+)
+def test_how_long_it_stood_is_told_where_the_clock_was_not_set(begins, epoch, told):
+    """Cleared before it was raised; back by two seconds only; raised in 1970; cleared a day later by another stream."""
+    p = Persistence(alpha=1.0, k=1, n=1, clear_s=1.0)
+    feed(p, [5.0], start=100.0, lineage=(Span("mic", 0, 0, 1),))
+    feed(p, [5.0], start=begins, lineage=(Span("mic", epoch, 0, 1),))
+    again = Persistence(alpha=1.0, k=1, n=1, clear_s=1.0)
+    again.restore(json.loads(json.dumps(p.snapshot())))
+    (cleared,) = feed(again, [0.1] * 3, start=begins + 0.5, lineage=(Span("mic", epoch, 1, 2),))
+    assert cleared.text == f"lathe mic: anomaly back to normal{told}"
+
+
 def test_new_settings_start_anew_but_an_active_alarm_stays():
     p = Persistence(alpha=1.0, k=2, n=3)
     assert [a.transition for a in feed(p, [5.0, 5.0])] == ["raised"]

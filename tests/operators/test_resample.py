@@ -150,6 +150,19 @@ def test_a_rebuild_goes_on_with_the_same_bits(after: int, rates: tuple[int, int]
     assert samples(rest) == samples(again)
 
 
+def test_indices_far_out_change_no_bit() -> None:
+    """48,000.5 Hz is 96,001/96,000 of the output's rate: whole blocks of 96,001 samples later all is the same again."""
+    source = stream(Rate(96_001, 2))
+    x = np.random.default_rng(6).standard_normal((5000, 1)).astype(np.float32)
+    operator = Resample(source, Rate(48_000))
+    blocks = operator.block << 30
+    first, y = joined(run(operator, segments(source, x)))
+    far = segments(source, x, n0=96_001 * blocks)  # times the ratio's denominator, beyond 64 bits
+    later, z = joined(run(Resample(source, Rate(48_000)), far))
+    assert later == first + 96_000 * blocks
+    assert len(y) > 3000 and np.array_equal(y, z)
+
+
 def test_needed_for_brings_the_output_back() -> None:
     """Read again from there, output m is emitted; one block later it is not."""
     source = stream(44_100)

@@ -112,7 +112,7 @@ def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path):
 
 def test_pickles_are_never_loaded(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(BadInput, match="cannot be read as NPZ"):
+    with pytest.raises(BadInput, match="must hold integers or floating point numbers"):
         read_clip(row(tmp_path / "x.npz", rate=Rate(100)))
 
 
@@ -129,24 +129,24 @@ def bad(tmp_path, name, content):
     ("name", "content", "more", "reason"),
     [
         ("x.wav", None, {}, "missing"),
-        ("x.wav", b"RIFFnothing", {}, "broken"),
-        ("x.npz", b"PK\x03\x04", {}, "broken"),
-        ("x.npz", lambda p: np.savez(p, y=np.ones(9)), {}, "broken"),
+        ("x.wav", b"RIFFnothing", {}, "truncated"),
+        ("x.npz", b"PK\x03\x04", {}, "truncated"),
+        ("x.npz", lambda p: np.savez(p, y=np.ones(9)), {}, "format"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1))), {}, "rate"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1)), fs=500), {"rate": Rate(600)}, "rate"),
-        ("x.npz", lambda p: np.savez(p, x=np.ones((2, 2, 2, 2)), fs=1), {}, "shape"),
-        ("x.npz", lambda p: np.savez(p, x=np.array(["a"]), fs=1), {}, "shape"),
+        ("x.npz", lambda p: np.savez(p, x=np.ones((2, 2, 2, 2)), fs=1), {}, "format"),
+        ("x.npz", lambda p: np.savez(p, x=np.array(["a"]), fs=1), {}, "dtype"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((100, 1)), fs=1000), {}, "short"),
         ("x.npz", lambda p: np.savez(p, x=np.full((1000, 1), np.nan), fs=1000), {}, "not_finite"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=1000), {"start_s": 4.0}, "short"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=0), {}, "rate"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((1000, 1)), fs=np.inf), {}, "rate"),
-        ("x.npz", b"", {}, "broken"),
+        ("x.npz", b"", {}, "truncated"),
         ("x.npz", lambda p: np.savez(p, x=np.ones((200, 400, 3)), fs=2000), {}, "short"),  # windows of 0.2 s
         ("x.npz", lambda p: np.savez(p, x=np.ones((9000, 1)), fs=1000), {"end_s": 9.6}, "short"),
-        ("x.csv", b"1,2\n3\n", {"rate": Rate(1)}, "broken"),
-        ("x.csv", b"", {"rate": Rate(1)}, "shape"),
-        ("x.mp3", b"", {}, "kind"),
+        ("x.csv", b"1,2\n3\n", {"rate": Rate(1)}, "format"),
+        ("x.csv", b"", {"rate": Rate(1)}, "empty"),
+        ("x.mp3", b"", {}, "format"),
     ],
 )
 def test_bad_files_are_refused_with_a_reason(tmp_path, name, content, more, reason):
@@ -158,9 +158,9 @@ def test_bad_files_are_refused_with_a_reason(tmp_path, name, content, more, reas
 
 
 def test_a_damaged_file_says_so_while_it_is_read(tmp_path):
-    soundfile.write(tmp_path / "x.wav", np.full(48_000, np.inf), 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "x.wav", np.r_[np.full(47_000, np.inf), np.zeros(1000)], 48_000, subtype="FLOAT")
     (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
-    with pytest.raises(BadInput, match="not-a-number"):
+    with pytest.raises(BadInput, match="not finite at frame 0"):
         list(piece.segments())
 
 
@@ -176,14 +176,14 @@ def damaged(path, start):
 
 def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
     path = damaged(tmp_path / "x.flac", 0.5)
-    with pytest.raises(BadInput, match=r"x\.flac: ") as error:
+    with pytest.raises(BadInput, match=r"x\.flac is ") as error:
         list(read_clip(row(path, "acoustic")).pieces[0].blocks())
-    assert error.value.reason == "broken"
+    assert error.value.reason == "truncated"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
     for start_s in (0.0, 15.0):  # while it is read, and where it is opened
-        with pytest.raises(BadInput, match=r"x\.flac: ") as error:
+        with pytest.raises(BadInput, match=r"x\.flac is ") as error:
             list(read_clip(row(path, "acoustic", start_s=start_s)).pieces[0].blocks())
-        assert error.value.reason == "broken"
+        assert error.value.reason == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,52 @@ def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
     [
         (b"1,2\n3\n", "row 2 of its numbers has 1 columns, the first one 2"),
         (b"x,y\n1,2\n3,n/a\n", "row 2 of its numbers holds 'n/a', which is no number"),
-        (b"x;y\n1;2\n", "row 1 of its numbers holds '1;2', which is no number; separate columns by commas"),
+        (b"x;y\n1;2\n1;a\n", "row 2 of its numbers holds 'a', which is no number"),
     ],
 )
 def test_a_table_that_is_none_says_where(tmp_path, content, says):
     with pytest.raises(BadInput, match=r"x\.csv") as error:
         read_clip(row(bad(tmp_path, "x.csv", content), rate=Rate(1)))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "FLOAT"])
+def test_a_calibrated_recording_is_in_its_unit(tmp_path, subtype):
+    """As it is when a sensor of this unit and scale plays it; without a scale both refuse it."""
+    x = np.random.default_rng(0).normal(0, 0.1, 9000)
+    soundfile.write(tmp_path / "x.wav", x, 9000, subtype=subtype)
+    scale = 20.0 * {"PCM_24": 2.0**-31, "FLOAT": 1.0}.get(subtype, 2.0**-15)
+    clip = read_clip(row(tmp_path / "x.wav", "acoustic", unit="Pa", scale=scale))
+    assert (clip.stream.unit, clip.stream.scale) == ("Pa", 1.0)
+    n0, got = joined(clip.pieces[0])
+    np.testing.assert_allclose(got[-n0 : -n0 + 9000, 0], 20.0 * x, atol=20.0 * 2.0**-7 if subtype == "PCM_U8" else 7e-4)
+    with pytest.raises(BadInput, match="what a count is worth"):
+        read_clip(row(tmp_path / "x.wav", "acoustic", unit="Pa"))
+
+
+@pytest.mark.parametrize(("dtype", "worth"), [(np.int16, 2.0**-15), (np.float64, 1.0), (np.int64, None)])
+def test_numbers_of_full_scale(tmp_path, dtype, worth):
+    """Whole numbers of 16 bits have one; of more bits they may be the counts of any converter."""
+    np.savez(tmp_path / "x.npz", x=np.full(9000, 100, dtype), fs=9000)
+    if worth is None:
+        with pytest.raises(BadInput, match="what a count is worth"):
+            read_clip(row(tmp_path / "x.npz", unit="FS"))
+        worth = 0.5
+    clip = read_clip(row(tmp_path / "x.npz", unit="FS", scale=worth))
+    assert joined(clip.pieces[0])[1][0, 0] == 100 * worth
+    if dtype is not np.int64:
+        assert joined(read_clip(row(tmp_path / "x.npz", unit="FS")).pieces[0])[1][0, 0] == 100 * worth
+
+
+def test_a_column_of_times_must_tell_the_rate(tmp_path):
+    """As a sensor that plays the file wants it; in whatever column it stands."""
+    for header, order in (("time_s,x", slice(None)), ("x,time_s", slice(None, None, -1))):
+        lines = [",".join([f"{i / 2000}", f"{i % 7}"][order]) for i in range(2000)]
+        (tmp_path / "x.csv").write_text(header + "\n" + "\n".join(lines) + "\n")
+        clip = read_clip(row(tmp_path / "x.csv", rate=Rate(2000)))
+        assert joined(clip.pieces[0])[1].shape[1] == 1
+        with pytest.raises(BadInput, match="rate_hz says 1,000 frames a second, the column of times 2,000 a second"):
+            read_clip(row(tmp_path / "x.csv", rate=Rate(1000)))
 
 
 def test_a_label_may_end_a_little_behind_its_recording(tmp_path):

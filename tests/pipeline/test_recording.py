@@ -138,6 +138,20 @@ def test_sync_says_what_is_on_disk(tmp_path):
     recorder.close()
 
 
+def test_a_recording_that_is_left_is_not_taken_for_a_whole_one(tmp_path):
+    recorder = Recorder(tmp_path / "a.mcap", Start(), T)
+    recorder.write(chunk(MIC, 0), T)
+    recorder.leave()
+    recorder.leave()
+    assert not recorder.path.exists() and len(list(read(recorder.part).messages())) == 1
+    with pytest.raises(RecordingError, match="left unfinished"):
+        recorder.close()
+    whole = Recorder(tmp_path / "b.mcap", Start(), T)
+    whole.close()
+    whole.leave()
+    assert whole.path.exists() and not whole.failed
+
+
 def test_due_by_size_and_by_age(tmp_path):
     recorder = Recorder(tmp_path / "a.mcap", Start(), T, rotate_bytes=60_000, rotate_s=10)
     assert not recorder.due(T + 10 * NS - 1) and recorder.due(T + 10 * NS)

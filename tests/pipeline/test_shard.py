@@ -185,6 +185,25 @@ def test_a_command_becomes_a_decision_that_survives(tmp_path: Path) -> None:
     assert Rig(tmp_path).shard.lanes["m"].counts["in.decision"] == 1
 
 
+def test_a_command_of_another_day_is_answered_and_not_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine may have been disabled for months; one that an earlier version wrote down says no time."""
+    rig = Rig(tmp_path)
+    other = baseline_of(ACC, 1)
+    rig.settings.artefacts[other.settings] = other
+    body = {"sensor": "acc", "baseline": other.settings, "path": ""}
+    asked = []
+    for at_ns in (T0 - 25 * 3600 * NS, T0 - 23 * 3600 * NS):
+        monkeypatch.setattr("pipeline.state_commands.time.time_ns", lambda at_ns=at_ns: at_ns)
+        asked.append(rig.seen.ask("m", "baseline", body))
+    rig.shard.checkpoint()
+    assert rig.seen.command_state(asked[0]) == (None, "no engine had this machine for a day; ask once more")
+    (decision,) = rig.seen.decisions()
+    assert rig.seen.command_state(asked[1]) == (decision.id, None) and "asked_ns" not in decision.body
+    rig.seen._db.execute("UPDATE command SET decision = NULL, body = ? WHERE seq = 2", (orjson.dumps(body),))
+    (command,) = rig.seen.open_commands()
+    assert command.asked_ns is None and command.body == body
+
+
 def test_metrics_are_published_with_the_ages_of_scores(tmp_path: Path) -> None:
     """Counters per lane, and how long after its window's end each score was durable."""
     rig = Rig(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_everything_survives_reopening(tmp_path: Path) -> None:
     again.answer(number, error="no such baseline")
     assert again.command_state(number) == (None, "no such baseline")
     assert again.open_commands() == []
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_a_file_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Whichever of the three it is; SQLite, which would make the missing ones of the same mode, is not asked."""
+    path = tmp_path / "s.sqlite"
+    Store(path).close()
+    shut = tmp_path / f"s.sqlite{end}"
+    shut.touch()
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "access", lambda file, mode: not (Path(file) == shut and mode == os.W_OK))
+    with pytest.raises(StateError, match=rf"{shut.name}: may not be written; .*sudo -u USER"):
+        Store(path)
+    assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.undo()
+    Store(path).close()
 
 
 def test_pruning_spares_what_a_sink_has_not_read(tmp_path: Path) -> None:

@@ -16,11 +16,9 @@ from rich.console import Console
 
 from config.schema import Machine, Spindle
 from connectors.evidence import evidence_name
-from pipeline.app import Plan
 from pipeline.errors import ConfigError
 from pipeline.live import known
-from pipeline.messages import NS, Decision, Record
-from pipeline.stages import LaneSettings
+from pipeline.messages import NS, Record
 from pipeline.stages_physics import unasked
 from pipeline.state import Store
 from pipeline.status import StatusServer, condition, overview
@@ -98,7 +96,7 @@ def test_machines_in_one_word_each(store: Store) -> None:
     assert found["active"] == 1
     assert [a["raised"]["machine"] for a in found["alarms"]] == ["lathe", "mill"]
     assert found["machines"]["press"]["mic · chatter"][0][1] is None
-    assert found["levels"] == {"lathe/mic": "-20.5 dBFS"}
+    assert found["levels"] == {"lathe/mic": "-20.5 dB"}
     screen = Console(width=100, file=io.StringIO(), record=True)
     screen.print(render(found, problems=["source mic: no input fits [USB*]"]))  # the terminal's picture of the same
     shown = screen.export_text()
@@ -118,7 +116,10 @@ def test_what_stands_of_machines_that_were_taken_out_is_past(store: Store) -> No
     topics = ("alarm", "health")
     for now in (0, 11):
         store.prune(now, 10, topics)
-    assert {(r.topic, r.machine) for r in store.read(0, topics)} == {("health", "mill"), ("alarm", "saw")}
+    assert {r.machine for r in store.read(0, topics)} == {"lathe", "mill", "press", "saw"}
+    store.enrol({machine: ["mic"] for machine in ("lathe", "mill", "press")}, {})
+    again = {(r.topic, r.machine) for r in store.standing()}
+    assert again == {("alarm", "lathe"), ("health", "mill"), ("health", "press")}  # as their lanes remember them
 
 
 def test_what_stands_of_detectors_that_were_taken_out_is_past(store: Store) -> None:
@@ -264,20 +265,3 @@ def test_in_a_browser(server: StatusServer, store: Store, tmp_path: Path) -> Non
         assert browser.errors == []
         server.stop()
         expect(page.locator("#badge")).to_have_text("no connection")
-
-
-def test_alarms_of_baselines_and_heads_that_were_taken_out_are_past(tmp_path: Path) -> None:
-    """By sensor; not where a decision has chosen a baseline, and not those of heads that are still there."""
-    names = ("mic", "acc", "aux")
-    sensors = [{"name": n, "modality": "acoustic", "rate_hz": 48_000, "unit": "FS"} for n in names]
-    lathe = Machine.model_validate({"name": "lathe", "sensor": sensors})
-    plan = Plan(None, (LaneSettings(lathe, {"mic": "of the configuration"}),), tmp_path / "s.sqlite")  # type: ignore[arg-type]
-    store = Store(plan.state)
-    raised = [(detector, sensor) for sensor in names for detector in ("level", "anomaly", "level_drift")]
-    for k, (detector, sensor) in enumerate([*raised, ("wear_head", "mic")]):
-        told = alarm(k, T0 + k * NS, "raised", 0, T0 + k * NS)
-        store.commit([of("lathe", told, detector=detector, sensors=[sensor], alarm=f"lathe|{sensor}|{detector}")])
-    store.decide(Decision("lathe", "d", T0, "baseline", {"sensor": "acc", "baseline": "x", "path": ""}))
-    store.enrol(plan.sensors_by_machine, plan.unasked(store))
-    standing = {(r.body["sensors"][0], r.body["detector"]) for r in store.standing()}
-    assert standing == {(sensor, detector) for sensor in ("mic", "acc") for detector in ("level", "anomaly")}

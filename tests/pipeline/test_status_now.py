@@ -52,7 +52,7 @@ def test_a_clock_that_was_ahead_hides_nothing(store: Store) -> None:
     assert found["conditions"] == {"lathe": "abnormal", "press": "abnormal"}
     assert found["machines"]["press"]["mic · anomaly"][0] == [T0 + 299 * NS, 9.0, 1.0]
     assert {len(series["mic · anomaly"]) for series in found["machines"].values()} == {SHOWN}
-    assert found["levels"] == {"lathe/mic": "-20.0 dBFS", "press/mic": "-20.0 dBFS"}
+    assert found["levels"] == {"lathe/mic": "-20.0 dB", "press/mic": "-20.0 dB"}
     assert [state["state"] for state in found["states"]] == ["cut"]
     store.commit([record_of(Health("press", "mic", 1, T0 + 300 * NS, "failure", ("no_data",)))])
     assert overview(store)["conditions"]["press"] == "no data"

@@ -87,7 +87,7 @@ def test_the_encoder_must_be_at_hand(taught: Path, tmp_path: Path, capsys: pytes
 
 
 def test_what_cannot_be_judged_is_named(taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Silence, not-a-number samples and vibration beside a good recording; an encoder is no head."""
+    """Silence, samples that are not finite and vibration beside a good recording; an encoder is no head."""
     sound(tmp_path / "good.wav", 2.0, TONES["idle"], seed=9)
     soundfile.write(tmp_path / "silent.wav", np.zeros(96_000), 48_000)
     soundfile.write(tmp_path / "nan.wav", np.full((96_000, 1), np.nan, np.float32), 48_000, subtype="FLOAT")
@@ -98,7 +98,7 @@ def test_what_cannot_be_judged_is_named(taught: Path, tmp_path: Path, capsys: py
     assert run(*args, taught / "heads" / "plain") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "1 recordings scored, 4 could not be" in said
-    for why in ("no second that is not silent", "not-a-number", "is not what this head was taught on", "no file"):
+    for why in ("no second that is not silent", "not finite", "is not what this head was taught on", "no file"):
         assert why in said
     assert run(*args, taught / "encoders" / "tiny") == 2
     assert "is a encoder" not in (said := " ".join(capsys.readouterr().err.split())) and "judges by a head" in said

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.anomaly.chain import windows
+from models.anomaly.chain import operators, windows
 from models.anomaly.vectors import ANOMALY, LEVEL, Extraction, extraction
+from pipeline.errors import BadInput
 from pipeline.messages import Anchor, Rate, Segment, Stream, Window
 from tests.models.anomaly.rig import ACC, MIC, SLOW, Part, running
 
@@ -27,6 +28,22 @@ def test_every_kind_of_sensor_has_its_vectors(stream, sizes):
             == {d: len(v) for d, v in extraction(stream).dimensions.items()}
         )
         assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in one.values())
+
+
+def test_every_rate_of_an_accelerometer_has_operators():
+    """Also between 700 and 745 Hz, where the lowest band of a log-Mel would hold no line."""
+    for tenths in range(6900, 8000):
+        stream = Stream("lathe", "acc", 0, "vibration", Rate(tenths, 10), 1, "<f4", "g")
+        e = extraction(stream)
+        assert (e.front_end is None) == (tenths < 7450)
+        assert operators(stream, e)
+
+
+def test_sound_that_cannot_be_resampled_is_refused_with_a_rate_that_can():
+    for rate, near in ((Rate(160_001, 10), 16_000), (Rate(170_667, 10), "17066.66667"), (Rate(50), 300)):
+        stream = Stream("lathe", "mic", 0, "acoustic", rate, 1, "<f4", "FS")
+        with pytest.raises(BadInput, match=f"lathe/mic: sound at {rate.hz:g} Hz .* at {near} Hz it can"):
+            operators(stream, extraction(stream))
 
 
 def test_gain_moves_the_level_and_not_the_spectrum():

@@ -18,11 +18,11 @@ TONES = {"idle": 300.0, "cutting": 2500.0}
 UNUSABLE = {
     "silent.wav": "silent clips were left out",
     "short.wav": "0.20 s is less than half a window of a second",
-    "nan.wav": "holds infinite or not-a-number samples",
-    "inf.wav": "holds infinite or not-a-number samples",
+    "nan.wav": "holds a number that is not finite",
+    "inf.wav": "holds a number that is not finite",
     "gone.wav": "there is no file",
-    "text.wav": "cannot be read as sound",
-    "wrong-rate.wav": "the file says 22050 Hz, the manifest 44100 Hz",
+    "text.wav": "is no readable WAV or FLAC file",
+    "wrong-rate.wav": "has 22050 Hz, but 44100 Hz was declared",
 }
 """Recording → what is said of it."""
 USABLE = ("clipped.wav", "slow.wav", "stereo.wav")

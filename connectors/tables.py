@@ -1,8 +1,9 @@
-"""Which column of a table of numbers is no channel but tells the time: by its heading, or by how it rises."""
+"""Tables of numbers as text: which column is no channel but tells the time, and what keeps one from being read."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,3 +26,23 @@ def rises_like_a_clock(column: NDArray[np.float64]) -> bool:
         return False
     step = (column[-1] - column[0]) / (n - 1)
     return bool(np.abs(column - (column[0] + step * np.arange(n))).max() < step)
+
+
+def odd_line(lines: Sequence[str], separator: str) -> str:
+    """Where lines of a table hold anything but as many numbers as the first one."""
+    rows = [line.split(separator) for line in lines]
+    for number, cells in enumerate(rows, start=1):
+        if len(cells) != len(rows[0]):
+            return f"row {number} of its numbers has {len(cells)} columns, the first one {len(rows[0])}"
+        if bad := next((cell.strip() for cell in cells if not is_number(cell)), None):
+            return f"row {number} of its numbers holds {bad!r}, which is no number"
+    return "has cells that are no numbers"
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""Who judges what: the detectors that sensors have by configuration and decisions, and baselines that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+
+from config.schema import Sensor
+from models.anomaly.baseline import Baseline
+from models.anomaly.score import AnomalyScore
+from models.drill.live import CLASSIFIER
+from operators.bearing import FAULTS
+from operators.breakage_detector import BREAK, MISSING, WEAR
+from operators.chatter_detector import DETECTOR as CHATTER
+from operators.cusum import DRIFT
+from operators.head_detector import BREAK as HEAD_BREAK
+from operators.head_detector import SILENT as HEAD_SILENT
+from operators.severity_alarm import CHANGE, SEVERITY
+from operators.teeth import FLIP, TOOTH_LOSS
+from pipeline.errors import BadInput, StateError, StethosError
+from pipeline.messages import Decision, Stream
+from pipeline.stages import UNHEARD, LaneSettings
+from pipeline.stages_models import EMBEDDING
+from pipeline.stages_physics import BY_BASELINE, learned, past_heads, unasked
+from pipeline.state import Position, Store
+from pipeline.topology import STAGES
+
+_STAGES = {stage.name: stage for stage in STAGES}
+_BY_STAGE: Mapping[str, Sequence[str]] = {
+    "chatter": (CHATTER, TOOTH_LOSS, FLIP),
+    "drill": (BREAK, MISSING, WEAR),
+    "head": (HEAD_BREAK, HEAD_SILENT),
+    "severity": (SEVERITY, CHANGE),
+    "bearing": [f"bearing_{fault}" for fault in FAULTS],
+    "embedding": (EMBEDDING, EMBEDDING + DRIFT),
+}
+"""What a sensor does not have, of whose stream the stage makes nothing."""
+_EMBEDDINGS = ("embedding", "embedding_vibration", "embedding_slow")
+"""Stages that heads read."""
+
+
+class Judges:
+    """Keeps the roster of a run: at its start, and with every baseline that is put in force while it goes on.
+
+    Args:
+        lanes: each machine's configuration with its artefacts.
+        store: the durable state, of which a run begins.
+    """
+
+    def __init__(self, lanes: Sequence[LaneSettings], store: Store) -> None:
+        self.problems: list[str] = []
+        """Baselines that are in force by decision and do not fit what the configuration says now."""
+        self._lanes = lanes
+        self._lacking = {lane.machine.name: list(_lacking(lane)) for lane in lanes}
+        self._decided = -1
+        sensors = {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in lanes}
+        store.enrol(sensors, self._unasked(store))
+
+    def renew(self, store: Store) -> bool:
+        """Take in what was decided since; says whether that was anything."""
+        if len(store.decisions("baseline")) == self._decided:
+            return False
+        store.reask(self._unasked(store))
+        return True
+
+    def _unasked(self, store: Store) -> dict[str, list[str]]:
+        """By machine, detectors that it could have, or had, and has not; ``name|sensor`` where sensors lack them."""
+        decided = store.decisions("baseline")
+        alarms = [record for record in store.standing(past=True) if record.topic == "alarm"]
+        self._decided, self.problems = len(decided), []
+        found = {}
+        for lane in self._lanes:
+            name = lane.machine.name
+            told = [str(alarm.body["detector"]) for alarm in alarms if alarm.machine == name]
+            gone = [*unasked(lane.machine), *past_heads(lane.machine, told), *self._lacking[name]]
+            for sensor in lane.machine.sensors:
+                has = self._judged(lane, sensor, _of(decided, name, sensor.name))
+                if has is not None:
+                    gone += [f"{d}|{sensor.name}" for d in BY_BASELINE if d.removesuffix(DRIFT) not in has]
+            found[name] = list(dict.fromkeys(gone))
+        return found
+
+    def _judged(self, lane: LaneSettings, sensor: Sensor, decided: Sequence[Decision]) -> set[str] | None:
+        """Detectors of the baseline that is in force; None where it cannot be read here, as a lane elsewhere may."""
+        wrong = ""
+        baseline: Baseline | None = None
+        bodies = [{"baseline": lane.baselines[sensor.name]}] if sensor.name in lane.baselines else []
+        for body in reversed([*bodies, *(decision.body for decision in decided)]):
+            try:
+                lane.fetch(body)
+                baseline = lane.artefacts[body["baseline"]]
+                baseline.check(lane.announced(sensor))
+                AnomalyScore(baseline)
+                break
+            except BadInput as error:  # a lane goes on by the one before
+                wrong, baseline = wrong or str(error), None
+            except StethosError:
+                if not wrong:
+                    return None
+        try:
+            if baseline is not None:
+                baseline.check_states(lane.machine.state_context is not None)
+        except BadInput as error:
+            wrong, baseline = wrong or str(error), None
+        if wrong:
+            self.problems.append(f"machine '{lane.machine.name}', sensor '{sensor.name}': {wrong}")
+        return set() if baseline is None else {detector for cells in baseline.cells for detector in cells}
+
+
+def fetch(lane: LaneSettings, decisions: Sequence[Decision], positions: Mapping[tuple[str, str], Position]) -> None:
+    """Load the baselines that decisions have put in force on a lane's sensors.
+
+    One that is gone may be, where another one is in force for every sample that is still needed.
+
+    Raises:
+        StateError: it is gone, damaged, or of a newer version.
+    """
+    for sensor in lane.machine.sensors:
+        chosen = _of(decisions, lane.machine.name, sensor.name)
+        place = positions.get((lane.machine.name, sensor.name))
+        epoch = UNHEARD if place is None else place.epoch
+        used_ns = 0 if place is None else place.anchor.at(place.n, lane.announced(sensor).rate)
+        for decision, behind in zip_longest(chosen, chosen[1:]):
+            try:
+                lane.fetch(decision.body)
+            except StateError:
+                if behind is None or behind.after_ns(sensor.name, epoch) > used_ns:
+                    raise
+
+
+def _of(decisions: Sequence[Decision], machine: str, sensor: str) -> list[Decision]:
+    """Those on the baseline of a sensor."""
+    return [d for d in decisions if (d.kind, d.machine, d.body.get("sensor")) == ("baseline", machine, sensor)]
+
+
+def _lacking(lane: LaneSettings) -> Iterator[str]:
+    """Detectors, as ``name|sensor``, that a machine has and of whose sensors some do not give what they need."""
+    for sensor in lane.machine.sensors:
+        stream = lane.announced(sensor)
+        lacking = [d for stage, detectors in _BY_STAGE.items() if not _made(lane, stage, stream) for d in detectors]
+        if not learned(stream):
+            lacking.append(CLASSIFIER)
+        if lane.machine.model is not None and not any(_made(lane, stage, stream) for stage in _EMBEDDINGS):
+            lacking += [head.name for head in lane.machine.model.heads]
+        yield from (f"{detector}|{sensor.name}" for detector in lacking)
+
+
+def _made(lane: LaneSettings, name: str, stream: Stream) -> bool:
+    stage = _STAGES[name]
+    try:
+        return stream.modality in stage.modalities and stage.make(lane, stream) is not None
+    except Exception:  # as in a lane, where it is a dead letter
+        return False

@@ -1,0 +1,68 @@
+"""Dead letters on their way back, without a broker: what is refused, or was not kept whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kafka.errors import MessageSizeTooLargeError
+
+import config as configuration
+from config.schema import Settings
+from pipeline import codec
+from pipeline.app import STATE_FILE
+from pipeline.bodies import record_from
+from pipeline.cli.main import main
+from pipeline.errors import StateError
+from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.letters import retry
+from pipeline.messages import DeadLetter
+from pipeline.state import Store
+from tests.kafka.producers import FakeProducer
+
+CONFIG = """schema_version = 1
+[engine]
+state_dir = "state"
+[[machine]]
+name = "m"
+[[machine.sensor]]
+name = "acc"
+modality = "vibration"
+rate_hz = 2000
+unit = "g"
+"""
+
+
+def kept(folder: Path, nbytes: int) -> Settings:
+    """A state with one dead letter in it, as it comes over Kafka; the first has the number 1."""
+    (folder / "stethos.toml").write_text(CONFIG)
+    letter = DeadLetter("raw.vibration", "m", "key", "wrong", (("a", b"b"),), bytes(nbytes))
+    (folder / "state").mkdir()
+    store = Store(folder / "state" / STATE_FILE)
+    store.commit([record_from("dlq", codec.encode(letter).value)])
+    store.close()
+    return configuration.load(folder / "stethos.toml")
+
+
+class Refusing(FakeProducer):
+    """One that says at once that the record is too large."""
+
+    def send(self, *_: object, **__: object) -> None:  # type: ignore[override]
+        """As kafka-python's."""
+        raise MessageSizeTooLargeError("200000")
+
+
+def test_a_letter_that_brokers_refuse_is_not_said_to_be_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their limit may be lower than when it came."""
+    monkeypatch.setattr("connectors.kafka.KafkaProducer", Refusing)
+    with pytest.raises(BrokerError, match="refused, for good: too_large"):
+        retry(kept(tmp_path, 500_000), 1)
+
+
+def test_a_letter_that_was_cut_does_not_go_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is published must be what came."""
+    with pytest.raises(StateError, match=r"600,000 of its 800,000 bytes"):
+        retry(kept(tmp_path, 800_000), 1)
+    with pytest.raises(SystemExit, match="0"):
+        main(["dlq", "show", "1", "--state", str(tmp_path / "state")])
+    assert "value   600000 of 800000 bytes" in capsys.readouterr().out
