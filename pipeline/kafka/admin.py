@@ -6,9 +6,10 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+from connectors.kafka_brokers import Admin
 from pipeline.errors import StethosError
 from pipeline.kafka.client import TAKEN, Client
 from pipeline.kafka.topics import INPUTS, wanted
@@ -16,7 +17,7 @@ from pipeline.kafka.topics import INPUTS, wanted
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import TopicPartition
-    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+    from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.errors import (
         KafkaError,
         KafkaTimeoutError,
@@ -75,19 +76,6 @@ LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
 """A broker is there, and does not take who asks."""
 
 
-class _Admin(KafkaAdminClient):  # type: ignore[misc]  # untyped
-    """One that leaves no thread behind where it could not connect, as kafka-python 3.0 does: it would try for ever."""
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except BaseException:
-            self._closed = False
-            with suppress(KafkaError, OSError, RuntimeError, AttributeError):
-                self.close()
-            raise
-
-
 @contextmanager
 def admin(client: Client) -> Iterator[Any]:
     """An administration client; errors become ours.
@@ -105,7 +93,7 @@ def admin(client: Client) -> Iterator[Any]:
     connections = logging.getLogger("kafka.net.manager")
     connections.addFilter(heard)
     try:
-        with closing(_Admin(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
+        with closing(Admin(**client.settings(), bootstrap_timeout_ms=10_000)) as made:
             yield made
     except KafkaError as error:
         causes.sort(key=lambda cause: not isinstance(cause, LOGIN))  # brokers say so now and then, or only hang up

@@ -200,7 +200,7 @@ def test_why_no_connection_came_about_is_told(cause: Exception, said: str, monke
         logging.getLogger("kafka.net.manager").error("Bootstrap failed: %s", KafkaTimeoutError("Unable to bootstrap"))
         raise KafkaTimeoutError("Unable to bootstrap")
 
-    monkeypatch.setattr(admin, "_Admin", refused)
+    monkeypatch.setattr(admin, "Admin", refused)
     with pytest.raises(admin.BrokerError) as told:
         admin.partitions(CLIENT)
     assert said in str(told.value) and not logging.getLogger("kafka.net.manager").filters

@@ -92,7 +92,7 @@ def test_a_feed_begins_without_a_broker(tmp_path: Path, monkeypatch: pytest.Monk
         raise KafkaTimeoutError("no broker")
 
     monkeypatch.setattr("connectors.kafka.KafkaProducer", absent)
-    monkeypatch.setattr(room.admin, "_Admin", absent)
+    monkeypatch.setattr(room.admin, "Admin", absent)
     monkeypatch.setattr(room, "build_sources", lambda *_: [SimpleNamespace(rereadable=False)])
     live = KafkaLive(plan(tmp_path), "feed")
     live.publisher.publish("raw.vibration", b"m", b"1", [], 0)
