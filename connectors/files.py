@@ -9,6 +9,7 @@ name and the mend; its `reason` is one of ``missing``, ``format``, ``truncated``
 
 from __future__ import annotations
 
+import csv
 import math
 import zipfile
 import zlib
@@ -217,16 +218,16 @@ class CsvRecording(Recording):
             with self.path.open(encoding="utf-8-sig") as file:
                 first = file.readline()
                 separator = max(",;\t", key=first.count)
-                names = [name.strip().strip('"').casefold() for name in first.split(separator)]
+                names = [name.strip().casefold() for name in next(csv.reader([first], delimiter=separator), [""])]
                 self._headed = headed = not all(is_number(name) for name in names)
                 timed = [i for i, name in enumerate(names) if headed and tells_time(name)]
                 rows = file if headed else [first, *file]
                 lines = [line for line in rows if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise BadInput("format", f"{self.path} is no readable UTF-8 text: {error}") from error
         _not_empty(self.path, len(lines))
         try:
-            table: NDArray[np.float64] = np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None)
+            table: NDArray[np.float64] = np.loadtxt(lines, delimiter=separator, quotechar='"', ndmin=2, comments=None)
         except ValueError as error:
             raise BadInput("format", f"{self.path}: {odd_line(lines, separator)}") from error
         if headed and table.shape[1] != len(names):

@@ -19,10 +19,10 @@ import warnings
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from connectors.kafka_brokers import end, missing, refusal
-from connectors.spool import Kept, Spool
+from connectors.spool import Kept, Spool, Waiting
 from pipeline.errors import ConfigError, MissingExtra
 
 try:
@@ -46,13 +46,6 @@ that is made anew at once loses nothing."""
 MAX_REQUEST_BYTES: Final = 1_000_000
 AHEAD_MS: Final = 50 * 60_000
 """So far may a record's timestamp be ahead: from 3.6 on, brokers refuse what is an hour ahead of their own clock."""
-
-
-class Waiting(NamedTuple):
-    """A record on its way, and since when."""
-
-    since: float
-    kept: Kept
 
 
 class KafkaPublisher:
@@ -237,12 +230,19 @@ class KafkaPublisher:
         try:
             found = missing(self._settings, topics)
         except (KafkaError, OSError):
+            self._unseen = frozenset()
             return  # an outage, in which nothing is given up
+        if found and not self._make_topics():
+            found = frozenset()
         before, self._missing, self._unseen = self._missing, found & self._unseen, found
         for topic in sorted(self._missing - before):
             log.error("kafka has no topic %s: its records are not sent (`stethos topics create` makes it)", topic)
         with self._lock:  # what the producer has of them it would send for ever
             self._failed |= any(waiting.kept.topic in self._missing for waiting in self._sent.values())
+
+    def _make_topics(self) -> bool:
+        """Make the topics that should be there, where that is known; False while it could not be done."""
+        return True
 
     def _refill(self) -> None:
         """When memory is empty, bring the oldest segment in; when none is left, publish directly again.

@@ -35,6 +35,13 @@ class Kept(NamedTuple):
         return len(self.value or b"") + sum(len(name) + len(value) for name, value in self.headers) + 100
 
 
+class Waiting(NamedTuple):
+    """A record on its way, and since when, by the monotonic clock."""
+
+    since: float
+    kept: Kept
+
+
 class Segment(NamedTuple):
     """What a file holds.
 

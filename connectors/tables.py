@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 
@@ -30,7 +31,10 @@ def rises_like_a_clock(column: NDArray[np.float64]) -> bool:
 
 def odd_line(lines: Sequence[str], separator: str) -> str:
     """Where lines of a table hold anything but as many numbers as the first one."""
-    rows = [line.split(separator) for line in lines]
+    try:
+        rows = list(csv.reader(lines, delimiter=separator))
+    except csv.Error as error:
+        return f"is no table: {error}"
     for number, cells in enumerate(rows, start=1):
         if len(cells) != len(rows[0]):
             return f"row {number} of its numbers has {len(cells)} columns, the first one {len(rows[0])}"

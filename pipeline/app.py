@@ -164,8 +164,14 @@ def _described(settings: Settings) -> bytes:
     return orjson.dumps(config.effective(settings), option=orjson.OPT_SORT_KEYS)
 
 
-def recording_start(plan: Plan, store: Store) -> Start:
-    """What each recording begins with, so that a replay needs nothing else."""
+def recording_start(plan: Plan, store: Store, carried_ns: int | None = CARRIED_NS) -> Start:
+    """What each recording begins with, so that a replay needs nothing else.
+
+    Args:
+        plan: with the configuration and its artefacts.
+        store: with decisions and snapshots.
+        carried_ns: for how long before the newest decision those on facts are among them; None for all.
+    """
     described = _described(plan.settings)
     attachments: dict[str, bytes] = {"config.json": described}
     used = {}
@@ -184,7 +190,8 @@ def recording_start(plan: Plan, store: Store) -> Start:
     attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
     facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
     decisions = store.decisions()
-    past = {(decision.machine, decision.id) for decision in outdated(decisions, CARRIED_NS)}
+    old = [] if carried_ns is None else outdated(decisions, carried_ns)
+    past = {(decision.machine, decision.id) for decision in old}
     return Start(attachments, facts, tuple(one for one in decisions if (one.machine, one.id) not in past))
 
 

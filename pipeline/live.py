@@ -14,6 +14,7 @@ from config.schema import InfluxSinkConfig, JournalSinkConfig, SinkConfig
 from connectors.base import Sink
 from connectors.jsonl import JsonLinesSink
 from connectors.prometheus import PrometheusSink
+from connectors.results import RecordsRejected
 from pipeline import app
 from pipeline.app import Plan, ShardBuilder
 from pipeline.claim import claim
@@ -188,7 +189,8 @@ class Live:
             self._unkept = unkept
             self._retention.mind()
             if self._judges.renew(self.store):
-                self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
+                with contextlib.suppress(RecordsRejected):  # counted there
+                    self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
             self._lags = self.store.lags()
             self._trouble = ""
         except StateError as error:  # the shards keep their results until it can be written again, or give up

@@ -7,11 +7,14 @@ are decibels of the sensor's unit, so that a head is bound to the unit that it w
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 
 from models.anomaly.vectors import Extraction
 from models.packages import VIBRATION, Card
-from pipeline.messages import Float32, Window
+from pipeline.messages import Float32, Rate, Window
 
 UNIT = "unit"
 """Key of a card's `training` under which the unit of the samples stands that a head was taught in."""
@@ -33,6 +36,15 @@ def width(features: Extraction) -> int:
     return sum(len(dimensions) for dimensions in features.dimensions.values())
 
 
+def _same(card: Card, features: Extraction) -> bool:
+    """Whether a head was taught on these features; 1666.667 Hz was once that decimal, and is 5,000/3 Hz now."""
+    hz = card.input.rate_hz
+    if card.input.features == features.hash or not abs(hz - features.rate.hz) <= 1e-6 * features.rate.hz:
+        return card.input.features == features.hash
+    decimal = Rate(*Fraction(hz).limit_denominator(1_000_000).as_integer_ratio())
+    return card.input.features == replace(features, rate=decimal).hash
+
+
 def misfit(card: Card, features: Extraction, unit: str) -> str | None:
     """Why a head cannot read an accelerometer, or None if it can.
 
@@ -43,7 +55,7 @@ def misfit(card: Card, features: Extraction, unit: str) -> str | None:
     """
     if card.encoder != VIBRATION:
         return "it reads sound"
-    if card.input.features != features.hash or card.input.shape != (width(features),):
+    if card.input.shape != (width(features),) or not _same(card, features):
         return f"it reads {card.input.preset}"
     taught = card.training.get(UNIT)
     if not taught:

@@ -64,7 +64,7 @@ def record_since(
             store = Store(Path(folder) / app.STATE_FILE)
             for decision in asyncio.run(_decisions(client)):
                 store.decide(decision)
-            start = app.recording_start(plan, store)
+            start = app.recording_start(plan, store, carried_ns=None)  # decisions come from nowhere else
             store.close()
         return _record(client, Recorder(out, start, clock.now_ns(), rotate_bytes=0, rotate_s=0), since_ns, clock, every)
     except (KafkaError, LogError) as error:

@@ -80,16 +80,22 @@ class FeedPublisher(KafkaPublisher):
         if not connected or self._prepared:
             return connected
         self._failed = True  # until they are there: the next round begins with another producer
+        if not self._make_topics():
+            self.counts["connect_failed"] += 1
+            return False
+        self._prepared, self._failed = True, False
+        return True
+
+    def _make_topics(self) -> bool:
+        """Also those of brokers that have lost theirs: what the spool holds for them must not be given up."""
         try:
             admin.create(self._client)
             checks.topics(self._client, admin.partitions(self._client))
         except admin.BrokerError as error:
             self.error = str(error)
-            self.counts["connect_failed"] += 1
             return False
         except ConfigError as error:
             self.troubles = [str(error)]
-        self._prepared, self._failed = True, False
         return True
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.prometheus import PrometheusSink
+from connectors.results import RecordsRejected
 from pipeline.app import Plan, config_sha256
 from pipeline.claim import claim
 from pipeline.clock import HostClock
@@ -113,7 +114,8 @@ class Sinks:
         try:
             self._retention.mind()
             if self._judges.renew(self.store):
-                self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
+                with contextlib.suppress(RecordsRejected):  # counted there
+                    self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
             counters, lags = self.store.metrics(), self.store.lags()
             self._trouble = ""
         except StateError as error:  # for now; the collector says so too

@@ -127,7 +127,11 @@ def test_a_dead_letter_on_its_way_back_does_not_say_when_it_was_first_sent(
     """Its sensor may have ended since: it must not look live."""
     sent: list[tuple[str, bytes]] = []
     publisher: Any = SimpleNamespace(
-        publish=lambda *told: sent.extend(told[3]), flush=lambda _: True, close=lambda _: None, error=""
+        publish=lambda *told: sent.extend(told[3]),
+        flush=lambda _: True,
+        close=lambda _: None,
+        error="",
+        counts={"published": 1},
     )
     monkeypatch.setattr(letters, "KafkaPublisher", lambda *_: publisher)
     (tmp_path / "c.toml").write_text(f'schema_version = 1\n[engine]\nstate_dir = "{tmp_path}"\n{MACHINE}')

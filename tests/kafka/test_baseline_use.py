@@ -75,9 +75,10 @@ def test_a_worker_takes_the_decision(there: bool, tmp_path: Path) -> None:
     body = {"sensor": "acc", "baseline": made.settings, "path": str(folder)}
     written: list[Out] = []
 
-    async def write(outs: list[Out]) -> None:
+    async def write(outs: list[Out]) -> list[int]:
         assert made.settings in lane.settings.artefacts
         written.extend(outs)
+        return [0] * len(outs)
 
     async def holds(*_: object) -> bool:
         return bool(written)

@@ -226,6 +226,38 @@ def test_topics_are_made_before_the_first_record(
     assert publisher.troubles[0] in told.errors
 
 
+def test_brokers_that_have_lost_their_topics_get_them_anew(
+    fakes: list[FakeProducer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that is gone with them must not cost what the spool has kept meanwhile."""
+    lacks: set[str] = set()
+    allowed, tries = threading.Event(), list[int]()
+
+    def create(_: object) -> list[str]:
+        tries.append(len(lacks))
+        if lacks and not allowed.is_set():
+            raise admin.BrokerError("no leader yet")
+        lacks.clear()
+        return []
+
+    monkeypatch.setattr(admin, "create", create)
+    monkeypatch.setattr(admin, "partitions", lambda _: {})
+    monkeypatch.setattr("connectors.kafka.missing", lambda _, topics: frozenset(topics & lacks))
+    monkeypatch.setattr("connectors.kafka.MISSING_S", 0.05)
+    publisher = FeedPublisher(Client(Kafka()), tmp_path, 100_000_000, 10_000_000)
+    wait_for(lambda: publisher._producer is not None)
+    fakes[0].lacks = lacks
+    lacks.add("records")
+    send(publisher, range(30))
+    wait_for(lambda: tries.count(1) >= 3)
+    assert not publisher.counts["refused.no_topic"]
+    allowed.set()
+    came: list[int] = []
+    wait_for(lambda: came.extend(n for fake in list(fakes) for n in fake.acknowledge()) or publisher.waiting == 0)
+    assert came == list(range(30)) and not publisher.counts["refused.no_topic"]
+    publisher.close()
+
+
 def test_a_damaged_spool_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The publisher's error is gone with the next record, before anybody has seen it."""
     made, publisher = feed(tmp_path, 5)

@@ -89,6 +89,15 @@ def test_csv_with_and_without_a_header(tmp_path, header):
     np.testing.assert_array_equal(got[-n0 : -n0 + 300], x.astype(np.float32))
 
 
+def test_cells_in_quotes_are_numbers_and_names(tmp_path):
+    lines = ['"time_s","Acc, x","y"', *(f'"{i / 100}","{i % 7}",{i % 3}' for i in range(200))]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    clip = read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
+    n0, got = joined(clip.pieces[0])
+    np.testing.assert_array_equal(got[-n0 : -n0 + 200, 0], np.arange(200) % 7)
+    assert clip.stream.channels == 2
+
+
 @pytest.mark.parametrize("header", ["", ",x\n", "sample,x\n", "T (°C),x\n"])
 def test_a_time_or_an_index_without_its_name_is_no_channel(tmp_path, header):
     x = np.random.default_rng(0).normal(size=300)

@@ -88,7 +88,9 @@ def test_a_new_file_does_not_repeat_what_was_decided_long_ago(tmp_path):
     for decision in (Decision("mill", "b", T, "baseline", {}), *said[:300]):
         store.decide(decision)
     settings = Settings.model_validate({"schema_version": 1, "machine": [{"name": "mill", "sensor": [SENSOR]}]})
-    start = recording_start(Plan(settings, (), store.path), store)
+    plan = Plan(settings, (), store.path)
+    assert len(recording_start(plan, store, None).preroll) == 301  # for a recording that takes none on its way
+    start = recording_start(plan, store)
     assert [one.id for one in start.preroll] == ["b", *(f"{k}" for k in range(58, 300))]
     ring = Ring(tmp_path, start, T, ring_bytes=10**8)
     for decision in said[300:]:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import config
+from connectors.rates import exact_rate
 from models.anomaly.chain import windows
 from models.anomaly.vectors import extraction
-from models.packages import load
+from models.heads.vibration import misfit, width
+from models.packages import VIBRATION, load
 from models.probe.vibration import shakes
 from pipeline import app
 from pipeline.cli.main import main
 from pipeline.clips import read_clip
 from pipeline.manifest import read_manifest
-from pipeline.messages import Anchor, Chunk, Embedding, MachineState, Stream
+from pipeline.messages import Anchor, Chunk, Embedding, MachineState, Rate, Stream
 from pipeline.runner import Lane
 from tests.models.anomaly.rig import ACC, SLOW, running
 from tests.models.probe.rig import encoder, manifest, sound
@@ -140,6 +144,16 @@ channels = {stream.channels}
         read = np.stack([shake.vector for shake in shakes(piece)])
         assert len(live_vectors) >= 9 and np.array_equal(live_vectors, read[: len(live_vectors)])
         assert {r.state for r in found if isinstance(r, MachineState)} == {label}
+
+
+def test_a_head_taught_at_a_rounded_rate_fits_the_fraction_that_was_meant() -> None:
+    """1666.667 Hz was that decimal in earlier versions; no other rate passes for it."""
+    taught = replace(extraction(ACC), rate=Rate(1_666_667, 1000))
+    made = SimpleNamespace(features=taught.hash, shape=(width(taught),), rate_hz=1666.667, preset="another rate")
+    card: Any = SimpleNamespace(encoder=VIBRATION, input=made, training={"unit": "mg"})
+    assert misfit(card, replace(taught, rate=exact_rate(1666.667, "rate_hz")), "mg") is None
+    assert misfit(card, taught, "mg") is None
+    assert misfit(card, replace(taught, rate=Rate(1666)), "mg") == "it reads another rate"
 
 
 def test_units_are_part_of_what_was_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
