@@ -34,7 +34,8 @@ def test_tls_and_scram_end_to_end(prefix: str, tmp_path: Path) -> None:
             running.wait_done()
             assert running.journal() == running.expected
             wrong = running.client.kafka.model_copy(update={"password": Kafka(password="x", username="y").password})
-            assert "mend kafka.username, password or mechanism" in refusal(Client(wrong))
+            said = refusal(Client(wrong))  # brokers say why now and then, or only hang up
+            assert "mend kafka." in said and "username" in said and "password" in said
             with warnings.catch_warnings():  # kafka-python leaves the socket of the refused connection to the collector
                 warnings.simplefilter("ignore", ResourceWarning)
                 gc.collect()
