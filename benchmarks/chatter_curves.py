@@ -49,7 +49,7 @@ def job_of(kind: str, mill: Mill, rng: np.random.Generator) -> Job:
             passing = tool.f0_hz / (place % 2 + 1.5) * uniform(rng, 0.84, 0.98)
             engagement = Engagement.down(uniform(rng, 0.1, 0.5))
         rpm = 60.0 * passing / tool.teeth
-        found = limit(tool, engagement, rpm, steps=60, growth=0.12, largest_m=1.2 * _MOST_M)
+        found = limit(tool, engagement, rpm, growth=0.12, largest_m=1.2 * _MOST_M)
         if found.depth_m < _MOST_M and (kind == "pocket" or found.family == "flip"):
             return Job(replace(job.cut, rpm=rpm, engagement=engagement), found)
 

@@ -19,7 +19,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,71 +71,101 @@ def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
     return Stream("m", "s", 0, "acoustic" if sound else "vibration", Rate(rate), channels, "<f4", unit)
 
 
-def chatter_scores(
-    x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,), on_delay_s: float = 0.0
-) -> list[Score]:
+def chatter_scores(x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,)) -> list[Score]:
+    (scores,) = delayed_scores(x, made, unit, [0.0], names)
+    return scores
+
+
+def delayed_scores(
+    x: Float32, made: Cut, unit: str, on_delays_s: list[float], names: tuple[str, ...] = (DETECTOR,)
+) -> list[list[Score]]:
+    """The scores of a cut under each on-delay."""
     stream = sensor(MILL_HZ, unit)
     features = ChatterFeatures(stream, GivenSpeed(made.rpm), made.teeth, made.rpm)
-    detector = ChatterDetector(made.teeth, 2.0 * made.rpm, on_delay_s=on_delay_s)
-    hops = features.process(Segment(stream, ANCHOR, 0, x))
-    return [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector in names]
+    hops = list(features.process(Segment(stream, ANCHOR, 0, x)))
+    detectors = [ChatterDetector(made.teeth, 2.0 * made.rpm, on_delay_s=on_delay_s) for on_delay_s in on_delays_s]
+    return [
+        [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector in names]
+        for detector in detectors
+    ]
 
 
-def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delay_s: float = 0.0) -> None:
+@dataclass
+class Heard:
+    """What became of a row of chattering cuts."""
+
+    early: int = 0
+    late: int = 0
+    quick: list[float] = field(default_factory=list)
+    slow: list[float] = field(default_factory=list)
+    missed: list[dict[str, float]] = field(default_factory=list)
+
+    def take(self, index: int, made: Cut, abnormal_s: list[float]) -> None:
+        """Count a cut by the times at which its score was abnormal."""
+        assert made.seen_s is not None
+        assert made.onset_s is not None
+        self.early += any(t < made.onset_s - 0.05 for t in abnormal_s)
+        after = [t for t in abnormal_s if t >= made.onset_s - 0.05]
+        if not after:
+            self.missed.append({"i": index, "rpm": made.rpm, "teeth": made.teeth})
+            return
+        delay, fast = after[0] - made.seen_s, made.rpm >= 8000
+        (self.quick if fast else self.slow).append(delay)
+        self.late += delay > (0.1 if fast else 13 * 60.0 / made.rpm + 0.03)
+
+    def figures(self) -> dict[str, object]:
+        """Recall, delays and misses so far."""
+        hits = len(self.quick) + len(self.slow)
+        return {
+            "recall": share(hits, hits + len(self.missed)),
+            "alarms_before_onset": self.early,
+            "later_than_target": self.late,
+            "delay_s": spread(self.quick + self.slow),
+            "delay_s_from_8000_rpm": spread(self.quick),
+            "delay_s_below": spread(self.slow),
+            "missed": self.missed,
+        }
+
+
+def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delays_s: list[float]) -> None:
     """Recall and delay against the once-per-revolution reference, by sound and acceleration."""
+    name = "chatter" if near is None else f"chatter {near[0]}-{near[1]} of the limit"
     for unit in ("FS", "m/s2"):
         for agc in (False, True) if unit == "FS" and near is None else (False,):
-            hits, before, late, delays, missed, quick, slow = 0, 0, 0, [], [], [], []
+            heard = [Heard() for _ in on_delays_s]
             for i in range(count):
                 made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near)
                 x = made.sound if unit == "FS" else made.acceleration
-                abnormal = [s.t_end_ns / NS for s in chatter_scores(x, made, unit, on_delay_s=on_delay_s) if s.abnormal]
-                assert made.seen_s is not None
-                assert made.onset_s is not None
-                before += any(t < made.onset_s - 0.05 for t in abnormal)
-                after = [t for t in abnormal if t >= made.onset_s - 0.05]
-                if not after:
-                    missed.append({"i": i, "rpm": made.rpm, "teeth": made.teeth})
-                    continue
-                hits += 1
-                delay = after[0] - made.seen_s
-                delays.append(delay)
-                (quick if made.rpm >= 8000 else slow).append(delay)
-                late += delay > (0.1 if made.rpm >= 8000 else 13 * 60.0 / made.rpm + 0.03)
-            name = "chatter" if near is None else f"chatter {near[0]}-{near[1]} of the limit"
-            table(
-                name, sensor=unit, agc=agc, seed=seed,
-                recall=share(hits, count), alarms_before_onset=before, later_than_target=late, delay_s=spread(delays),
-                delay_s_from_8000_rpm=spread(quick), delay_s_below=spread(slow), missed=missed,
-            )  # fmt: skip
+                for so_far, scores in zip(heard, delayed_scores(x, made, unit, on_delays_s), strict=True):
+                    so_far.take(i, made, [s.t_end_ns / NS for s in scores if s.abnormal])
+            for on_delay_s, so_far in zip(on_delays_s, heard, strict=True):
+                table(name, sensor=unit, agc=agc, seed=seed, on_delay_s=on_delay_s, **so_far.figures())
 
 
-def stable(seed: int, minutes: float, on_delay_s: float = 0.0) -> None:
+def stable(seed: int, minutes: float, on_delays_s: list[float]) -> None:
     """False alarms in stable cutting at 0.25-0.7 of the limit, with entries, chips, bangs, tones and air."""
-    seconds, false, runs = 10.0, {"FS": 0, "m/s2": 0}, round(minutes * 6)
-    where = []
+    seconds, runs = 10.0, round(minutes * 6)
+    where: list[list[dict[str, object]]] = [[] for _ in on_delays_s]
     for i in range(runs):
         made = cut(seed, 100_000 + i, "stable", snr_db=6.0 + 14.0 * ((i * 0.37) % 1.0), seconds=seconds, agc=i % 5 == 0)
         for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
-            scores = chatter_scores(x, made, unit, on_delay_s=on_delay_s)
-            raised = sum(a.abnormal and not b.abnormal for a, b in zip(scores[1:], scores, strict=False))
-            false[unit] += raised
-            if raised:
-                where.append(
-                    {
-                        "i": i,
-                        "sensor": unit,
-                        "rpm": made.rpm,
-                        "text": next(s for s in scores if s.abnormal).reasons["text"],
-                    }
-                )
+            for so_far, scores in zip(where, delayed_scores(x, made, unit, on_delays_s), strict=True):
+                raised = sum(a.abnormal and not b.abnormal for a, b in zip(scores[1:], scores, strict=False))
+                if raised:
+                    text = next(s for s in scores if s.abnormal).reasons["text"]
+                    so_far.append(
+                        {"i": i, "sensor": unit, "rpm": made.rpm, "teeth": made.teeth, "raised": raised, "text": text}
+                    )
     hours = runs * seconds / 3600.0
-    high = {unit: n + 3.0 if n == 0 else n + 1.96 * np.sqrt(n) + 1.92 for unit, n in false.items()}
-    table(
-        "stable", seed=seed, minutes=runs * seconds / 60.0, false_alarms=false,
-        per_hour_high={unit: round(float(n) / hours, 1) for unit, n in high.items()},
-        where=where,
-    )  # fmt: skip
+    for on_delay_s, so_far in zip(on_delays_s, where, strict=True):
+        false = {unit: sum(one["raised"] for one in so_far if one["sensor"] == unit) for unit in ("FS", "m/s2")}
+        high = {unit: n + 3.0 if n == 0 else n + 1.96 * np.sqrt(n) + 1.92 for unit, n in false.items()}
+        table(
+            "stable", seed=seed, minutes=runs * seconds / 60.0, on_delay_s=on_delay_s, false_alarms=false,
+            machines=len({one["i"] for one in so_far}),
+            per_hour_high={unit: round(float(n) / hours, 1) for unit, n in high.items()},
+            where=so_far,
+        )  # fmt: skip
 
 
 def wrong(seed: int, count: int) -> None:
@@ -283,7 +313,9 @@ def main() -> None:
     parser.add_argument("--hole-s", type=float, default=3.0, help="seconds of a recording of a hole, for drill")
     parser.add_argument("--hall-s", type=float, default=0.0, help="seconds without a hole after them, for drill")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--on-delay", type=float, default=0.0, help="seconds, for chatter, near and stable")
+    parser.add_argument(
+        "--on-delay", type=float, nargs="+", default=[0.0], help="seconds, for chatter, near and stable"
+    )
     asked = parser.parse_args()
     began = time.process_time()
     if asked.what == "chatter":

@@ -70,7 +70,7 @@ def main() -> None:
     )
     report("shop, 5 sensors", 30.0, lambda: list(Feed(Shop(1, 10.0), 0, None, 30.0)), repeats=1)
     for name, run in (
-        ("Floquet multiplier, 80 steps", lambda: multiplier(BENCHMARK, Engagement.slot(), 12_000, 1e-3)),
+        ("Floquet multiplier, 60 steps", lambda: multiplier(BENCHMARK, Engagement.slot(), 12_000, 1e-3)),
         ("stability limit", lambda: limit(BENCHMARK, Engagement.slot(), 12_000)),
     ):
         start = time.process_time()

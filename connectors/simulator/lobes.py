@@ -30,7 +30,7 @@ def lobe_limits(
         Depths in m, shape (n,), and the kind of instability there, ``"hopf"`` or ``"flip"``.
     """
     found = [
-        limit(tool, engagement, float(rpm), steps=60, growth=0.08, largest_m=deepest_m)
+        limit(tool, engagement, float(rpm), growth=0.08, largest_m=deepest_m)
         for rpm in speeds_rpm
     ]  # fmt: skip
     return np.minimum([f.depth_m for f in found], deepest_m), [f.family for f in found]

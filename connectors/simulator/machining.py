@@ -47,7 +47,7 @@ class Job:
             if pocket_distance(tool, speed) < _POCKET:
                 continue
             engagement = _engagement(rng)
-            found = limit(tool, engagement, speed, steps=60, growth=0.12, largest_m=1.2 * _DEPTH_RANGE_M[1])
+            found = limit(tool, engagement, speed, growth=0.12, largest_m=1.2 * _DEPTH_RANGE_M[1])
             if _DEPTH_RANGE_M[0] < found.depth_m < _DEPTH_RANGE_M[1] and (flips or found.family == "hopf"):
                 break
         runout = uniform(rng, 1e-6, 8e-6) * rng.uniform(-1.0, 1.0, tool.teeth)

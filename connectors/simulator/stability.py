@@ -1,15 +1,17 @@
 """Linear stability of milling: where chatter begins.
 
-Semi-discretisation after Insperger and Stepan (Int. J. Numer. Meth. Engng 61, 2004, 117-141): the delayed term is held
-constant over steps of the tooth period, the state at one tooth period maps linearly on that of the next (Floquet
-transition matrix), and the cut is stable while all multipliers lie within the unit circle. The zeroth-order solution
-after Altintas and Budak (CIRP Annals 44, 1995, 357-362) averages the cutting coefficient and is meant for slots and
-large immersions only.
+Semi-discretisation after Insperger and Stepan (Int. J. Numer. Meth. Engng 61, 2004, 117-141): the cutting coefficient
+is averaged over steps of the tooth period, the state at one tooth period maps linearly on that of the next (Floquet
+transition matrix), and the cut is stable while all multipliers lie within the unit circle. The delayed term is a cubic
+through four steps (higher orders: Insperger, Stepan and Turi, J. Sound Vib. 313, 2008, 334-341); held constant over a
+step, as it often is, it needs hundreds of steps where several waves of the mode lie between two teeth. The zeroth-order
+solution after Altintas and Budak (CIRP Annals 44, 1995, 357-362) averages the cutting coefficient and is meant for
+slots and large immersions only.
 """
 
 from __future__ import annotations
 
-from math import pi
+from math import ceil, pi
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +22,13 @@ from connectors.simulator.tracks import Float64
 
 _TAYLOR = 20
 _QUADRATURE = 16
+_STEPS = 60
+_STEPS_PER_WAVE = 8.0
+"""Of the mode, of which several lie between two teeth at low speed."""
+_PLACES = np.array([-1.0, 0.0, 1.0, 2.0])
+"""Where the cubic meets the delayed motion, in steps from the beginning of a step."""
+_CUBIC: Float64 = np.linalg.inv(np.vander(_PLACES, increasing=True))
+"""Coefficients of a cubic from its values there."""
 
 
 class Limit(NamedTuple):
@@ -36,7 +45,7 @@ class Limit(NamedTuple):
     frequency_hz: float
 
 
-def multiplier(tool: Tool, engagement: Engagement, rpm: float, depth_m: float, steps: int = 80) -> complex:
+def multiplier(tool: Tool, engagement: Engagement, rpm: float, depth_m: float, steps: int | None = None) -> complex:
     """The Floquet multiplier of largest modulus.
 
     Args:
@@ -44,22 +53,23 @@ def multiplier(tool: Tool, engagement: Engagement, rpm: float, depth_m: float, s
         engagement: angles of the cut.
         rpm: spindle speed.
         depth_m: axial depth of cut in m.
-        steps: steps per tooth period; 40 at least.
+        steps: steps per tooth period; left out, eight for each wave of the mode in it, and 60 at least.
     """
     tau = tool.tooth_period(rpm)
+    steps = steps or max(_STEPS, ceil(_STEPS_PER_WAVE * tool.f0_hz * tau))
     coefficient = _stepwise(tool, engagement, steps) * depth_m / (tool.mass_kg * tool.omega**2)
-    step = _transition(coefficient, tool.zeta, tool.omega * tau / steps)
-    # Rows are what x and v are made of: [v, x_0, x_-1, ..., x_-steps] at the start of the tooth period.
-    size = steps + 2
-    x = np.zeros((2 * steps + 1, size))  # row r is x at step r - steps
-    x[np.arange(steps + 1), size - 1 - np.arange(steps + 1)] = 1.0
+    own, past = _transition(coefficient, tool.zeta, tool.omega * tau / steps)
+    # Rows are what x and v are made of: [v, x_0, x_-1, ..., x_-steps-1] at the start of the tooth period.
+    size = steps + 3
+    x = np.zeros((2 * steps + 2, size))  # row r is x at step r - steps - 1
+    x[np.arange(steps + 2), size - 1 - np.arange(steps + 2)] = 1.0
     v = np.zeros(size)
     v[0] = 1.0
     for i in range(steps):
-        now, delayed = x[steps + i], 0.5 * (x[i] + x[i + 1])
-        (a, b, p), (c, d, q) = step[i]
-        x[steps + i + 1] = a * now + b * v + p * delayed
-        v = c * now + d * v + q * delayed
+        now, delayed = x[steps + 1 + i], past[i] @ x[i : i + len(_PLACES)]
+        (a, b), (c, d) = own[i]
+        x[steps + 2 + i] = a * now + b * v + delayed[0]
+        v = c * now + d * v + delayed[1]
     phi = np.concatenate([v[None], x[: steps - 1 : -1]])
     multipliers = np.linalg.eigvals(phi)
     return complex(multipliers[np.argmax(np.abs(multipliers))])
@@ -70,7 +80,6 @@ def limit(
     engagement: Engagement,
     rpm: float,
     *,
-    steps: int = 80,
     start_m: float = 0.05e-3,
     growth: float = 0.0,
     largest_m: float = 10e-3,
@@ -81,14 +90,14 @@ def limit(
     than a step can be missed.
     """
     stable, depth = 0.0, start_m
-    while abs(mu := multiplier(tool, engagement, rpm, depth, steps)) <= 1.0:
+    while abs(mu := multiplier(tool, engagement, rpm, depth)) <= 1.0:
         stable, depth = depth, depth + max(start_m, growth * depth)
         if depth > largest_m:
             return Limit(float("inf"), "hopf", tool.f0_hz)
     unstable = depth
     while unstable - stable > 0.5e-6:
         middle = 0.5 * (stable + unstable)
-        at_middle = multiplier(tool, engagement, rpm, middle, steps)
+        at_middle = multiplier(tool, engagement, rpm, middle)
         if abs(at_middle) > 1.0:
             unstable, mu = middle, at_middle
         else:
@@ -141,18 +150,26 @@ def _stepwise(tool: Tool, engagement: Engagement, steps: int) -> Float64:
     return mean
 
 
-def _transition(coefficient: Float64, zeta: float, h: float) -> Float64:
-    """Exact step of x'' + 2 zeta x' + (1 + K) x = K x_delayed in time scaled by omega, shape (steps, 2, 3)."""
-    a = np.zeros((len(coefficient), 3, 3))
-    a[:, 0, 1] = 1.0
-    a[:, 1, 0] = -1.0 - coefficient
-    a[:, 1, 1] = -2.0 * zeta
-    a[:, 1, 2] = coefficient
-    halvings = max(0, int(np.ceil(np.log2(max(h * float(np.max(np.abs(a))), 1e-9)))))
-    a *= h / 2**halvings
-    total: Float64 = np.broadcast_to(np.eye(3), a.shape).copy()
+def _transition(coefficient: Float64, zeta: float, h: float) -> tuple[Float64, Float64]:
+    """Exact steps of x'' + 2 zeta x' + (1 + K) x = K x_delayed in time scaled by omega.
+
+    Returns:
+        What the state (x, v) adds to the next one, shape (steps, 2, 2), and what the delayed motion at `_PLACES` adds,
+        shape (steps, 2, 4).
+    """
+    order = len(_PLACES)
+    a = np.zeros((len(coefficient), 2 + order, 2 + order))  # the state, then the delayed term's cubic in t / h
+    a[:, 0, 1] = h
+    a[:, 1, 0] = -h * (1.0 + coefficient)
+    a[:, 1, 1] = -2.0 * h * zeta
+    a[:, 1, 2] = h * coefficient
+    powers = np.arange(1, order)
+    a[:, 1 + powers, 2 + powers] = powers
+    halvings = max(0, int(np.ceil(np.log2(float(np.max(np.abs(a)))))))
+    a /= 2**halvings
+    total: Float64 = np.broadcast_to(np.eye(2 + order), a.shape).copy()
     for n in range(_TAYLOR, 0, -1):
-        total = np.eye(3) + a @ total / n
+        total = np.eye(2 + order) + a @ total / n
     for _ in range(halvings):
         total = total @ total
-    return total[:, :2]
+    return total[:, :2, :2], total[:, :2, 2:] @ _CUBIC
