@@ -47,6 +47,8 @@ def build(raw: Mapping[str, Any], path: Path) -> Settings:
         return Settings.model_validate(_resolve(_with_folders(raw), path.resolve().parent))
     except ValidationError as error:
         raise ConfigError(_explain(path, error)) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: its keys are nested too deeply") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -69,10 +71,7 @@ def migrate(raw: dict[str, Any], name: str) -> dict[str, Any]:
 
 def migrate_text(text: str, name: str) -> str:
     """The same as `migrate` on a file's text: comments and order stay."""
-    try:
-        version = tomllib.loads(text).get("schema_version", 0)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    version = _parsed(text, name).get("schema_version", 0)
     migrate({"schema_version": version}, name)  # refuses what is newer
     if version == 0:
         text = re.sub(r"(?m)^(\s*\[\[\s*)machines(\s*[.\]])", r"\1machine\2", text)
@@ -118,10 +117,14 @@ def read_text(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    return _parsed(read_text(path), str(path))
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits, and of brackets as deep
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
 
 
 _SECRETS = {"token", "password"}

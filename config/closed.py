@@ -16,10 +16,11 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def is_here(broker: str) -> bool:
-    """Whether a HOST:PORT is this box, where nobody else can listen in."""
+def is_here(place: str) -> bool:
+    """Whether a HOST or HOST:PORT is this box, where nobody else can listen in."""
+    place = place.strip()
     try:
-        host = urlsplit("//" + broker.strip()).hostname or ""
+        host = place if place.count(":") > 1 and "]" not in place else urlsplit("//" + place).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:  # another name
         return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from config.closed import Access, Closed
+from config.closed import Access, Closed, is_here
 
 
 class Mqtt(Access):
@@ -23,6 +23,12 @@ class Mqtt(Access):
     expires_s: float = Field(5.0, gt=0, le=60, description="a command is sent at most so long after its event")
     queue: int = Field(100, ge=1, le=10_000, description="most commands that wait; beyond, the oldest are dropped")
     keepalive_s: int = Field(5, ge=1, le=600, description="after 1.5 of these without us the broker says offline")
+
+    @model_validator(mode="after")
+    def _password_unseen(self) -> Mqtt:
+        if self.password is not None and not self.tls and not is_here(self.host):
+            raise ValueError("MQTT sends the password as it is: set tls = true")
+        return self
 
 
 class FastLane(Closed):

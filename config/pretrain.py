@@ -82,7 +82,7 @@ def load_pretrain(path: Path | None, **over: Any) -> PretrainConfig:
             raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from None
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # as in `config._parsed`
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     raw |= {key: value for key, value in over.items() if value is not None}
     try:

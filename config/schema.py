@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from config.closed import Access, Closed, is_here
 from config.drill_head import DrillHead
 from config.fast_lane import FastLane
+from config.sinks import SinkConfig
 from config.sources import SourceConfig
 from config.tachometer import Tachometer
 
@@ -18,6 +19,8 @@ SCHEMA_VERSION = 1
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME)]
 """A machine's or sensor's name: letters, digits, `_`, `.`, `-`; it becomes a Kafka key, a file name and a label."""
+FactName = Annotated[str, Field(max_length=255)]
+"""The name of a context, no longer than its messages may say it."""
 
 
 class Persistence(Closed):
@@ -56,7 +59,7 @@ class Spindle(Closed):
     """What the chatter, bearing and drill detectors need to know of a spindle; no speed is ever guessed from sound."""
 
     rpm: float | None = Field(None, gt=0, description="a fixed speed")
-    rpm_context: str | None = Field(None, description="context that tells the speed, such as `spindle_rpm`")
+    rpm_context: FactName | None = Field(None, description="context that tells the speed, such as `spindle_rpm`")
     teeth: int | None = Field(None, ge=1, le=100, description="teeth of the tool; where given, chatter is judged")
     lowest_rpm: float | None = Field(None, ge=400, description="lowest speed at which chatter is judged")
     highest_rpm: float | None = Field(None, gt=0, description="of the machine, for the advice of a stable speed")
@@ -197,7 +200,7 @@ class Machine(Closed):
     align: bool = Field(False, description="track the delay between sensors of sound that does not just repeat itself")
     drift: bool = Field(False, description="advisory alarms of scores that creep up over minutes, from a baseline")
     alarm_severity: Literal["advisory", "warning", "critical"] = "warning"
-    state_context: str | None = Field(None, description="context that tells the operating state, such as `state`")
+    state_context: FactName | None = Field(None, description="context that tells the operating state, such as `state`")
     context_lag_s: float = Field(
         1.0, ge=0, le=10, description="facts are read this long before a window's end; 0 by default with cutting_states"
     )
@@ -344,32 +347,6 @@ class Status(Closed):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = Field(8420, ge=0, le=65535)
-
-
-InfluxTopic = Literal["score", "feature", "machine_state", "alarm", "health"]
-ResultTopic = Literal["score", "feature", "machine_state", "alarm", "health", "embedding", "late", "dlq", "decision"]
-
-
-class InfluxSinkConfig(Closed):
-    """InfluxDB 2."""
-
-    type: Literal["influxdb"]
-    url: str
-    org: str
-    bucket: str
-    token: SecretStr = Field(description='or "env:NAME" to read it from the environment')
-    topics: tuple[InfluxTopic, ...] = Field(("score", "feature", "machine_state", "alarm", "health"), min_length=1)
-
-
-class JournalSinkConfig(Closed):
-    """Results as JSON lines, appended as they come."""
-
-    type: Literal["jsonl"]
-    path: Path
-    topics: tuple[ResultTopic, ...] = Field(("score", "machine_state", "alarm", "health"), min_length=1)
-
-
-SinkConfig = Annotated[InfluxSinkConfig | JournalSinkConfig, Field(discriminator="type")]
 
 
 class Settings(Closed):

@@ -67,8 +67,9 @@ class Listener(Protocol):
 class FastLane(Source):
     """A source that lets detectors listen before it hands its messages on, unchanged.
 
-    A hook that fails, or a listener that does, is counted and remembered in `errors`; samples go on flowing. A slow
-    hook holds the samples up: one that may take longer than a chunk must hand over to a thread of its own, as
+    A hook that fails, or a listener that does, is counted and remembered in `errors`; samples go on flowing. A hook's
+    fault is told as `trouble` until the hook takes an alarm again, a listener's to the end: it has lost samples. A
+    slow hook holds the samples up: one that may take longer than a chunk must hand over to a thread of its own, as
     `connectors.mqtt_hook` does.
 
     Args:
@@ -100,6 +101,7 @@ class FastLane(Source):
         self._slice_s = slice_s
         self.failures = 0
         self.errors: list[str] = []
+        self._faults: dict[str, str] = {}  # by who failed, the last one last
 
     def contents(self) -> Mapping[tuple[str, str], str]:
         """Of the source."""
@@ -154,7 +156,8 @@ class FastLane(Source):
     def trouble(self) -> str:
         """What the source, the hook or a detector complains about."""
         outlet = "" if self._outlet is None else self._outlet.trouble
-        fault = f"{self.failures} faults, the last: {self.errors[-1]}" if self.errors else ""
+        faults = [*self._faults.values()]
+        fault = f"{self.failures} faults, the last: {faults[-1]}" if faults else ""
         own = "; ".join(part for part in (outlet, fault) if part)
         return str(getattr(self.source, "trouble", "")) or (own and f"fast lane: {own}")
 
@@ -167,11 +170,11 @@ class FastLane(Source):
         for part in self._slices(message):
             try:
                 for said in listener.listen(part):
-                    self._say(said)
+                    self._say(said, machine)
                 if self._outlet is not None and isinstance(part, Chunk) and listener.judges(part.stream):
                     self._outlet.heard(machine)
             except Exception as error:  # a detector's fault must not cost the pipeline its samples
-                self._failed(f"{machine}: {type(error).__name__}: {error}")
+                self._failed("detectors", machine, error)
 
     def _slices(self, message: Chunk | Mark | Context) -> Iterator[Chunk | Mark | Context]:
         if not isinstance(message, Chunk):
@@ -184,16 +187,23 @@ class FastLane(Source):
         for i in range(0, len(message.samples), step):
             yield replace(message, n0=message.n0 + i, samples=message.samples[i : i + step])
 
-    def _say(self, said: Score | Alarm) -> None:
-        if isinstance(said, Alarm):
-            self._hook(said)
-        elif self._on_score is not None:
-            self._on_score(said)
+    def _say(self, said: Score | Alarm, machine: str) -> None:
+        try:
+            if isinstance(said, Alarm):
+                self._hook(said)
+                self._faults.pop("hook", None)
+            elif self._on_score is not None:
+                self._on_score(said)
+        except Exception as error:  # it must not cost the other alarms of the same samples
+            self._failed("hook", machine, error)
 
-    def _failed(self, text: str) -> None:
+    def _failed(self, who: str, machine: str, error: Exception) -> None:
         self.failures += 1
         if self._outlet is not None:
             self._outlet.counts["failed"] += 1
+        text = f"{machine}: {type(error).__name__}: {error}"
+        self._faults.pop(who, None)
+        self._faults[who] = text
         if text not in self.errors[-8:]:
             self.errors = [*self.errors[-7:], text]
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 import csv
 import math
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import soundfile
@@ -30,6 +29,11 @@ from pipeline.messages import Rate, Samples
 
 SOUND = (".wav", ".flac")
 IMAGES = (".png", ".jpg", ".jpeg")
+LARGEST_ARRAY_BYTES = 1 << 30
+"""Of an array in an NPZ file, unpacked: it is in memory while it is played, and a small file can unpack to anything."""
+
+_T = TypeVar("_T")
+_Header: TypeAlias = tuple[tuple[int, ...], np.dtype[np.generic]]
 
 _INT16_SUBTYPES = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")
 _INT32_SUBTYPES = ("PCM_24", "PCM_32")
@@ -132,7 +136,10 @@ class NpzRecording(Recording):
     def __init__(self, path: Path, rate: Rate | None, channels: Sequence[int] | None) -> None:
         self.path = path
         self._x: Samples | None = None
-        shape, kept = self._header()
+        header = self._member("x", self._header)
+        if header is None:
+            raise BadInput("format", f"{path} has no array named x")
+        shape, kept = header
         if len(shape) not in {1, 2, 3} or 0 in shape[1:]:
             raise BadInput(
                 "format", f"{path}: x has the shape {shape}; it must be (n, channels) or (windows, n, channels)"
@@ -145,20 +152,39 @@ class NpzRecording(Recording):
         self._chosen = chosen_channels(path, there, channels)
         self.channels, self._there = there if self._chosen is None else len(self._chosen), there
 
-    def _header(self) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    def _member(self, name: str, take: Callable[[IO[bytes]], _T]) -> _T | None:
+        """What is made of an array's part of the file; None where it has no such array."""
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as member:
-                version = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(member)
-                return shape, dtype
-        except KeyError as error:
-            raise BadInput("format", f"{self.path} has no array named x") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-            raise _broken(self.path, str(error)) from error
+            with zipfile.ZipFile(self.path) as archive:
+                if f"{name}.npy" not in archive.namelist():
+                    return None
+                with archive.open(f"{name}.npy") as member:
+                    return take(member)
+        except BadInput:
+            raise
+        except Exception as error:  # archive, compression and header have no common base for what damage leads to
+            raise _broken(self.path, f"{type(error).__name__}: {error}") from error
+
+    def _header(self, member: IO[bytes]) -> _Header:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        if math.prod(shape) * dtype.itemsize > LARGEST_ARRAY_BYTES:
+            raise BadInput(
+                "format",
+                f"{self.path}: an array of the shape {str(shape)[:80]} has more than {LARGEST_ARRAY_BYTES >> 20} MiB "
+                "unpacked: split it into several files",
+            )
+        return shape, dtype
+
+    def _array(self, member: IO[bytes]) -> NDArray[np.generic]:
+        self._header(member)
+        member.seek(0)
+        array: NDArray[np.generic] = np.lib.format.read_array(member, allow_pickle=False)
+        return array
 
     def _fs(self) -> Rate | None:
-        told = self._array("fs")
+        told = self._member("fs", self._array)
         if told is None:
             return None
         try:
@@ -173,16 +199,11 @@ class NpzRecording(Recording):
             self._x = self._load()
         return self._x[first : first + count]
 
-    def _array(self, name: str) -> NDArray[np.generic] | None:
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                found: NDArray[np.generic] | None = arrays.get(name)
-                return found
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-            raise _broken(self.path, str(error)) from error
-
     def _load(self) -> Samples:
-        x = np.asarray(self._array("x")).reshape(self.frames, self._there)
+        x = self._member("x", self._array)
+        if x is None or x.size != self.frames * self._there:
+            raise _broken(self.path, "it was changed meanwhile")
+        x = x.reshape(self.frames, self._there)
         if x.dtype.kind in "iu" and x.dtype.itemsize >= 4:
             limits = np.iinfo(np.int32)
             if x.min() < limits.min or x.max() > limits.max:
@@ -337,7 +358,7 @@ def _not_empty(path: Path, frames: int) -> int:
 
 
 def _broken(path: Path, how: str) -> BadInput:
-    return BadInput("truncated", f"{path} is truncated or damaged ({how}): copy it again")
+    return BadInput("truncated", f"{path} is truncated or damaged ({' '.join(how.split())[:200]}): copy it again")
 
 
 def _wire_type(path: Path, dtype: np.dtype[np.generic]) -> str:

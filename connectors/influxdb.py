@@ -8,11 +8,15 @@ time differ by the tag `name`; several transitions of one alarm at one time by `
 
 from __future__ import annotations
 
+import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from gzip import compress
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 import orjson
 
@@ -44,7 +48,7 @@ HEALTH_CODES = {
 _ACTIVE = {"raised": 1.0, "cleared": 0.0}
 _LONGEST_FIELD = 32_000  # characters; InfluxDB 2 refuses strings above 64 KiB, and escapes may double the length
 _POINT_FAULTS = frozenset({400, 413, 422})  # the fault may lie in single points
-_WAITING = frozenset({0, 408, 425, 429})  # 0: no answer at all; with every 5xx: later may be better
+_WAITING = frozenset({408, 425, 429})  # with every 5xx: later may be better
 _MENDS = {
     401: "mend the token",
     403: "give the token write permission on the bucket",
@@ -55,6 +59,8 @@ _MEND = "look at the url, and at proxies on the way"
 """Faults of the set-up, not of the records, which wait until a person has mended it, on the server or by a restart."""
 _LONGEST_WAIT_S = 30.0
 _LONGEST_WISH_S = 600.0
+_LONGEST_ANSWER = 16_384  # bytes that are read of one
+_LONGEST_TEXT = 300  # characters of the server's that a message tells
 
 
 def point(record: Record) -> tuple[Tags, Fields]:
@@ -141,7 +147,7 @@ class InfluxSink(Sink):
 
     Raises:
         MissingExtra: the package influxdb-client is not installed.
-        ConfigError: `url`, `token`, `org` or `bucket` cannot be used.
+        ConfigError: `url`, `token`, `org`, `bucket` or `ca_cert` cannot be used.
     """
 
     name: ClassVar[str] = "influxdb"
@@ -160,33 +166,31 @@ class InfluxSink(Sink):
     ) -> None:
         try:
             import urllib3
-            from influxdb_client.client.influxdb_client import InfluxDBClient
             from influxdb_client.client.write.point import Point
-            from influxdb_client.client.write_api import SYNCHRONOUS
-            from influxdb_client.rest import ApiException
         except ImportError as error:
             raise MissingExtra("influxdb", "the InfluxDB sink") from error
         if not url.startswith(("http://", "https://")) or not org or not bucket:
             raise ConfigError("InfluxDB needs a url that starts with http:// or https://, an org and a bucket")
+        if "@" in url:
+            raise ConfigError("InfluxDB: the url holds a login: take it out, writers are known by their token")
         token = token.strip()  # files of secrets end with a newline
         if not token.isascii() or not token.isprintable():
             raise ConfigError("InfluxDB: the token holds characters that no HTTP header can carry")
         self._where = f"InfluxDB at {url}"
         self._org, self._bucket, self._batch_points = org, bucket, max(1, batch_points)
         self._point: Any = Point
-        self._api_error: Any = ApiException
         self._transport_errors = (urllib3.exceptions.HTTPError, OSError)
         self._failures = 0
-        self._client: Any = InfluxDBClient(
-            url=url.rstrip("/"),
-            token=token,
-            org=org,
-            timeout=round(timeout_s * 1000),
-            enable_gzip=gzip,
-            retries=False,  # the engine repeats; urllib3 would sleep on Retry-After by itself
-            ssl_ca_cert=None if ca_cert is None else str(ca_cert),
-        )
-        self._api: Any = self._client.write_api(write_options=SYNCHRONOUS)
+        try:
+            context = ssl.create_default_context(cafile=ca_cert) if url.startswith("https") else None
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"{self._where}: the authority {ca_cert} cannot be used: {error}") from None
+        self._pool: Any = urllib3.PoolManager(timeout=urllib3.Timeout(total=timeout_s), ssl_context=context)
+        self._url = f"{url.rstrip('/')}/api/v2/write?{urlencode({'org': org, 'bucket': bucket, 'precision': 'ns'})}"
+        self._headers = {"Authorization": f"Token {token}", "Content-Type": "text/plain; charset=utf-8"}
+        self._gzip = gzip
+        if gzip:
+            self._headers["Content-Encoding"] = "gzip"
 
     def write(self, records: Sequence[Record]) -> None:
         """Write all records; a batch that holds unusable points is halved until only those are left out.
@@ -205,7 +209,7 @@ class InfluxSink(Sink):
 
     def close(self) -> None:
         """Let the connections go."""
-        self._client.close()
+        self._pool.clear()
 
     def _lines(self, records: Sequence[Record]) -> tuple[list[Line], list[Refusal]]:
         lines: list[Line] = []
@@ -242,23 +246,34 @@ class InfluxSink(Sink):
 
     def _post(self, body: bytes) -> None:
         try:
-            self._api.write(self._bucket, self._org, body)  # the precision is nanoseconds unless another one is named
-        except self._api_error as error:
-            self._raise_for(int(error.status or 0), str(error.message).strip(), error.retry_after)
+            answer = self._pool.request(
+                "POST",
+                self._url,
+                body=compress(body, 6) if self._gzip else body,
+                headers=self._headers,
+                retries=False,  # the engine repeats; urllib3 would sleep on Retry-After by itself
+                redirect=False,
+                preload_content=False,
+            )
+            told = answer.read(_LONGEST_ANSWER, decode_content=False)
+            answer.close()  # with what is left of it
         except self._transport_errors as error:
-            raise SinkBusy(f"{self._where} does not answer: {error}", self._back_off()) from error
+            raise SinkBusy(f"{self._where} does not answer: {_line(str(error))}", self._back_off()) from error
         except ValueError:  # of the request itself; its text may quote a header, and with it the token
             raise SinkBusy(f"{self._where} cannot be asked: mend the url", self._back_off()) from None
+        if not 200 <= answer.status < 300:
+            message = _line(_message(told)) or _line(str(answer.reason))
+            self._raise_for(answer.status, message, _dropped(told), answer.headers.get("Retry-After"))
         self._failures = 0
 
-    def _raise_for(self, status: int, message: str, retry_after: str | None) -> None:
+    def _raise_for(self, status: int, message: str, dropped: int | None, retry_after: str | None) -> None:
         if status in _WAITING or status >= 500:
             wait_s = max(self._back_off(), _seconds(retry_after))
             raise SinkBusy(f"{self._where} answers {status}: {message}", wait_s)
         refusal = f"{self._where} refuses bucket '{self._bucket}' of '{self._org}' with {status}: {message}"
         if status in _POINT_FAULTS:
             self._failures = 0
-            raise _Refused(f"{status}: {message}", _dropped(message))
+            raise _Refused(f"{status}: {message}", dropped)
         raise SinkBusy(f"{refusal}; results wait, {_MENDS.get(status, _MEND)}", self._back_off())
 
     def _back_off(self) -> float:
@@ -281,7 +296,20 @@ def _seconds(retry_after: str | None) -> float:
     return min(max(wish, 0.0), _LONGEST_WISH_S)
 
 
-def _dropped(message: str) -> int | None:
+def _message(told: bytes) -> str:
+    """What an answer says: the `message` of InfluxDB's JSON, or the text of whoever else answered."""
+    try:
+        return str(orjson.loads(told)["message"])
+    except (ValueError, TypeError, KeyError):
+        return told.decode(errors="replace")
+
+
+def _line(text: str) -> str:
+    """A server's text as one line that a message can hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_TEXT]
+
+
+def _dropped(told: bytes) -> int | None:
     """How many points a partial write left out, from ``partial write: … dropped=3``."""
-    count = message.rpartition("dropped=")[2].split(" ")[0]
-    return int(count) if count.isdigit() and "dropped=" in message else None
+    found = re.search(rb"dropped=(\d{1,9})(?!\d)", told)
+    return int(found[1]) if found else None

@@ -95,9 +95,11 @@ class MqttCommand:
         self._waiting: deque[Command] = deque()
         self._flying: dict[int, Command] = {}
         self._status, self._trouble, self._refusal = b"", "", ""
-        self._holders, self._ending = 0, False
+        self._holders = 0
+        self._alone = threading.Lock()
+        """Of the thread that has the connection: a name that is looked up may outlast its closing."""
         self._thread: threading.Thread | None = None
-        self._sockets = ExitStack()
+        self._ending = threading.Event()
         self._wake: tuple[socket.socket, socket.socket] | None = None
 
     # the hook, in the thread that polls ----------------------------------------------------------------------------
@@ -134,24 +136,29 @@ class MqttCommand:
     def __enter__(self) -> Self:
         self._holders += 1
         if self._thread is None:
-            self._ending = False
-            self._wake = self._sockets.enter_context(wake_pair())
-            self._thread = threading.Thread(target=self._run, args=(self._wake[0],), name="mqtt-command", daemon=True)
+            self._ending, sockets = threading.Event(), ExitStack()
+            self._wake = sockets.enter_context(wake_pair())
+            self._thread = threading.Thread(
+                target=self._run, args=(self._wake[0], sockets, self._ending), name="mqtt-command", daemon=True
+            )
             self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._holders -= 1
         if self._holders == 0 and self._thread is not None:
-            self._ending = True
+            self._ending.set()
             self._ring()
             self._thread.join(CONNECT_S + 2.0 * LEAVE_S)
             self._thread, self._wake = None, None
-            self._sockets.close()
+            with self._lock:
+                left = len(self._waiting)
+                self._waiting.clear()
+            self._drop("closed", left)
 
     def _ring(self) -> None:
         if self._wake is not None:
-            with suppress(OSError):  # full: it is awake anyway
+            with suppress(OSError):  # full, or closed: it is awake anyway
                 self._wake[1].send(b"\0")
 
     def _count(self, name: str, number: int = 1) -> None:
@@ -165,28 +172,38 @@ class MqttCommand:
 
     # the thread ----------------------------------------------------------------------------------------------------
 
-    def _run(self, wake: socket.socket) -> None:
+    def _run(self, wake: socket.socket, sockets: ExitStack, ending: threading.Event) -> None:
         wait = RETRY_S[0]
-        while not self._ending:
-            before = self.counts["connected"]
-            try:
-                self._serve(Session(self.broker, self._context, self._status_topic), wake)
-            except Exception as error:  # not reached, or something unforeseen: in either case try again
-                self._count("connection_failed")
-                self._trouble = f"MQTT broker {self.broker}: {error or type(error).__name__}"
-            if self.counts["connected"] > before:
-                wait = RETRY_S[0]
-            self._pause(wait, wake)
-            wait = min(2.0 * wait, RETRY_S[1])
-        with self._lock:
-            left = len(self._waiting)
-            self._waiting.clear()
-        self._drop("closed", left)
+        with sockets:
+            while not ending.is_set():
+                before = self.counts["connected"]
+                self._connect(wake, ending)
+                if self.counts["connected"] > before:
+                    wait = RETRY_S[0]
+                self._pause(wait, wake, ending)
+                wait = min(2.0 * wait, RETRY_S[1])
 
-    def _pause(self, seconds: float, wake: socket.socket) -> None:
+    def _connect(self, wake: socket.socket, ending: threading.Event) -> None:
+        """One connection, from its opening to its end; none while a thread that was left behind still opens its own."""
+        if not self._alone.acquire(blocking=False):
+            self._trouble = f"MQTT broker {self.broker}: the last attempt to connect has not ended"
+            return
+        try:
+            session = Session(self.broker, self._context, self._status_topic)
+            if threading.current_thread() is self._thread:
+                self._serve(session, wake, ending)
+            else:
+                session.close()
+        except Exception as error:  # not reached, or something unforeseen: in either case try again
+            self._count("connection_failed")
+            self._trouble = f"MQTT broker {self.broker}: {error or type(error).__name__}"
+        finally:
+            self._alone.release()
+
+    def _pause(self, seconds: float, wake: socket.socket, ending: threading.Event) -> None:
         """Wait before the next try, and let go meanwhile what has expired."""
         until = time.monotonic() + seconds
-        while not self._ending and (left := until - time.monotonic()) > 0.0:
+        while not ending.is_set() and (left := until - time.monotonic()) > 0.0:
             wake.settimeout(min(left, TURN_S))
             with suppress(OSError):
                 wake.recv(4096)
@@ -203,7 +220,7 @@ class MqttCommand:
             self._waiting = deque(kept)
         self._drop("expired", gone)
 
-    def _serve(self, session: Session, wake: socket.socket) -> None:
+    def _serve(self, session: Session, wake: socket.socket, ending: threading.Event) -> None:
         """Send over one connection until it ends, or all is said and the hook is closed."""
         answer_by, leave_by = time.monotonic() + CONNECT_S, math.inf
         greeted = False
@@ -219,15 +236,15 @@ class MqttCommand:
                     self._send(session)
                 elif now > answer_by:
                     session.lost = "it takes the connection and says nothing"
-                if self._ending:
+                if ending.is_set():
                     leave_by = min(leave_by, now + LEAVE_S)
                     if now >= leave_by or (greeted and not self._waiting and not self._flying):
                         session.leave()
                         break
-                session.turn(TURN_S if not self._ending else LAST_TURN_S, wake)
+                session.turn(TURN_S if not ending.is_set() else LAST_TURN_S, wake)
                 self._settle(session)
         finally:
-            self._land(session, greeted)
+            self._land(session, greeted, ending.is_set())
 
     def _tell_status(self, session: Session, now: float) -> None:
         listening = all(now - heard < SILENT_S for heard in self._heard.values())
@@ -263,11 +280,11 @@ class MqttCommand:
         if any(command.until < time.monotonic() for command in self._flying.values()):
             session.lost = "it does not confirm what it is sent"
 
-    def _land(self, session: Session, greeted: bool) -> None:
+    def _land(self, session: Session, greeted: bool, last: bool) -> None:
         """The connection is over: what was not confirmed is sent again while it is worth something."""
         session.close()
         now = time.monotonic()
-        again = [command for command in self._flying.values() if command.until > now and not self._ending]
+        again = [command for command in self._flying.values() if command.until > now and not last]
         self._drop("unacknowledged", len(self._flying) - len(again))
         self._flying.clear()
         with self._lock:

@@ -9,7 +9,7 @@ told only when they change.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock
 from typing import ClassVar
 
@@ -39,6 +39,8 @@ class PrometheusSink(Sink, Collector):
         vanished_after_s: everything of a machine leaves the page when nothing came from it for this long, unless one
             of its alarms is active.
         clock: seconds since 1970.
+        machines: that the configuration has; dead letters of others are counted under ``machine="unknown"``. None: each
+            under the name that it came with.
     """
 
     name: ClassVar[str] = "prometheus"
@@ -50,11 +52,12 @@ class PrometheusSink(Sink, Collector):
         stale_after_s: float = 300.0,
         vanished_after_s: float = 86_400.0,
         clock: Callable[[], float] = time.time,
+        machines: Collection[str] | None = None,
     ) -> None:
         self._limit = max_label_sets
         self._clock = clock
         self._lock = Lock()
-        self._results = ResultMetrics(max_label_sets, stale_after_s, vanished_after_s)
+        self._results = ResultMetrics(max_label_sets, stale_after_s, vanished_after_s, machines)
         self._shards: dict[str | None, list[Family]] = {}
         self._engine: dict[str, Family] = {}
         self._refused: dict[str, int] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from connectors.prometheus_families import Family
@@ -40,6 +41,7 @@ _SCORES = ("stethos_score", "stethos_score_threshold", "stethos_score_timestamp_
 _STATES = ("stethos_machine_state", "stethos_machine_state_probability")  # one that lasts is told every ten seconds
 _SHADOW = ("stethos_shadow_windows", "stethos_shadow_disagreements")
 _IDS = 50_000  # alarms, late and dlq records remembered of each, so that a repeat is not counted again
+_STRANGER = "unknown"  # in place of a machine that the configuration does not have: anybody can make names up
 _STEP_S = 60.0  # a series whose event time goes back so far has been given another clock
 
 
@@ -53,11 +55,16 @@ class ResultMetrics:
         stale_after_s: a score, or a machine's state, leaves when none came for this long.
         vanished_after_s: everything of a machine leaves when nothing came from it for this long, unless one of its
             alarms is active.
+        machines: that the configuration has; dead letters of all others are counted as one machine's. None: all names
+            are taken as they come.
     """
 
-    def __init__(self, limit: int, stale_after_s: float, vanished_after_s: float) -> None:
+    def __init__(
+        self, limit: int, stale_after_s: float, vanished_after_s: float, machines: Collection[str] | None = None
+    ) -> None:
         self.families = {name: Family(name, text, labels, limit) for name, (labels, text) in _FAMILIES.items()}
         self._limit, self._stale_after_s, self._vanished_after_s = limit, stale_after_s, vanished_after_s
+        self._machines = None if machines is None else frozenset(machines)
         self._transitions: dict[tuple[str, ...], tuple[int, str, int]] = {}  # condition -> newest (seq, alarm, ordinal)
         self._places: dict[tuple[str, ...], int] = {}  # (machine, topic, who) -> seq of its newest score, state, health
         self._times: dict[tuple[str], dict[tuple[str, ...], float]] = {}  # machine -> event time of each series, s
@@ -81,6 +88,8 @@ class ResultMetrics:
             TypeError: a part of the body has the wrong type.
             ValueError: a part of the body has a value that it cannot have.
         """
+        if record.topic == "dlq" and self._machines is not None and record.machine not in self._machines:
+            record = replace(record, machine=_STRANGER)
         handler = self._handlers.get(record.topic)
         if handler is not None:
             handler(record, now)

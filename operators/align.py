@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import fsum
+from math import fsum, sqrt
 from statistics import median
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.base import Stateful, Windowed
-from operators.envelope import CELL_NS, CellTrack, power
+from operators.envelope import CELL_NS, power
 from operators.order import Order
 from operators.spectral import hann
+from operators.tracks import Tracks
 from pipeline.messages import NS, Feature, Gap, Message, Segment, Span
 
 Float64 = NDArray[np.float64]
@@ -28,12 +29,10 @@ LEAST_PEAK = 0.5
 RIVAL = 0.9
 """A second maximum of so much of the peak: sound that repeats itself matches as well whole periods away."""
 ESTIMATE = "align_estimate"
-WAIT_CELLS = 120_000
-"""So far one sensor may be behind another, in ms. What comes later finds its windows closed, so that memory is bounded
-beside a recording that cannot be opened: nobody marks as missing what has a time of its own."""
 RECENT = 10  # accepted estimates that the median runs over
 HISTORY = 32  # medians that the drift is fitted to
 HISTORY_NS = 20 * NS  # from one of them to the next
+STEP_MS = 5.0  # a median so far from their line, and three times the spread: a clock has been set, no drift
 
 
 class Correlation(NamedTuple):
@@ -51,18 +50,10 @@ def correlate(a: Float64, b: Float64, max_lag: int, apart: int = 0) -> Correlati
     ``r(l) = Σ (a - mean a)(b_l - mean b_l) / sqrt(Σ (a - mean a)² · Σ (b_l - mean b_l)²)``, where a is the middle of
     the first envelope and b_l the equally long part of the second, l samples later. The peak is interpolated by a
     parabola. It is not accepted below 0.5, nor at the border of the search, nor where it is ambiguous: where another
-    maximum, more than `apart` lags away, comes within a tenth of it.
+    maximum, more than `apart` lags away, comes within a tenth of it. Such a one is looked for twice as far as the peak:
+    of an offset beyond the search, a sound that repeats itself shows another match within.
     """
-    middle = a[max_lag : len(a) - max_lag]
-    n = len(middle)
-    middle = middle - middle.mean()
-    b = b - b.mean()  # without this the running sums would lose digits
-    cross = np.correlate(b, middle, "valid")
-    total = np.concatenate([[0.0], np.cumsum(b)])
-    square = np.concatenate([[0.0], np.cumsum(b * b)])
-    energy = square[n:] - square[:-n] - (total[n:] - total[:-n]) ** 2 / n
-    scale = np.sqrt(np.maximum(energy, 0) * (middle @ middle))
-    r = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 1e-12 * square[-1])
+    r = _coefficients(a, b, max_lag)
     best = int(np.argmax(r))
     peak = float(r[best])
     if best in (0, 2 * max_lag):
@@ -70,11 +61,27 @@ def correlate(a: Float64, b: Float64, max_lag: int, apart: int = 0) -> Correlati
     before, after = float(r[best - 1]), float(r[best + 1])
     curvature = before - 2 * peak + after
     shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-    beyond = np.concatenate([[-1.0], r, [-1.0]])  # the border counts where r rises towards it
-    maximum = (r >= beyond[:-2]) & (r >= beyond[2:])
-    far = np.abs(np.arange(len(r)) - best) > apart
-    ambiguous = peak >= LEAST_PEAK and bool((r[maximum & far] >= RIVAL * peak).any())
+    reach = min(2 * max_lag, len(a) // 4)
+    wide = _coefficients(a, b, reach)
+    beyond = np.concatenate([[-1.0], wide, [-1.0]])  # the border counts where r rises towards it
+    maximum = (wide >= beyond[:-2]) & (wide >= beyond[2:])
+    far = np.abs(np.arange(-reach, reach + 1) - (best - max_lag)) > apart
+    ambiguous = peak >= LEAST_PEAK and bool((wide[maximum & far] >= RIVAL * peak).any())
     return Correlation(best - max_lag + shift, peak, peak >= LEAST_PEAK and not ambiguous, ambiguous)
+
+
+def _coefficients(a: Float64, b: Float64, max_lag: int) -> Float64:
+    """The coefficients of `correlate` for each lag from minus to plus `max_lag`."""
+    middle = a[max_lag : len(a) - max_lag]
+    n = len(middle)
+    middle = middle - middle.mean()
+    b = b - b.mean()  # without this the running sums would lose digits
+    cross = np.correlate(b, middle, "valid")
+    total, square = (np.concatenate([[0.0], np.cumsum(x)]) for x in (b, b * b))
+    energy = square[n:] - square[:-n] - (total[n:] - total[:-n]) ** 2 / n
+    scale = np.sqrt(np.maximum(energy, 0) * (middle @ middle))
+    r: Float64 = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 1e-12 * square[-1])
+    return r
 
 
 class AlignEstimate(Windowed):
@@ -82,11 +89,13 @@ class AlignEstimate(Windowed):
 
     One feature per window and sensor other than the reference, ``sensors = (reference, sensor)``, with the values
     ``offset_ms``, ``peak`` (the correlation coefficient), ``accepted`` and ``ambiguous`` (1 or 0): of a machine that
-    only repeats itself, the search may hold more than one match. Windows begin at multiples of the hop since 1970, the
-    first one where all sensors have begun. A window closes when each sensor has passed its end, by samples or
-    by a gap, or is two minutes behind another; where samples are missing the feature is incomplete. A stream that has
-    ended holds nothing up.
-    Windows in which no sensor has anything at all are left out.
+    only repeats itself, twice the search may hold more than one match. Windows begin at multiples of the hop since
+    1970, the first one where all sensors have begun. A window closes when each sensor has passed its end, by samples
+    or by a gap, or is two minutes behind another; where samples are missing the feature is incomplete. A stream that
+    has ended holds nothing up. Windows in which no sensor has anything at all are left out.
+
+    A sensor that begins anew more than two minutes before it stopped had a clock that was ahead. What came under that
+    clock is told first; windows then begin anew where all sensors have something that no window held yet.
 
     Args:
         machine: its name.
@@ -128,70 +137,46 @@ class AlignEstimate(Windowed):
         taper = hann(smooth_ms + 1)[1:]
         self._smooth: Float64 = taper / taper.sum()
         self._centre = {sensor: int((centre_ms or {}).get(sensor, 0)) for sensor in sensors}
-        self._tracks = {sensor: CellTrack() for sensor in sensors}
+        self._tracks = Tracks(self._centre)
         self._next: int | None = None  # first cell of the next window; None until every sensor has begun
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """Per stream, the first sample of the next window, and two milliseconds before it."""
-        needs: dict[tuple[str, int], int] = {}
-        for sensor, track in self._tracks.items():
-            needs |= track.needs_from(None if self._next is None else self._next + self._centre[sensor])
-        return needs
+        return self._tracks.needs_from(self._next)
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one sensor's samples or gap in; other sensors of the machine are passed over."""
         if not isinstance(message, (Segment, Gap)):
             raise TypeError(f"AlignEstimate takes Segment and Gap, not {type(message).__name__}")
-        track = self._tracks.get(message.stream.sensor)
-        if track is None:
-            return []
-        if isinstance(message, Segment):
-            track.segment(message)
-        else:
-            track.gap(message)
-        return list(self._close())
+        return list(self._close()) if self._tracks.take(message) else []
 
     def _close(self) -> Iterator[Feature]:
-        if self._next is None:
-            self._next = self._first_window()
-        if self._next is None:
-            return
-        known = self._known_cells()
-        while self._next + self._window <= known:
-            if self._anything(self._next):
-                yield from self._features(self._next)
-                self._next += self._hop
-            else:
-                self._next = self._skip(self._next, known)
-        for sensor, track in self._tracks.items():
-            track.forget(self._next + self._centre[sensor])
-
-    def _first_window(self) -> int | None:
-        begun = [(track.first_cell, self._centre[sensor]) for sensor, track in self._tracks.items()]
-        cells = [cell - centre for cell, centre in begun if cell is not None]
-        if not cells or (len(cells) < len(begun) and self._known_cells() < min(cells)):
-            return None
-        return -(-max(cells) // self._hop) * self._hop
-
-    def _known_cells(self) -> int:
-        """The cell up to which every sensor is known, or given up; ended ones do not count until all have."""
-        passed = {s: track.passed_ns // CELL_NS - self._centre[s] for s, track in self._tracks.items()}
-        running = [passed[s] for s, track in self._tracks.items() if not track.ended]
-        furthest = max(passed.values())
-        return max(min(running), furthest - WAIT_CELLS) if running else furthest
-
-    def _earliest(self, first: int) -> int | None:
-        """The earliest cell of any sensor at or after `first`."""
-        cells = [(track.any_cell(first + self._centre[s]), self._centre[s]) for s, track in self._tracks.items()]
-        return min((cell - centre for cell, centre in cells if cell is not None), default=None)
+        while True:
+            if self._next is None:
+                first = self._tracks.begin()
+                if first is None:
+                    return
+                self._next = -(-first // self._hop) * self._hop
+            known = self._tracks.known(self._next)
+            while self._next + self._window <= known.cells and (known.end is None or self._next < known.end):
+                if self._anything(self._next):
+                    yield from self._features(self._next)
+                    self._next += self._hop
+                else:
+                    self._next = self._skip(self._next, known.cells)
+            self._tracks.forget(self._next)
+            if not known.done or (known.end is not None and self._next < known.end):
+                return
+            self._tracks.go_on(known.done)
+            self._next = None
 
     def _anything(self, first: int) -> bool:
-        earliest = self._earliest(first)
+        earliest = self._tracks.any_cell(first)
         return earliest is not None and earliest < first + self._window
 
     def _skip(self, first: int, known: int) -> int:
         """The first window after `first` that holds anything or that is not known yet."""
-        earliest = self._earliest(first)
+        earliest = self._tracks.any_cell(first)
         until = known if earliest is None else min(known, earliest)
         return first + max(1, -(-(until + 1 - self._window - first) // self._hop)) * self._hop
 
@@ -237,32 +222,47 @@ class _Pair:
     def add(self, t_ns: int, offset_ms: float) -> None:
         """Take an accepted estimate in."""
         self.recent = [*self.recent[1 - RECENT :], (t_ns, offset_ms)]
-        if len(self.recent) == RECENT and (not self.history or t_ns - self.history[-1][0] >= HISTORY_NS):
-            self.history = [*self.history[1 - HISTORY :], (t_ns, median(offset for _, offset in self.recent))]
+        if len(self.recent) < RECENT:
+            return
+        offsets, expected = [offset for _, offset in self.recent], self.line[2]
+        now = median(offsets)
+        if expected is not None and abs(now - expected) > max(STEP_MS, 3 * _spread(offsets)):
+            self.history = []
+        if not self.history or t_ns - self.history[-1][0] >= HISTORY_NS:
+            self.history = [*self.history[1 - HISTORY :], (t_ns, now)]
 
     @property
-    def slope(self) -> float:
-        """Drift in ms per second: least squares over the history, 0 before it holds three points."""
+    def line(self) -> tuple[float, float, float | None]:
+        """Drift in ms per second, its standard error, and the offset now: least squares over three points or more."""
         if len(self.history) < 3:
-            return 0.0
+            return 0.0, 0.0, None
         seconds = [(t - self.t_ns) / NS for t, _ in self.history]
         mean_s = fsum(seconds) / len(seconds)
         mean_ms = fsum(offset for _, offset in self.history) / len(seconds)
         moment = fsum((s - mean_s) * (o - mean_ms) for s, (_, o) in zip(seconds, self.history, strict=True))
-        return moment / fsum((s - mean_s) ** 2 for s in seconds)
+        square = fsum((s - mean_s) ** 2 for s in seconds)
+        slope = moment / square
+        off = fsum((o - mean_ms - slope * (s - mean_s)) ** 2 for s, (_, o) in zip(seconds, self.history, strict=True))
+        return slope, sqrt(off / (len(seconds) - 2) / square), mean_ms - slope * mean_s
 
     def carried(self, t_ns: int) -> list[float]:
         """The recent estimates, carried on to an event time by the drift."""
-        slope = self.slope
+        slope = self.line[0]
         return [offset + slope * (t_ns - t) / NS for t, offset in self.recent]
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = median(values)
+    return 1.4826 * median(abs(value - middle) for value in values)
 
 
 class AlignTrack(Stateful):
     """`Feature` ``align_estimate`` → `Feature` ``alignment`` of the same sensors, window and lineage.
 
     Values: ``offset_ms``, the median of the last ten accepted estimates, carried on by the drift; ``drift_ppm``, fitted
-    to medians of the last ten minutes (0 during the first); ``error_ms``, the larger of the estimates' spread
-    (1.4826 times the median deviation) and the distance of this window's own estimate; ``peak``, ``accepted`` and
+    to medians of the last ten minutes (0 during the first), anew when a clock was set; ``error_ms``, the larger of the
+    estimates' spread (1.4826 times the median deviation) and the distance of this window's own estimate, where it has
+    none the spread and what the drift's standard error has made of it since the last one; ``peak``, ``accepted`` and
     ``ambiguous`` of this window; ``age_s`` since the last accepted estimate and their number, ``estimates``. Incomplete
     while there is no accepted estimate (what this window says is told all the same), and where the estimate is. A new
     stream of either sensor starts afresh.
@@ -281,7 +281,10 @@ class AlignTrack(Stateful):
         order.restore(pair.t_ns, dict(pair.epochs))
         if not order.behind(message.t_end_ns, message.lineage):
             return []
-        pair.t_ns = message.t_end_ns
+        order.take(message.t_end_ns, message.lineage)
+        if order.epochs != dict(pair.epochs):
+            pair.recent, pair.history = [], []
+        pair.t_ns, pair.epochs = message.t_end_ns, list(order.epochs.items())
         values = self._follow(pair, message) if message.complete else {}
         return [Feature(message.machine, message.sensors, "alignment", message.t_end_ns, values, "offset_ms" in values,
                         message.lineage)]  # fmt: skip
@@ -302,9 +305,6 @@ class AlignTrack(Stateful):
     def _follow(pair: _Pair, estimate: Feature) -> dict[str, float]:
         t_ns, own = estimate.t_end_ns, estimate.values["offset_ms"]
         accepted = estimate.values["accepted"] > 0
-        epochs = [(span.sensor, span.epoch) for span in estimate.lineage]
-        if epochs != pair.epochs:
-            pair.epochs, pair.recent, pair.history = epochs, [], []
         if accepted:
             pair.add(t_ns, own)
         said = {key: estimate.values[key] for key in ("peak", "accepted", "ambiguous")}
@@ -312,12 +312,13 @@ class AlignTrack(Stateful):
             return said
         carried = pair.carried(t_ns)
         offset = median(carried)
-        spread = 1.4826 * median(abs(value - offset) for value in carried)
+        slope, doubt, _ = pair.line
+        spread, age_s = _spread(carried), (t_ns - pair.recent[-1][0]) / NS
         return {
             "offset_ms": offset,
-            "drift_ppm": 1000 * pair.slope,
-            "error_ms": max(spread, abs(own - offset)) if accepted else spread,
+            "drift_ppm": 1000 * slope,
+            "error_ms": max(spread, abs(own - offset)) if accepted else spread + doubt * age_s,
             **said,
-            "age_s": (t_ns - pair.recent[-1][0]) / NS,
+            "age_s": age_s,
             "estimates": float(len(carried)),
         }

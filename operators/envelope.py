@@ -1,7 +1,7 @@
 """The power of one sensor on a grid of milliseconds of event time, so that sensors of different rates can be compared.
 
 Cell c covers [c, c + 1) ms since 1970. A cell is there only if all of its samples are; its sums run over exactly those
-samples, however they arrived.
+samples, however they arrived. Where the clock of a sensor of 1 kHz is corrected, a cell may fall between two samples.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CellTrack:
 
     def __init__(self) -> None:
         self.first_cell: int | None = None
-        """The first cell that can be whole; None before the first message."""
+        """The first cell that can be whole and was not let go; None before the first message."""
         self.passed_ns = 0
         """Event time up to which everything is known."""
         self.ended = False
@@ -63,6 +63,11 @@ class CellTrack:
         self._cells: deque[Cells] = deque()
         self._open: Float32 | None = None  # samples so far of the cell that the last run ends in
         self._cell = 0  # the next cell to be filled
+
+    @property
+    def cells(self) -> int:
+        """How many cells it spans, there or missing."""
+        return 0 if self.first_cell is None else self.passed_ns // CELL_NS - self.first_cell
 
     def segment(self, segment: Segment) -> None:
         """Take samples in.
@@ -98,7 +103,7 @@ class CellTrack:
             return None
         cut = [(part, slice(max(first - part.first, 0), end - part.first)) for part in parts]
         samples = np.concatenate([part.samples[s] for part, s in cut])
-        if len(samples) != end - first or not samples.all():
+        if len(samples) != end - first:
             return None
         total = np.concatenate([part.total[:, s] for part, s in cut], axis=1)
         return Cells(first, samples, total, np.concatenate([part.square[:, s] for part, s in cut], axis=1))
@@ -109,6 +114,8 @@ class CellTrack:
 
     def forget(self, cell: int) -> None:
         """Let go of what lies before a cell."""
+        if self.first_cell is not None:
+            self.first_cell = max(self.first_cell, cell)
         while self._cells and self._cells[0].end <= cell:
             self._cells.popleft()
         t_ns = cell * CELL_NS - _CONTEXT_NS
@@ -172,21 +179,25 @@ class CellTrack:
 def moments(x: Float32, starts: Int64, first: int) -> Cells:
     """Moments of the cells between consecutive `starts` (k + 1 row indices of x)."""
     wide = np.ascontiguousarray(x[: starts[-1]].T, np.float64)
-    inside = starts[:-1][starts[:-1] < starts[-1]]
     count = np.diff(starts)
+    there = count > 0
     total = np.zeros((x.shape[1], len(count)))
     square = np.zeros((x.shape[1], len(count)))
-    if len(inside):
-        total[:, : len(inside)] = np.add.reduceat(wide, inside, axis=1)
-        square[:, : len(inside)] = np.add.reduceat(wide * wide, inside, axis=1)
+    if there.any():
+        total[:, there] = np.add.reduceat(wide, starts[:-1][there], axis=1)
+        square[:, there] = np.add.reduceat(wide * wide, starts[:-1][there], axis=1)
     return Cells(first, count, total, square)
 
 
 def power(cells: Cells) -> Float64:
-    """Mean power per cell, all channels together, after the mean of each channel over all cells is removed; (k,)."""
+    """Mean power per cell, all channels together, after the mean of each channel over all cells is removed; (k,).
+
+    A cell between two samples takes that of its neighbours.
+    """
     mean = cells.total.sum(axis=1, keepdims=True) / cells.samples.sum()
     energy = (cells.square - 2 * mean * cells.total + mean**2 * cells.samples).sum(axis=0)
-    result: Float64 = np.maximum(energy, 0) / cells.samples
+    there = np.flatnonzero(cells.samples)
+    result: Float64 = np.interp(np.arange(len(energy)), there, np.maximum(energy, 0)[there] / cells.samples[there])
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.chain import to_sound_rate
 from models.anomaly.packing import pack, unpack
 from models.packages.shipped import WEIGHTS
+from operators.envelope import LEAST_HZ
 from pipeline import drill_model, machine_models
 from pipeline.clock import Clock
 from pipeline.contexts import CARRIED_NS, outdated
 from pipeline.embedded import shard_count
-from pipeline.errors import BadInput, ConfigError, StateError
+from pipeline.errors import BadInput, ConfigError, StateError, StethosError
 from pipeline.fingerprint import platform_fingerprint
 from pipeline.judges import fetch
 from pipeline.machine_models import MachineModels
@@ -30,8 +32,9 @@ from pipeline.recording.recorder import Start
 from pipeline.recording.ring import Ring
 from pipeline.shard import Shard, Tap
 from pipeline.shelf import KEPT, Shelf
-from pipeline.stages import LaneSettings, severity
+from pipeline.stages import LaneSettings, align, severity
 from pipeline.state import Store
+from pipeline.succession import past_of
 
 STATE_FILE = "stethos.sqlite"
 
@@ -88,6 +91,7 @@ def plan(settings: Settings) -> Plan:
         lane = LaneSettings(machine, chosen, artefacts, loader, models=models, classifier=classifier)
         _check_severity(lane)
         _check_rates(lane)
+        _check_align(lane)
         lanes.append(lane)
     return Plan(settings, tuple(lanes), settings.engine.state_dir / STATE_FILE)
 
@@ -155,6 +159,14 @@ def _check_rates(lane: LaneSettings) -> None:
                 raise ConfigError(f"rate_hz of {error}") from None
 
 
+def _check_align(lane: LaneSettings) -> None:
+    """Refuse an alignment of fewer than two sensors: nothing would be told of it. Recordings may have one."""
+    if lane.machine.align and align(lane, None) is None:
+        raise ConfigError(
+            f"machine '{lane.machine.name}': align needs two sensors of sound or vibration of {LEAST_HZ:g} Hz or more"
+        )
+
+
 def config_sha256(settings: Settings) -> str:
     """Fingerprint of a configuration."""
     return hashlib.sha256(_described(settings)).hexdigest()
@@ -172,13 +184,14 @@ def recording_start(plan: Plan, store: Store, carried_ns: int | None = CARRIED_N
         store: with decisions and snapshots.
         carried_ns: for how long before the newest decision those on facts are among them; None for all.
     """
-    described = _described(plan.settings)
+    described, decisions, snapshots = _described(plan.settings), store.decisions(), store.snapshots()
+    past = past_of(plan.lanes, decisions, snapshots)
     attachments: dict[str, bytes] = {"config.json": described}
     used = {}
     for lane in plan.lanes:
         used[lane.machine.name] = dict(lane.baselines)
         for settings, baseline in lane.artefacts.items():
-            for name, data in pack(baseline).items():
+            for name, data in pack(baseline).items() if settings not in past.baselines else ():
                 attachments[f"baseline/{settings}/{name}"] = data
     attachments["baselines.json"] = orjson.dumps(used, option=orjson.OPT_SORT_KEYS)
     models = {m.machine: machine_models.body_of(m.first) for lane in plan.lanes if (m := lane.models) is not None}
@@ -187,22 +200,34 @@ def recording_start(plan: Plan, store: Store, carried_ns: int | None = CARRIED_N
     drills = {lane.machine.name: lane.classifier.digest for lane in plan.lanes if lane.classifier is not None}
     if drills:
         attachments["drills.json"] = orjson.dumps(drills, option=orjson.OPT_SORT_KEYS)
-    attachments |= {f"snapshot/{machine}": body for machine, body in store.snapshots().items()}
+    attachments |= {f"snapshot/{machine}": body for machine, body in snapshots.items()}
     facts = {"config_sha256": hashlib.sha256(described).hexdigest()}
-    decisions = store.decisions()
     old = [] if carried_ns is None else outdated(decisions, carried_ns)
-    past = {(decision.machine, decision.id) for decision in old}
-    return Start(attachments, facts, tuple(one for one in decisions if (one.machine, one.id) not in past))
+    unneeded = {*past.decisions, *((decision.machine, decision.id) for decision in old)}
+    return Start(attachments, facts, tuple(one for one in decisions if (one.machine, one.id) not in unneeded))
 
 
 def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
     """The plan that a recording was made under.
 
     Raises:
-        StateError: the recording lacks its configuration, or a model package that it was made with is not found.
+        StateError: the recording lacks its configuration, something of it is not as stethos writes it, or a model
+            package that it was made with is not found.
     """
     if "config.json" not in attachments:
         raise StateError("the recording holds no configuration: name one with --config")
+    try:
+        return _recorded(attachments, state)
+    except (StethosError, OSError):
+        raise
+    except Exception as error:  # of JSON that nobody has checked
+        raise StateError(
+            "the recording's configuration, baselines or models are not as stethos writes them "
+            f"({type(error).__name__}: {error}): name a configuration with --config"
+        ) from error
+
+
+def _recorded(attachments: Mapping[str, bytes], state: Path) -> Plan:
     try:
         settings = Settings.model_validate(orjson.loads(attachments["config.json"]))
     except ValidationError as error:
@@ -228,7 +253,7 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
         if machine.model is not None and machine.name in standings:
             models = machine_models.of_recording(machine.name, machine.model, shelf, standings[machine.name])
         classifier = drill_model.of_recording(machine, shelf, drills.get(machine.name))
-        baselines_used = used.get(machine.name, {})
+        baselines_used = dict(used.get(machine.name, {}))
         lanes.append(LaneSettings(machine, baselines_used, dict(artefacts), models=models, classifier=classifier))
     return Plan(settings, tuple(lanes), state)
 
@@ -248,14 +273,16 @@ class ShardBuilder:
     def __call__(self, name: str, lanes: Sequence[LaneSettings]) -> Shard:
         """The shard of these lanes."""
         store = Store(self._plan.state)
+        snapshots = store.snapshots()
         for lane in lanes:  # before the recording begins: it carries them
-            fetch(lane, store.decisions("baseline"), store.positions())
+            fetch(lane, store.decisions("baseline"), snapshots.get(lane.machine.name))
         ring = self.tap
         if self._record:
             rec = self._plan.settings.recording
             ring = Ring(
                 rec.folder, recording_start(self._plan, store), self._clock.now_ns(), ring_bytes=rec.ring_bytes,
                 rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name, shards=self._shards,
+                past=partial(past_of, self._plan.lanes),
             )  # fmt: skip
         return Shard(name, lanes, store, self._clock, ring)
 

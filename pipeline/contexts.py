@@ -6,11 +6,14 @@ fact that falls silent is given up by a decision, not by a clock, so that a repl
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from config.schema import Machine
 from pipeline.messages import NS, Context, Decision
 
 KEEP_NS = 15 * NS
@@ -20,6 +23,8 @@ CONTEXT_KINDS = frozenset({"abandon", "return"})
 """Decisions that give a fact up, and take it back."""
 MOST = 4096
 """Facts kept per name; beyond, the oldest go."""
+MOST_TEXT = 100_000
+"""Bytes of text kept per name, as JSON; beyond, the oldest facts go: a snapshot must fit a record of Kafka."""
 CARRIED_NS = 3600 * NS
 """Of decisions on facts, a recording begins with those of this long before the newest, and with what held then."""
 
@@ -41,19 +46,32 @@ def outdated(decisions: Iterable[Decision], keep_ns: int) -> list[Decision]:
     return old
 
 
+def read_by(machine: Machine) -> frozenset[str]:
+    """Names of the facts that a machine's operators read."""
+    speed = None if machine.spindle is None else machine.spindle.rpm_context
+    return frozenset(name for name in (machine.state_context, speed) if name is not None)
+
+
 class Contexts:
     """The facts of one machine by name, and when they were given up.
 
     Of a fact that is told again and again with the same value, the first and the last time are kept: what held at any
     time between follows from them, and hours of a heartbeat fit a snapshot.
+
+    Args:
+        names: of facts that anything reads, default all; others are passed over, as their number has no bound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Container[str] | None = None) -> None:
+        self._names = names
         self._facts: dict[str, tuple[list[int], list[float | str]]] = {}
+        self._text: Counter[str] = Counter()  # bytes by name
         self._silences: dict[str, list[tuple[int, bool]]] = {}  # (after this time, given up or back)
 
     def add(self, fact: Context) -> bool:
         """Take one fact in; says whether its time is known then: one behind the newest is passed over."""
+        if not self._reads(fact.name):
+            return True
         times, values = self._facts.setdefault(fact.name, ([], []))
         if times and fact.t_ns <= times[-1]:  # read again after a restart, or late
             return self.as_of(fact.name, fact.t_ns) == fact.value
@@ -62,9 +80,19 @@ class Contexts:
             return True
         times.append(fact.t_ns)
         values.append(fact.value)
-        if len(times) > MOST:
-            del times[0], values[0]
+        self._text[fact.name] += _size(fact.value)
+        while len(times) > MOST or self._text[fact.name] > MOST_TEXT:
+            self._drop(fact.name, 1)
         return True
+
+    def _reads(self, name: str) -> bool:
+        return self._names is None or name in self._names
+
+    def _drop(self, name: str, count: int) -> None:
+        """Let the oldest facts go."""
+        times, values = self._facts[name]
+        self._text[name] -= sum(map(_size, values[:count]))
+        del times[:count], values[:count]
 
     def decide(self, decision: Decision) -> None:
         """A decision ``abandon`` or ``return`` with the body ``{"context": name}``."""
@@ -118,10 +146,10 @@ class Contexts:
 
     def trim(self, judged_ns: int) -> None:
         """Forget what no window at or after `judged_ns`, nor a rebuild, can ask for."""
-        for times, values in self._facts.values():
+        for name, (times, _) in self._facts.items():
             place = bisect_right(times, judged_ns - KEEP_NS) - 1
             if place > 0:
-                del times[:place], values[:place]
+                self._drop(name, place)
         for said in self._silences.values():
             place = bisect_left(said, (judged_ns - KEEP_NS, False)) - 1
             if place > 0:
@@ -133,4 +161,11 @@ class Contexts:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a snapshot over."""
-        self._facts = {n: ([t for t, _ in pairs], [v for _, v in pairs]) for n, pairs in state.items()}
+        read = {name: pairs for name, pairs in state.items() if self._reads(name)}
+        self._facts = {n: ([t for t, _ in pairs], [v for _, v in pairs]) for n, pairs in read.items()}
+        self._text = Counter({n: sum(_size(value) for _, value in pairs) for n, pairs in read.items()})
+
+
+def _size(value: float | str) -> int:
+    """Bytes that a text takes in a snapshot, at most; numbers are bounded by their count."""
+    return len(json.dumps(value)) if isinstance(value, str) else 0

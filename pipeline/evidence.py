@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,7 +52,7 @@ class EvidenceSink(Sink):
         self._sensors = {lane.machine.name: [s.name for s in lane.machine.sensors] for lane in lanes}
         self._now_s = monotonic_s
         self._first_asked: dict[str, float] = {}
-        self._number: int | None = None
+        self._room: Room | None = None
         self._made: set[str] = set()
         self._ended = False
 
@@ -89,18 +90,13 @@ class EvidenceSink(Sink):
         ]
         folder, most_bytes = self._settings.folder, self._settings.most_bytes
         try:
-            make_room(folder, most_bytes)  # first of all: on a full disk nothing can be written before
-            write_evidence(folder, record, parts, missing, stills=shown, number=self._next())
-            make_room(folder, most_bytes)
+            room = self._room = Room(folder) if self._room is None or self._room.disturbed else self._room
+            room.make(most_bytes)  # first of all: on a full disk nothing can be written before
+            with room.writing(evidence_name(record.body)):
+                room.add(write_evidence(folder, record, parts, missing, stills=shown, number=room.number + 1))
+            room.make(most_bytes)
         except OSError as error:
             raise SinkBusy(f"{folder}: {error.strerror}", 5.0) from None
-
-    def _next(self) -> int:
-        """The number of the next evidence: one more than that of the newest there is."""
-        if self._number is None:
-            self._number = max((_order(body)[0] for body in index(self._settings.folder).values()), default=0)
-        self._number += 1
-        return self._number
 
     def ending(self) -> None:
         """Nothing more is recorded: evidence is what there is, and says what is missing."""
@@ -146,37 +142,94 @@ def index(folder: Path, alarms: Iterable[Mapping[str, Any]] | None = None) -> di
     for path in paths:
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # being written, or not ours
-        if isinstance(body, dict) and "alarm" in body:
+        if _is_ours(path, body):
             found[body["alarm"]] = body
     return found
 
 
-def make_room(folder: Path, most_bytes: int) -> int:
-    """Remove the oldest evidence until the rest takes at most so much; returns how many alarms' went.
+def _is_ours(path: Path, body: Any) -> bool:
+    """Whether a JSON is evidence as it was written, under the name that it says; anybody may put files there."""
+    if not EVIDENCE_FILE.match(path.name) or not isinstance(body, dict) or body.get("file") != path.name:
+        return False
+    parts = body.get("parts")
+    return isinstance(body.get("alarm"), str) and isinstance(parts, list) and all(isinstance(p, dict) for p in parts)
 
-    The newest one stays, and what is not evidence. What a run left that ended while it was writing goes first.
+
+class Room:
+    """What evidence there is in a folder and how much room it takes. What a run left while it was writing is removed.
+
+    The folder is read once: it may hold the evidence of thousands of alarms.
+
+    Attributes:
+        number: of the newest evidence; 0 where there is none.
+
+    Args:
+        folder: where evidence is written, by this object's owner alone.
     """
-    told = sorted(index(folder).values(), key=_order)
-    files = {body["file"]: [body["file"], *_files(body)] for body in told}
-    sizes = {name: sum(_size(folder / file) for file in files[name]) for name in files}
-    for file in _unfinished(folder, {file for named in files.values() for file in named}):
-        file.unlink(missing_ok=True)
-    total, removed = sum(sizes.values()), 0
-    for name in list(files)[:-1]:
-        if total <= most_bytes:
-            break
-        for file in files[name]:
-            (folder / file).unlink(missing_ok=True)
-        total -= sizes[name]
-        removed += 1
-    return removed
 
+    def __init__(self, folder: Path) -> None:
+        self.number = 0
+        self._folder = folder
+        self._held: dict[str, tuple[int, list[str]]] = {}  # by JSON, bytes and files of an alarm; the oldest first
+        self._bytes = 0
+        for body in sorted(index(folder).values(), key=_order):
+            self.add(body)
+        self._sweep("*")
+        self._settle()
 
-def _unfinished(folder: Path, told: set[str]) -> list[Path]:
-    """Files that are named like evidence, but which no JSON tells of: it is written last."""
-    return [file for file in folder.glob("*") if EVIDENCE_FILE.match(file.name) and file.name not in told]
+    def add(self, body: Mapping[str, Any]) -> None:
+        """Take in what was written, perhaps once more: the newest from now on."""
+        before, _ = self._held.pop(body["file"], (0, []))
+        files = [body["file"], *_files(body)]
+        size = sum(_size(self._folder / file) for file in files)
+        self._held[body["file"]] = (size, files)
+        self._bytes += size - before
+        self.number = max(self.number, _order(body)[0])
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Around the writing of evidence of a name: what is left where it fails is removed."""
+        try:
+            yield
+        except OSError:
+            self._sweep(f"{name}*")
+            raise
+        finally:
+            self._settle()
+
+    def make(self, most_bytes: int) -> int:
+        """Remove the oldest until the rest takes at most so much; returns how many alarms' evidence went.
+
+        The newest one stays, and what is not evidence.
+        """
+        removed = 0
+        while self._bytes > most_bytes and len(self._held) > 1:
+            oldest, (size, files) = next(iter(self._held.items()))
+            for file in files:
+                (self._folder / file).unlink(missing_ok=True)
+            del self._held[oldest]
+            self._bytes -= size
+            removed += 1
+        if removed:
+            self._settle()
+        return removed
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether somebody else has removed files, or put some there."""
+        return self._changed_ns != _changed_ns(self._folder)
+
+    def _settle(self) -> None:
+        self._changed_ns = _changed_ns(self._folder)
+
+    def _sweep(self, pattern: str) -> None:
+        """Remove files that are named like evidence, but which no JSON tells of: it is written last."""
+        told = {file for _, files in self._held.values() for file in files}
+        for file in self._folder.glob(pattern):
+            if EVIDENCE_FILE.match(file.name) and file.name not in told:
+                file.unlink(missing_ok=True)
 
 
 def _order(body: Mapping[str, Any]) -> tuple[int, str]:
@@ -186,9 +239,16 @@ def _order(body: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _files(body: Mapping[str, Any]) -> list[str]:
-    """Files beside the JSON, by plain names alone."""
-    named = [str(part[kind]) for part in body.get("parts", ()) for kind in ("sound", "picture") if part.get(kind)]
-    return [name for name in named if Path(name).name == name]
+    """Files beside the JSON, by plain names alone that begin as its own."""
+    named = [str(part[kind]) for part in body["parts"] for kind in ("sound", "picture") if part.get(kind)]
+    return [name for name in named if Path(name).name == name and name.startswith(Path(body["file"]).stem)]
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _size(path: Path) -> int:

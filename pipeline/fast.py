@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from config.schema import Sensor
 from operators.base import Stateful, Windowed
 from operators.rewindow import Sequence
 from pipeline import stages_head, stages_physics
-from pipeline.contexts import Contexts
+from pipeline.contexts import Contexts, read_by
+from pipeline.errors import BadInput
 from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Late, Mark, Message, Score, Stream
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import Facing, Raise
@@ -63,6 +65,15 @@ class _Chain:
         return bool(self._detectors)
 
     @property
+    def needs_ns(self) -> int:
+        """Event time of the first sample that what is still to be judged depends on."""
+        last = self._newest
+        if last is None:
+            return self.event_ns
+        needed = (n for features, _ in self._detectors for n in features.needs_from().values())
+        return last.anchor.at(min(needed, default=last.n1), last.stream.rate)
+
+    @property
     def starves(self) -> str | None:
         """The fact that the oldest samples wait for."""
         return next((fact for features, _ in self._detectors if (fact := features.waits_for) is not None), None)
@@ -110,11 +121,20 @@ class FastDetectors:
     """
 
     def __init__(self, settings: LaneSettings) -> None:
-        self._settings = replace(settings, contexts=Contexts())
+        self._settings = replace(settings, contexts=Contexts(read_by(settings.machine)))
         self._chains: dict[tuple[str, int], _Chain] = {}
         self._ended: list[_Chain] = []
         """Earlier streams in which samples still wait."""
         self._abandoned: set[str] = set()
+        sensors = (s for s in settings.machine.sensors if s.source is not None and s.modality != "frames")
+        self._expected = frozenset(sensor.name for sensor in sensors if self._is_judged(sensor))
+
+    def _is_judged(self, sensor: Sensor) -> bool:
+        """Whether a sensor of the inventory is to have a detector."""
+        try:
+            return _Chain(self._settings, self._settings.announced(sensor)).judged
+        except BadInput:  # no detector can be made for it: its samples say so when they come
+            return True
 
     def listen(self, message: Chunk | Mark | Context) -> list[Score | Alarm]:
         """Take one message in."""
@@ -140,12 +160,15 @@ class FastDetectors:
         return said
 
     def judges(self, stream: Stream) -> bool:
-        """Whether a detector listens to this stream, and the others of the machine that have one are heard, too."""
+        """Whether a detector listens to this stream, and the others of the machine that have one are heard, too.
+
+        Sensors without a source belong to another process, unless something has been heard of them here.
+        """
         chain = self._chains.get(stream.key)
         if chain is None or not chain.judged:
             return False
-        others = (other for other in self._chains.values() if other.judged)
-        return all(other.event_ns > chain.event_ns - APART_S * NS for other in others)
+        judged = {sensor: other.event_ns for (sensor, _), other in self._chains.items() if other.judged}
+        return self._expected <= judged.keys() and min(judged.values()) > chain.event_ns - APART_S * NS
 
     def _told(self, fact: Context) -> list[Score | Alarm]:
         contexts = self._settings.contexts
@@ -154,7 +177,10 @@ class FastDetectors:
             self._abandoned.discard(fact.name)
             now = max((chain.event_ns for chain in self._chains.values()), default=fact.t_ns)
             contexts.decide(Decision(fact.machine, "", now, "return", {"context": fact.name}))
-        return self._release()
+        said = self._release()
+        judged = (chain for chain in (*self._ended, *self._chains.values()) if chain.judged)
+        contexts.trim(min((chain.needs_ns for chain in judged), default=0))
+        return said
 
     def _release(self) -> list[Score | Alarm]:
         said = [said for chain in (*self._ended, *self._chains.values()) for said in chain.release()]

@@ -336,7 +336,7 @@ class Intake:
         """What the sources that are down say, and which sensors have never been heard of."""
         down = [feed.error or str(getattr(feed.source, "trouble", "")) for feed in self._feeds]
         silent = [f"machine '{m}', sensor '{s}': nothing usable since the start" for m, s in self._roll.missing]
-        return [error for error in down if error] + silent
+        return [error for error in dict.fromkeys(down) if error] + silent  # fast lanes share one broker
 
     def close(self) -> None:
         """Let all sources go."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 
 from config.schema import Sensor
 from models.anomaly.baseline import Baseline
@@ -17,12 +16,13 @@ from operators.head_detector import BREAK as HEAD_BREAK
 from operators.head_detector import SILENT as HEAD_SILENT
 from operators.severity_alarm import CHANGE, SEVERITY
 from operators.teeth import FLIP, TOOTH_LOSS
-from pipeline.errors import BadInput, StateError, StethosError
+from pipeline.errors import BadInput, StethosError
 from pipeline.messages import Decision, Stream
-from pipeline.stages import UNHEARD, LaneSettings
+from pipeline.stages import LaneSettings
 from pipeline.stages_models import EMBEDDING
 from pipeline.stages_physics import BY_BASELINE, learned, past_heads, unasked
-from pipeline.state import Position, Store
+from pipeline.state import Store
+from pipeline.succession import retire, settles
 from pipeline.topology import STAGES
 
 _STAGES = {stage.name: stage for stage in STAGES}
@@ -68,7 +68,7 @@ class Judges:
         decided = store.decisions("baseline")
         alarms = [record for record in store.standing(past=True) if record.topic == "alarm"]
         self._decided, self.problems = len(decided), []
-        found = {}
+        found, snapshots = {}, store.snapshots()
         for lane in self._lanes:
             name = lane.machine.name
             told = [str(alarm.body["detector"]) for alarm in alarms if alarm.machine == name]
@@ -78,6 +78,8 @@ class Judges:
                 if has is not None:
                     gone += [f"{d}|{sensor.name}" for d in BY_BASELINE if d.removesuffix(DRIFT) not in has]
             found[name] = list(dict.fromkeys(gone))
+            if name in snapshots:  # where shards are processes, no lane lets these go
+                retire(lane, decided, snapshots[name])
         return found
 
     def _judged(self, lane: LaneSettings, sensor: Sensor, decided: Sequence[Decision]) -> set[str] | None:
@@ -107,25 +109,24 @@ class Judges:
         return set() if baseline is None else {detector for cells in baseline.cells for detector in cells}
 
 
-def fetch(lane: LaneSettings, decisions: Sequence[Decision], positions: Mapping[tuple[str, str], Position]) -> None:
-    """Load the baselines that decisions have put in force on a lane's sensors.
+def fetch(lane: LaneSettings, decisions: Sequence[Decision], snapshot: bytes | None) -> None:
+    """Load the baselines that decisions have put in force on a lane's sensors, as far as the lane needs them.
 
-    One that is gone may be, where another one is in force for every sample that is still needed.
+    One may be gone, where another one is in force for all that is still to be judged.
+
+    Args:
+        lane: which takes them in.
+        decisions: in the order in which they were made.
+        snapshot: from which the lane goes on.
 
     Raises:
-        StateError: it is gone, damaged, or of a newer version.
+        StateError: one is gone, damaged, or of a newer version.
     """
     for sensor in lane.machine.sensors:
-        chosen = _of(decisions, lane.machine.name, sensor.name)
-        place = positions.get((lane.machine.name, sensor.name))
-        epoch = UNHEARD if place is None else place.epoch
-        used_ns = 0 if place is None else place.anchor.at(place.n, lane.announced(sensor).rate)
-        for decision, behind in zip_longest(chosen, chosen[1:]):
-            try:
-                lane.fetch(decision.body)
-            except StateError:
-                if behind is None or behind.after_ns(sensor.name, epoch) > used_ns:
-                    raise
+        for decision in reversed(_of(decisions, lane.machine.name, sensor.name)):
+            lane.fetch(decision.body)
+            if settles(lane, decision, snapshot):
+                break
 
 
 def _of(decisions: Sequence[Decision], machine: str, sensor: str) -> list[Decision]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from config.schema import InfluxSinkConfig, JournalSinkConfig, SinkConfig
+from config.sinks import InfluxSinkConfig, JournalSinkConfig, SinkConfig
 from connectors.base import Sink
 from connectors.jsonl import JsonLinesSink
 from connectors.prometheus import PrometheusSink
@@ -41,6 +42,8 @@ SAMPLE_BYTES = 2
 """Of most sound; a lower bound for others."""
 LEAST_RING = 8
 """So many times what its files repeat, a ring must hold."""
+_NUMBER = re.compile(r"[\d,.]*\d")
+"""Counters stand in the texts of problems, and grow."""
 ALIVE_NS = 10_000_000_000
 """An engine that has not come round for so long does not work."""
 
@@ -79,7 +82,7 @@ class Live:
         self.store = Store(plan.state)
         self.store.put_meta("config_sha256", app.config_sha256(settings))
         self._judges = Judges(plan.lanes, self.store)
-        self._prometheus = PrometheusSink()
+        self._prometheus = PrometheusSink(machines=[machine.name for machine in settings.machines])
         self._prometheus.restore(known(self.store))
         self._deliveries = [] if record_to else self._sinks()
         cursors = [delivery.cursor for delivery in self._deliveries]
@@ -113,7 +116,7 @@ class Live:
     @property
     def address(self) -> str:
         """Of the status page; empty without one."""
-        return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+        return self._status.address if self._status else ""
 
     @property
     def alive(self) -> bool:
@@ -135,11 +138,10 @@ class Live:
         return f"recording: {self._unkept:,} times nothing could be written to {folder}; is the disk full?"
 
     def news(self) -> list[str]:
-        """The problems that have come up since the last call."""
-        now = self.problems
-        fresh = [problem for problem in now if problem not in self._told]
-        self._told = now
-        return fresh
+        """Lines about the problems that have come up since the last call, and about those that are over."""
+        before, self._told = self._told, self.problems
+        come, over = _beside(before, self._told), _beside(self._told, before)
+        return [*(f"problem: {problem}" for problem in come), *(f"over: {problem}" for problem in over)]
 
     def _sinks(self) -> list[Delivery]:
         settings, state = self.plan.settings, self.plan.state
@@ -207,6 +209,17 @@ class Live:
             self._status.stop()
         self._scratch.close()
         return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+
+
+def _beside(known: Sequence[str], problems: Sequence[str]) -> Iterator[str]:
+    """Problems that are not among those that are known; a number in one that lasts may have changed."""
+    left = Counter(_NUMBER.sub("0", problem) for problem in known)
+    left.subtract(_NUMBER.sub("0", problem) for problem in problems if problem in known)
+    for problem in problems:
+        if problem not in known:
+            left[_NUMBER.sub("0", problem)] -= 1
+            if left[_NUMBER.sub("0", problem)] < 0:
+                yield problem
 
 
 def _claims(plan: Plan, rings: bool) -> Iterator[tuple[Path, str]]:
@@ -308,4 +321,4 @@ def make_sink(sink: SinkConfig) -> Sink:
     assert isinstance(sink, InfluxSinkConfig)
     from connectors.influxdb import InfluxSink  # influxdb-client is an extra
 
-    return InfluxSink(sink.url, sink.token.get_secret_value(), sink.org, sink.bucket)
+    return InfluxSink(sink.url, sink.token.get_secret_value(), sink.org, sink.bucket, ca_cert=sink.ca_file)

@@ -7,7 +7,7 @@ out otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,8 +45,8 @@ class Reread:
 
     def __init__(self) -> None:
         self._places: dict[str, dict[int, Place]] = {}
-        self._open: set[tuple[str, int]] = set()
-        """Streams that have come to their place, while a later one of the same sensor has not."""
+        self._open: dict[tuple[str, int], int] = {}
+        """How far streams were known that have come to their place, while a later one of the same sensor has not."""
 
     @property
     def oldest_ns(self) -> list[int]:
@@ -60,12 +60,14 @@ class Reread:
         if known is None:
             return [message]
         newest, place = max(known), known.get(stream.epoch)
-        again = message.t1_ns <= known[newest].reached_ns + NS
+        own_ns = self._open.get(stream.key, 0) if place is None else place.reached_ns
+        # under a clock that was ahead, an earlier stream came to later times than the newest
+        again = message.t1_ns <= max(own_ns, known[newest].reached_ns) + NS
         if again and stream.key in self._open:
             return [message]
         if again and (stream.epoch < newest if place is None else message.n1 <= place.n):
             return []
-        self._come_to(stream.key, known, alone=not again)
+        self._come_to(stream.key, known, own_ns, alone=not again)
         if place is None or message.n1 <= place.n or message.n0 == place.n:
             return [message]
         if message.n0 > place.n:
@@ -76,16 +78,16 @@ class Reread:
             return [replace(message, n0=place.n, samples=message.samples[place.n - message.n0 :])]
         return [message]
 
-    def _come_to(self, key: tuple[str, int], known: dict[int, Place], alone: bool) -> None:
+    def _come_to(self, key: tuple[str, int], known: dict[int, Place], own_ns: int, alone: bool) -> None:
         """This stream's place was come to; no older one comes any more, and no other one at all if `alone`."""
         sensor, epoch = key
         for other in [other for other in known if alone or other <= epoch]:
             del known[other]
         if known:
-            self._open.add(key)
+            self._open[key] = own_ns
         else:
             del self._places[sensor]
-            self._open = {open_ for open_ in self._open if open_[0] != sensor}
+            self._open = {other: t_ns for other, t_ns in self._open.items() if other[0] != sensor}
 
     def saved(self, graphs: Iterable[StreamGraph], needed: Mapping[tuple[str, int], int]) -> list[dict[str, Any]]:
         """For a snapshot: all streams' places, those that were not come to yet as they were."""
@@ -104,10 +106,13 @@ class Reread:
             for (sensor, epoch), place in sorted(found.items())
         ]
 
-    def restore(self, saved: Iterable[Mapping[str, Any]]) -> list[Mark]:
-        """Take places over from a snapshot; returns the end marks of streams that are over."""
+    def restore(self, saved: Iterable[Mapping[str, Any]], sensors: Container[str]) -> list[Mark]:
+        """Take the places of these sensors over from a snapshot; returns the end marks of streams that are over.
+
+        Of any other sensor, which was taken out of the configuration, nothing comes again. Older snapshots have none.
+        """
         ends = []
-        for entry in saved:
+        for entry in (entry for entry in saved if entry["sensor"] in sensors):
             end = None if entry["end"] is None else _mark(entry["end"])
             ends += [] if end is None else [end]
             place = Place(int(entry["n"]), int(entry["t_ns"]), int(entry["reached_ns"]), end)

@@ -8,28 +8,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipeline.clock import Clock
-from pipeline.contexts import outdated
 from pipeline.errors import StateError
 from pipeline.messages import NS, Decision
 from pipeline.state import JOURNAL_TOPICS, PIECE, Store
 
 EVERY_NS = 60 * NS
 PAUSE_S = 0.05
-LEAP_NS = 24 * 3600 * NS
-DOUBTED_NS = 3600 * NS
-"""A box that was off for longer than `LEAP_NS`, or whose clock has leapt, has so long to get its time from a server."""
 UNREAD = 10
 """Times as long as others, results stay that a sink has not read: without end, a sink that is away fills the disk."""
 TOPICS = (*JOURNAL_TOPICS, "feature", "late", "dlq")
 
 
 class Retention:
-    """Prunes a log once a minute, in a thread of its own: after days off there may be millions of results to drop.
+    """Prunes a log once a minute, in a thread of its own: behind a sink that was away lie millions of results to drop.
+
+    Results age while an engine runs. The host's clock may be years off until a server has set it right, in any run and
+    either way: what it leaps, and what lies between two runs, is no age.
 
     Args:
         store: with the log.
-        keep_h: hours that results stay after they were stored, and after all sinks have read them.
-        clock: for the rhythm.
+        keep_h: hours that results stay after they were stored; longer where a sink has not read them.
+        clock: never leaps; for the rhythm, and for what the host's time has leapt.
         cursors: names of the sinks' cursors; those of sinks that are no longer configured are forgotten.
         wall_ns: the host's present time, which is put right while a run goes on; readers of the state go by it, too.
     """
@@ -46,6 +45,7 @@ class Retention:
         self._keep_ns = round(keep_h * 3600 * NS)
         self._clock, self._wall_ns = clock, wall_ns
         self._began_ns = self._pruned_ns = clock.now_ns()
+        self._ahead_ns: int | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: StateError | None = None
@@ -87,10 +87,10 @@ class Retention:
         try:
             store = Store(self._path)
             try:
-                if self._plausible(store.pruned_ns()):
-                    self.lost.update(store.overtake(self._wall_ns(), UNREAD * self._keep_ns))
-                    store.prune(self._wall_ns(), self._keep_ns, TOPICS, lambda: self._over.wait(PAUSE_S))
-                    self._forget(store, outdated(store.decisions(), self._keep_ns))
+                wall_ns = self._redated(store)
+                self.lost.update(store.overtake(wall_ns, UNREAD * self._keep_ns))
+                store.prune(wall_ns, self._keep_ns, TOPICS, lambda: self._over.wait(PAUSE_S))
+                self._forget(store, store.outdated(self._keep_ns))
             finally:
                 store.close()
         except StateError as error:
@@ -103,7 +103,13 @@ class Retention:
             if self._over.wait(PAUSE_S):
                 return
 
-    def _plausible(self, pruned_ns: int | None) -> bool:
-        """Whether the host's time may be taken for right: not where it has leapt, before anybody could set it right."""
-        leapt = pruned_ns is not None and self._wall_ns() - pruned_ns > LEAP_NS
-        return not leapt or self._clock.now_ns() - self._began_ns > DOUBTED_NS
+    def _redated(self, store: Store) -> int:
+        """The host's present time, to which the log's times have been moved."""
+        wall_ns = self._wall_ns()
+        ahead_ns = wall_ns - self._clock.now_ns()
+        if self._ahead_ns is None and (pruned_ns := store.pruned_ns()) is not None:
+            self._ahead_ns = pruned_ns - self._began_ns
+        if self._ahead_ns is not None and abs(ahead_ns - self._ahead_ns) >= NS:
+            store.redate(ahead_ns - self._ahead_ns)
+        self._ahead_ns = ahead_ns
+        return wall_ns

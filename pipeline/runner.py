@@ -42,6 +42,7 @@ from pipeline.reread import Reread
 from pipeline.stages import LaneSettings, Switchable
 from pipeline.stages_models import Deferred
 from pipeline.streams import Streams
+from pipeline.succession import retire
 from pipeline.topics import BY_NAME, RAW_OF
 from pipeline.topology import STAGES, Stage
 
@@ -372,18 +373,18 @@ class Lane:
 
     def snapshot(self) -> bytes:
         """The stateful operators' states, with the event times that they include."""
-        states: dict[str, Any] = dict(self._restored)
-        for key, node in self._nodes.items():
-            if isinstance(node.operator, Stateful):
-                states[key] = node.snapshot(node.operator)
+        own = {k: n.snapshot(n.operator) for k, n in self._nodes.items() if isinstance(n.operator, Stateful)}
         needed, streams = self.needs_from(), self._streams
         used = [g.anchor.at(needed[g.stream.key], g.stream.rate) for g in streams if g.stream.key in needed]
         self.settings.contexts.trim(min(used + self._reread.oldest_ns, default=0))  # it must be judged as it was
         body = {
-            "version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "reach": self.reach.saved(), "states": states,
+            "version": SNAPSHOT_VERSION, "event_ns": self.event_ns, "reach": self.reach.saved(),
             "contexts": self.settings.contexts.snapshot(), "streams": self._reread.saved(streams, needed),
+            "states": {**self._restored, **own},
         }  # fmt: skip
-        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        saved = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        self._decisions = retire(self.settings, self._decisions, saved)
+        return saved
 
     def restore(self, snapshot: bytes) -> None:
         """Take over what a lane of the same machine had learned. Call before the first input."""
@@ -393,7 +394,7 @@ class Lane:
         self._restored = dict(body["states"])
         self.settings.contexts.restore(body.get("contexts", {}))
         reread = Reread()
-        for end in reread.restore(body.get("streams", ())):  # older snapshots have none
+        for end in reread.restore(body.get("streams", ()), {s.name for s in self.settings.machine.sensors}):
             self.process(end)  # what follows was said before the snapshot
         self._reread = reread
         self.counts.clear()

@@ -25,7 +25,7 @@ from operators.resample import Resample
 from operators.rewindow import Rewindow, Sequence
 from operators.severity import Asset, Severity, least_length, refusal
 from operators.vibration import LEAST_SAMPLES, VibrationFeatures
-from pipeline.contexts import Contexts
+from pipeline.contexts import Contexts, read_by
 from pipeline.drill_model import DrillModel
 from pipeline.errors import BadInput, ConfigError
 from pipeline.headers import static_of
@@ -38,6 +38,8 @@ UNHEARD = -1
 """Epoch of what stands for a sensor before its first stream."""
 UNKNOWN_STATE = "unknown"
 """The operating state while nothing tells it; never commissioned, so nothing is judged by it."""
+PAST_NS = 120 * NS
+"""So long behind a new baseline, the one before may be asked for: by what is read again, or says what went with it."""
 UNTOLD = "untold"
 """Reason of an incomplete score whose detector nobody tells any more: an active alarm of it is over."""
 
@@ -79,7 +81,7 @@ class LaneSettings:
     def for_lane(self, pool: Pool | None = None) -> LaneSettings:
         """The same with what each lane has of its own; `pool` is where its windows wait for a model."""
         models = None if self.models is None else self.models.for_lane(pool)
-        return replace(self, contexts=Contexts(), models=models)
+        return replace(self, contexts=Contexts(read_by(self.machine)), models=models)
 
     def sensor(self, name: str) -> Sensor | None:
         """The inventory's entry of a sensor."""
@@ -287,18 +289,18 @@ class Anomaly(Switchable):
             self._fact, window.t_end_ns - self._lag_ns
         )
 
-    def _baseline_at(self, t_end_ns: int) -> Baseline | None:
-        """The baseline in force for a window that ends then."""
-        for t_ns, scorer in reversed(self._versions):
+    def _in_force(self, t_end_ns: int) -> AnomalyScore | None:
+        """The version for a window that ends then; what no later one asks for goes."""
+        for place, (t_ns, scorer) in reversed([*enumerate(self._versions)]):
             if t_end_ns > t_ns:
-                return scorer.baseline
+                if t_end_ns > t_ns + PAST_NS:
+                    del self._versions[:place]
+                return scorer
         return None
 
     def _judge(self, window: Window) -> Iterable[Message]:
-        for t_ns, scorer in reversed(self._versions):
-            if window.t_end_ns > t_ns:
-                return scorer.process(window)
-        return ()
+        scorer = self._in_force(window.t_end_ns)
+        return () if scorer is None else scorer.process(window)
 
 
 def sequence(_settings: LaneSettings, stream: Stream | None) -> Sequence | None:

@@ -253,9 +253,10 @@ class AnomalyOfEmbedding(Anomaly):
         return EmbeddingScore(baseline, baseline.encoder, baseline.pooling, None if self._fact is None else self._state)
 
     def _judge(self, window: Window) -> Iterable[Message]:
-        baseline = self._baseline_at(window.t_end_ns)
-        if baseline is None:
+        scorer = self._in_force(window.t_end_ns)
+        if scorer is None:
             return ()
+        baseline = scorer.baseline
         if not baseline.encoder:
             text = f"the baseline {baseline.settings} has learned no embedding"
             return [self._untold(window, baseline, text)] if self._left(window.t_end_ns) else ()

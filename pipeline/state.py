@@ -18,10 +18,11 @@ from typing import Any
 import orjson
 
 from pipeline.errors import StateError
-from pipeline.messages import NS, Anchor, Decision, Record
+from pipeline.messages import NS, Anchor, Record
 from pipeline.results import record_of
 from pipeline.roster import Roster
 from pipeline.state_commands import Commands
+from pipeline.state_decisions import Decisions
 from pipeline.state_file import Connection
 from pipeline.state_tables import ADDED, SERIES, STANDING, TABLES
 
@@ -46,7 +47,7 @@ class Position:
     ended: bool = False
 
 
-class Store(Commands):
+class Store(Commands, Decisions):
     """One SQLite file; each process and thread opens its own.
 
     Raises:
@@ -71,7 +72,7 @@ class Store(Commands):
                     for statement in TABLES.split(";"):
                         self._db.execute(statement)
                     self.put_meta("schema_version", str(SCHEMA_VERSION))
-                for statement in ADDED.split(";") if (version or 0) <= SCHEMA_VERSION else ():
+                for statement in (*ADDED, *STANDING) if (version or 0) <= SCHEMA_VERSION else ():
                     self._db.execute(statement)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"{path}: cannot be used as state: {error}") from None
@@ -150,6 +151,8 @@ class Store(Commands):
             " WHERE body IS NOT excluded.body",
             [(r.id, r.topic, r.machine, r.t_ns, orjson.dumps(r.body, option=orjson.OPT_SORT_KEYS)) for r in results],
         )
+        for statement in STANDING if any(r.topic == "alarm" for r in results) else ():
+            self._db.execute(statement)
 
     def snapshots(self) -> dict[str, bytes]:
         """The lanes' snapshots by machine."""
@@ -162,11 +165,12 @@ class Store(Commands):
 
     def read(self, after: int, topics: Sequence[str], limit: int = 1000) -> list[Record]:
         """Records behind log place `after`, oldest first."""
-        marks = ",".join("?" * len(topics))
-        rows = self._db.execute(  # the plus sign keeps SQLite from looking topics up and sorting all of theirs
-            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq > ? AND +topic IN ({marks})"  # noqa: S608
-            " ORDER BY seq LIMIT ?",
-            (after, *topics, limit),
+        of_one = "SELECT seq FROM out INDEXED BY out_place WHERE topic = ? AND seq > ?"
+        places = " UNION ".join([of_one] * len(topics))  # SQLite merges them, and passes over what is of other topics
+        wanted = f"seq IN ({places} ORDER BY seq LIMIT ?)"
+        rows = self._db.execute(
+            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE {wanted} ORDER BY seq",  # noqa: S608
+            (*(value for topic in topics for value in (topic, after)), limit),
         )
         return [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
 
@@ -284,7 +288,7 @@ class Store(Commands):
         Without what the roster takes for past, unless `past`: lanes go by it again once it is configured again.
         """
         rows = self._db.execute(
-            f"SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN ({STANDING}) ORDER BY seq"  # noqa: S608
+            "SELECT seq, topic, machine, t_ns, id, body FROM out WHERE seq IN (SELECT seq FROM standing) ORDER BY seq"
         )
         alarms = [Record(r[0], r[1], r[2], r[3], r[4], orjson.loads(r[5])) for r in rows]
         told = sorted([*alarms, *self.newest_of_each("health")], key=lambda record: record.seq)
@@ -306,9 +310,20 @@ class Store(Commands):
         return Roster({}, 0) if said is None else Roster(**orjson.loads(said))
 
     def pruned_ns(self) -> int | None:
-        """When `prune` was last called, by the clock that it was told."""
-        (at_ns,) = self._db.execute("SELECT max(at_ns) FROM stored").fetchone()
-        return None if at_ns is None else int(at_ns)
+        """When `prune` first met the newest result, by the clock that it was told."""
+        row = self._db.execute("SELECT at_ns FROM stored ORDER BY seq DESC, at_ns LIMIT 1").fetchone()
+        return None if row is None else int(row[0])
+
+    def redate(self, by_ns: int) -> None:
+        """Move the times at which results are said to have been stored, by as much as the clock has leapt.
+
+        Of a time behind `pruned_ns` nobody knows whether its clock was right: it is forgotten.
+        """
+        moved = "SELECT at_ns + ?, seq FROM stored WHERE at_ns <= ?"
+        rows = self._db.execute(moved, (by_ns, self.pruned_ns())).fetchall()
+        with self._transaction():
+            self._db.execute("DELETE FROM stored")
+            self._db.executemany("INSERT INTO stored VALUES (?, ?)", rows)
 
     def prune(
         self, now_ns: int, keep_ns: int, topics: Sequence[str], enough: Callable[[], bool] = lambda: False
@@ -336,29 +351,6 @@ class Store(Commands):
                 first = piece[-1]
             if len(piece) < PIECE or enough():
                 return went
-
-    def decide(self, decision: Decision) -> None:
-        """Make a decision durable before anything is computed under it."""
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute(
-            "INSERT OR IGNORE INTO decision (machine, id, t_ns, kind, body) VALUES (?, ?, ?, ?, ?)",
-            (decision.machine, decision.id, decision.t_ns, decision.kind, orjson.dumps(decision.body)),
-        )
-        self._db.execute("PRAGMA synchronous=NORMAL")
-
-    def decisions(self, kind: str | None = None) -> list[Decision]:
-        """All decisions, or those of a kind, in the order in which they were made."""
-        rows = self._db.execute(
-            "SELECT machine, id, t_ns, kind, body FROM decision WHERE kind = ifnull(?, kind) ORDER BY seq", (kind,)
-        )
-        return [Decision(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
-
-    def forget(self, decisions: Iterable[Decision]) -> None:
-        """Drop decisions that nothing asks for any more."""
-        with self._transaction():
-            self._db.executemany(
-                "DELETE FROM decision WHERE machine = ? AND id = ?", [(d.machine, d.id) for d in decisions]
-            )
 
     def put_metrics(self, shard: str, body: Mapping[str, Any]) -> None:
         """Publish a shard's counters."""

@@ -24,17 +24,35 @@ CREATE TABLE IF NOT EXISTS metric (shard TEXT PRIMARY KEY, body BLOB NOT NULL) W
 """
 SERIES = "json_extract(CAST(body AS TEXT), '$.machine', '$.sensors', '$.sensor', '$.detector', '$.name')"
 """What results of a series have in common; every index of SQLite's ends with the place in the log."""
-ADDED = f"""
-DROP INDEX IF EXISTS out_time;
-CREATE INDEX IF NOT EXISTS out_place ON out (topic);
-CREATE INDEX IF NOT EXISTS out_series ON out (topic, {SERIES});
-CREATE TABLE IF NOT EXISTS stored (at_ns INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
-"""
+FACT = "json_array(machine, json_extract(CAST(body AS TEXT), '$.context'))"
+"""What decisions on a fact have in common."""
+ON_FACTS = "kind IN ('abandon', 'return')"
+"""Of decisions; `contexts.CONTEXT_KINDS`."""
+ADDED = (
+    "DROP INDEX IF EXISTS out_time",
+    "CREATE INDEX IF NOT EXISTS out_place ON out (topic)",
+    f"CREATE INDEX IF NOT EXISTS out_series ON out (topic, {SERIES})",
+    "CREATE INDEX IF NOT EXISTS decision_kind ON decision (kind)",
+    f"CREATE INDEX IF NOT EXISTS decision_fact ON decision ({FACT}, t_ns) WHERE {ON_FACTS}",
+    "CREATE TABLE IF NOT EXISTS stored (at_ns INTEGER PRIMARY KEY, seq INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS standing (seq INTEGER PRIMARY KEY, alarm TEXT NOT NULL)",
+)
 """What files of earlier versions lack; older programs pass it over."""
-STANDING = """
-WITH told AS (
-    SELECT seq, json_extract(CAST(body AS TEXT), '$.alarm') AS alarm,
-    json_extract(CAST(body AS TEXT), '$.transition') AS transition FROM out WHERE topic = 'alarm')
-SELECT seq FROM told WHERE alarm NOT IN (SELECT alarm FROM told WHERE transition = 'cleared')
+_ALARM = "json_extract(CAST(body AS TEXT), '$.alarm')"
+_CLEARED = "json_extract(CAST(body AS TEXT), '$.transition') = 'cleared'"
+_NEW = """
+FROM out INDEXED BY out_place
+WHERE topic = 'alarm' AND seq > ifnull((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'standing'), 0)
 """
-"""Places of the alarms that were raised and not cleared."""
+STANDING = (
+    f"INSERT OR IGNORE INTO standing SELECT seq, {_ALARM} {_NEW}",
+    f"""
+    DELETE FROM standing WHERE alarm IN (SELECT {_ALARM} {_NEW} AND {_CLEARED}) OR EXISTS (
+        SELECT 1 FROM out WHERE topic = 'alarm' AND id BETWEEN alarm || '|' AND alarm || '}}' AND {_CLEARED})
+    """,  # noqa: S608
+    f"INSERT OR REPLACE INTO meta SELECT 'standing', max(seq) {_NEW} GROUP BY topic",
+)
+"""Take what was told since into the places of the alarms that were raised and not cleared.
+
+A repeat may raise again what was cleared: ids of an alarm's transitions are its name and a number.
+"""

@@ -143,7 +143,7 @@ class States(Stateful):
         label, count = Counter(kept["recent"]).most_common(1)[0]
         if count >= reader.head.k and label != kept["state"]:
             kept["state"] = label
-        elif not kept["state"] or embedding.t_end_ns - kept["told_ns"] < CONFIRM_NS:
+        elif not kept["state"] or _lately(kept["told_ns"], embedding.t_end_ns):
             return []
         kept["told_ns"] = embedding.t_end_ns
         return [
@@ -170,7 +170,7 @@ class States(Stateful):
             pair = f"{active}|{label}"
             if pair in kept["pairs"] or len(kept["pairs"]) < PAIRS:
                 kept["pairs"][pair] = kept["pairs"].get(pair, 0) + 1
-        if embedding.t_end_ns - kept["told_ns"] < CONFIRM_NS:
+        if _lately(kept["told_ns"], embedding.t_end_ns):
             return []
         kept["told_ns"] = embedding.t_end_ns
         values = {"windows": float(kept["windows"]), "disagreed": float(kept["disagreed"])}
@@ -194,6 +194,11 @@ class States(Stateful):
         self._lasting = {name: dict(kept) for name, kept in state["lasting"].items()}
         self._compared = {name: dict(kept) for name, kept in state["compared"].items()}
         self._last = dict(state["last"])
+
+
+def _lately(told_ns: int, t_ns: int) -> bool:
+    """Whether it was told less than `CONFIRM_NS` ago; a later time is that of a clock that was set back since."""
+    return 0 <= t_ns - told_ns < CONFIRM_NS
 
 
 def _score(embedding: Embedding, detector: str, reader: Reader, answer: Answer) -> Score:

@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ConfigError, StateError
+from pipeline.errors import StateError
 from pipeline.evidence import index
 from pipeline.messages import NS, Record
 from pipeline.roster import Roster
 from pipeline.state import Store
 from pipeline.states import SHADOW
+from pipeline.web import Answer, WebServer
 
 SHOWN = 240
 """Scores of a detector that the page draws: two minutes; fewer where detectors are many."""
@@ -29,7 +29,6 @@ QUIET_S = 120
 SHOWN_ALARMS = 50
 """Alarms that the page lists, active ones first."""
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _TYPES = {
     ".png": "image/png",
     ".wav": "audio/wav",
@@ -37,6 +36,7 @@ _TYPES = {
     ".json": "application/json",
     ".jpg": "image/jpeg",
 }
+NOT_FOUND = (HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
 
 
 class StatusServer:
@@ -71,81 +71,46 @@ class StatusServer:
         self._alive = alive
         self._problems = problems
         self._lock = threading.Lock()
-        self._stopped = False
         self._store: Store | None = None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = 60.0  # a reader that says nothing more
-
-            def do_GET(self) -> None:
-                outer.answer(self)
-
-            def do_HEAD(self) -> None:
-                outer.answer(self)
-
-            def log_message(self, *_args: Any) -> None:
-                """Stay quiet: the terminal belongs to the machines."""
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *_args: Any) -> None:
-                """Stay quiet: readers go away as they like."""
-
-        try:
-            self._server = Server((host, port), Handler)
-        except OSError as error:
-            where = f"status.host = {host!r}, status.port = {port}"
-            raise ConfigError(f"{where}: {error.strerror or error}: choose another port (0 takes a free one)") from None
-        self._server.daemon_threads = True
-        self.host, self.port = str(self._server.server_address[0]), int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
+        self._server = WebServer(self._reply, host, port, ("status.host", "status.port"))
+        self.host, self.port, self.address = self._server.host, self._server.port, f"{self._server.address}/"
 
     def start(self) -> None:
         """Begin to serve."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """End; readers that are still connected are sent away."""
-        self._stopped = True
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         with self._lock:
             if self._store is not None:
                 self._store.close()
                 self._store = None
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """One GET or HEAD."""
+    def _reply(self, path: str, host: str | None) -> Answer:
         try:
-            where = urlsplit(request.path).path
+            where = urlsplit(path).path
         except ValueError:
             where = ""
-        if self._stopped:
-            request.close_connection = True
-            _send(request, HTTPStatus.SERVICE_UNAVAILABLE, b"ended\n", "text/plain")
-        elif not self._is_meant(request.headers.get("Host")):
+        if not self._is_meant(host):
             text = b"this server is for localhost: a proxy before it must send the header `Host: localhost`\n"
-            _send(request, HTTPStatus.MISDIRECTED_REQUEST, text, "text/plain")
-        elif where == "/":
+            return HTTPStatus.MISDIRECTED_REQUEST, text, "text/plain"
+        if where == "/":
             page = resources.files("pipeline").joinpath("status.html").read_bytes()
-            _send(request, HTTPStatus.OK, page, "text/html; charset=utf-8")
-        elif where == "/api/status":
-            self._status(request)
-        elif where == "/metrics":
-            body, kind = self._metrics()
-            _send(request, HTTPStatus.OK, body, kind)
-        elif where in {"/healthz", "/readyz"}:
+            return HTTPStatus.OK, page, "text/html; charset=utf-8"
+        if where == "/api/status":
+            return self._told()
+        if where == "/metrics":
+            return HTTPStatus.OK, *self._metrics()
+        if where in {"/healthz", "/readyz"}:
             fine = self._alive()
             code = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
-            _send(request, code, b"ok\n" if fine else b"not working\n", "text/plain")
-        elif where == "/favicon.ico":
-            _send(request, HTTPStatus.NO_CONTENT, b"", "image/x-icon")
-        elif where.startswith("/evidence/"):
-            self._file(request, unquote(where.removeprefix("/evidence/")))
-        else:
-            _send(request, HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
+            return code, b"ok\n" if fine else b"not working\n", "text/plain"
+        if where == "/favicon.ico":
+            return HTTPStatus.NO_CONTENT, b"", "image/x-icon"
+        if where.startswith("/evidence/"):
+            return self._file(unquote(where.removeprefix("/evidence/")))
+        return NOT_FOUND
 
     def _is_meant(self, host: str | None) -> bool:
         """Whether a request asks for this server, or was led here by a name whose owner changed its address.
@@ -159,24 +124,22 @@ class StatusServer:
         except ValueError:
             return False
 
-    def _file(self, request: BaseHTTPRequestHandler, name: str) -> None:
+    def _file(self, name: str) -> Answer:
         file = self._evidence / name
         try:
             plain = "/" not in name and not name.startswith(".") and file.suffix in _TYPES
-            body = file.read_bytes() if plain else None
+            return (HTTPStatus.OK, file.read_bytes(), _TYPES[file.suffix]) if plain else NOT_FOUND
         except (OSError, ValueError):  # not there, or no name that a file could have
-            body = None
-        if body is None:
-            _send(request, HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
-        else:
-            _send(request, HTTPStatus.OK, body, _TYPES[file.suffix])
+            return NOT_FOUND
 
-    def _status(self, request: BaseHTTPRequestHandler) -> None:
+    def _told(self) -> Answer:
         try:
             body, code = self.status(), HTTPStatus.OK
         except StateError as error:
             body, code = {"problems": [str(error)]}, HTTPStatus.SERVICE_UNAVAILABLE
-        _send(request, code, json.dumps(body).encode(), "application/json")
+        except Exception as error:  # the page shows its reason
+            body, code = {"problems": [f"{type(error).__name__}: {error}"]}, HTTPStatus.INTERNAL_SERVER_ERROR
+        return code, json.dumps(body).encode(), "application/json"
 
     def status(self) -> dict[str, Any]:
         """What the page shows: machines with their newest scores, active and past alarms, sensor health.
@@ -308,10 +271,10 @@ def condition(
         return "no data"
     if any(state != "normal" for state in sensors):
         return "sensor"
-    newest = [series[0] for series in scores.values() if series[0][1] is not None]
-    if not newest:
+    judged = [series[0] for series in scores.values() if None not in series[0]]
+    if not judged:
         return "not judged"
-    return "abnormal" if any(value > threshold for _, value, threshold in newest) else "normal"
+    return "abnormal" if any(value > threshold for _, value, threshold in judged) else "normal"
 
 
 def level_text(body: Mapping[str, Any]) -> str:
@@ -321,18 +284,3 @@ def level_text(body: Mapping[str, Any]) -> str:
         return f"{values['level_db']:.1f} dB"
     squares = [v * v for k, v in values.items() if k.endswith(".rms") and v is not None]
     return f"{sum(squares) ** 0.5:.4g} rms" if squares else ""
-
-
-def _send(request: BaseHTTPRequestHandler, code: HTTPStatus, body: bytes, kind: str) -> None:
-    try:
-        request.send_response(code)
-        request.send_header("Content-Type", kind)
-        request.send_header("Content-Length", str(len(body)))
-        request.send_header("Cache-Control", "no-store")
-        request.send_header("Content-Security-Policy", _POLICY)
-        request.send_header("X-Content-Type-Options", "nosniff")
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(body)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the reader went away

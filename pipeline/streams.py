@@ -66,8 +66,8 @@ class Streams:
         return {fact for fact in waits if fact is not None}
 
     def _joins_need(self) -> dict[tuple[str, int], int]:
-        """The first samples that joins of several streams need; one whose streams have all ended waits for nothing."""
-        running = {graph.stream.key for graph in self._newest.values() if not graph.ended}
-        operators = (node.operator for node in self._keyed.values() if isinstance(node.operator, Windowed))
-        needs = [found for operator in operators if not running.isdisjoint(found := operator.needs_from())]
-        return {key: min(found.get(key, n) for found in needs) for one in needs for key, n in one.items()}
+        """The first samples that joins of several streams need; one whose sensors have all ended waits for nothing."""
+        running = {graph.stream.sensor for graph in self._newest.values() if not graph.ended}
+        found = [node.operator.needs_from() for node in self._keyed.values() if isinstance(node.operator, Windowed)]
+        needs = [one for one in found if not running.isdisjoint(sensor for sensor, _ in one)]
+        return {key: min(other.get(key, n) for other in needs) for one in needs for key, n in one.items()}

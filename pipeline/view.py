@@ -67,9 +67,9 @@ def render(state: dict[str, Any], address: str = "", problems: Sequence[str] = (
             _, value, threshold = series[0]
             sensor = key.split(" · ")[0]
             level = state["levels"].get(f"{machine}/{sensor}", "")
-            score = "–" if value is None else f"{value:8.2f}"
-            bar, said = _bar(value or 0.0, threshold), _health(health.get((machine, sensor)))
-            rows.append((Text(key), level, score, f"{threshold:8.2f}", bar, said))
+            score, limit = ("–" if number is None else f"{number:8.2f}" for number in (value, threshold))
+            bar, said = _bar(value, threshold), _health(health.get((machine, sensor)))
+            rows.append((Text(key), level, score, limit, bar, said))
         for told in [one for one in state["states"] if one["machine"] == machine]:
             key = "+".join(told["sensors"]) + " · " + told["detector"]
             sure = "" if told["probability"] is None else f"{told['probability']:.0%}"
@@ -95,7 +95,9 @@ def render(state: dict[str, Any], address: str = "", problems: Sequence[str] = (
     return Group(*body, foot)
 
 
-def _bar(value: float, threshold: float) -> Text:
+def _bar(value: float | None, threshold: float | None) -> Text:
+    if value is None or threshold is None:
+        return Text("·" * _BAR, style="dim")
     share = max(0.0, min(2.0, value / threshold)) / 2.0 if threshold else 0.0
     full = round(share * _BAR)
     return Text("█" * full + "·" * (_BAR - full), style="red" if value > threshold else "green")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +72,13 @@ class SmallNetwork:
         return train_scores(x, target, test, [int(c) for c in choices], seed)
 
 
+@lru_cache(maxsize=1)
+def _digest(file: Path) -> str:
+    """First letters of a file's SHA-256: weights of several networks may share a name."""
+    with file.open("rb") as content:
+        return file_digest(content, "sha256").hexdigest()[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Alex:
     """AlexNet on the paper's 32 × 1 or 32 × 2 Mel spectra, enlarged to 227 × 227 × 3; the choice is the epochs.
@@ -85,8 +94,8 @@ class Alex:
 
     @property
     def name(self) -> str:
-        """Says whether it was pretrained (with the file's name) and for how long it is trained."""
-        start = f"pretrained {self.weights.name}" if self.weights else "from scratch"
+        """Says whether it was pretrained (with the file's name and digest) and for how long it is trained."""
+        start = f"pretrained {self.weights.name} {_digest(self.weights)}" if self.weights else "from scratch"
         return f"AlexNet ({start}, {self.choices[-1]:g} epochs)"
 
     def features(self, sounds: Sequence[Float64]) -> Float64:

@@ -58,8 +58,8 @@ def load(folder: Path) -> list[Sound]:
         All sounds, sorted by name.
 
     Raises:
-        BadInput: a class is missing, a file has another rate, length or number of channels, or the table does not
-            name it.
+        BadInput: a class is missing, a file has another rate, length or number of channels, or the table cannot be
+            read, does not name it, names it twice or without an event.
     """
     folders = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()} if folder.is_dir() else {}
     missing = [c for c in CLASSES if c not in folders]
@@ -81,11 +81,28 @@ def load(folder: Path) -> list[Sound]:
 def _groups(table: Path) -> dict[str, Mapping[str, str]] | None:
     if not table.is_file():
         return None
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"path", "event"} <= set(rows[0]):
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput("bad_table", f"{table} cannot be read as a UTF-8 CSV file: {error}") from error
+    if not rows or not {"path", "event"} <= set(reader.fieldnames):
         raise BadInput("bad_table", f"{table} needs the columns path and event (and may have run and microphone)")
-    return {row["path"]: row for row in rows}
+    found: dict[str, Mapping[str, str]] = {}
+    for line, row in rows:
+        cells = {column: (row.get(column) or "").strip() for column in ("path", "event", "run", "microphone")}
+        if any((cell or "").strip() for cell in row.get(None) or ()):
+            raise BadInput("bad_table", f"{table}, line {line} has more cells than the header")
+        for column in ("path", "event"):
+            if any(cells.values()) and not cells[column]:
+                raise BadInput("bad_table", f"{table}, line {line}: {column} must not be empty")
+        if cells["path"] in found:
+            raise BadInput("bad_table", f"{table}, line {line}: {cells['path']} stands in it twice")
+        if cells["path"]:
+            found[cells["path"]] = cells
+    return found
 
 
 def _sound(folder: Path, path: Path, anomaly: bool, groups: dict[str, Mapping[str, str]] | None) -> Sound:
@@ -107,7 +124,7 @@ def _sound(folder: Path, path: Path, anomaly: bool, groups: dict[str, Mapping[st
     if name not in groups:
         raise BadInput("bad_table", f"{folder / TABLE} does not name {name}")
     row = groups[name]
-    return Sound(name, x[:, 0], anomaly, row["event"], row.get("run") or "", row.get("microphone") or "")
+    return Sound(name, x[:, 0], anomaly, row["event"], row["run"], row["microphone"])
 
 
 def digest(sounds: Iterable[Sound]) -> str:

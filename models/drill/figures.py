@@ -8,6 +8,7 @@ import numpy as np
 
 from models.drill.claims import published
 from models.drill.data import RATE_HZ, Float64
+from models.drill.metrics import Interval
 from models.drill.summary import Summary
 from operators.spectral import hann
 from pipeline.errors import MissingExtra
@@ -55,15 +56,14 @@ def _arms(summary: Summary, path: Path) -> Path:
     for ax, name in zip(axes[0], names, strict=True):
         rows = [r for r in summary.leak_free if r.classifier == name]
         for i, row in enumerate(rows):
-            low, high = row.auc.value - row.auc.low, row.auc.high - row.auc.value
             verdict = row.gain.verdict if row.gain else ""
             colour = {"helps": _BLUE, "harms": _ORANGE}.get(verdict, _GREY)
-            ax.errorbar(row.auc.value, i, xerr=[[low], [high]], fmt="o", color=colour, capsize=3)
+            ax.errorbar(row.auc.value, i, xerr=_bars(row.auc), fmt="o", color=colour, capsize=3)
         ax.set_yticks(range(len(rows)), [r.arm for r in rows])
         ax.invert_yaxis()
         ax.axvline(0.5, color="black", lw=0.6, ls=":")
         title = name.replace(" (", "\n(")
-        ax.set_title(f"{title}\n{max(r.repeats for r in rows)} × 5 folds")
+        ax.set_title(f"{title}\n{max(r.repeats for r in rows)} × {summary.folds} folds")
         ax.set_xlabel("AUC on held-out events, 95 % over events")
     figure.suptitle("Leak-free; blue: gain over 'none' shown, orange: loss shown, grey: neither")
     return _save(figure, path)
@@ -77,14 +77,19 @@ def _accuracies(summary: Summary, path: Path) -> Path:
     rows += [
         (f"{p.network}, {p.what} (published)", p.interval, _GREY) for p in published() if p.what == "originals only"
     ]
-    rows += [(f"{r.classifier}, {r.what} (simulated drills)", r.first, _BLUE) for r in summary.paper]
+    rows += [(f"{r.classifier}, {r.what} ({summary.source})", r.first, _BLUE) for r in summary.paper]
     figure, ax = plt.subplots(figsize=(7.5, 0.32 * len(rows) + 1.2))
     for i, (_, v, colour) in enumerate(rows):
-        ax.errorbar(v.value, i, xerr=[[v.value - v.low], [v.high - v.value]], fmt="o", color=colour, capsize=3)
+        ax.errorbar(v.value, i, xerr=_bars(v), fmt="o", color=colour, capsize=3)
     ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     ax.invert_yaxis()
     ax.set_xlabel("accuracy in the paper's protocol, Wilson 95 %")
     return _save(figure, path)
+
+
+def _bars(v: Interval) -> list[list[float]]:
+    """Lengths to the left and to the right; an interval by percentiles may lie beside its figure."""
+    return [[max(0.0, v.value - v.low)], [max(0.0, v.high - v.value)]]
 
 
 def _spectrum(x: Float64) -> tuple[Float64, Float64, Float64]:
@@ -102,16 +107,21 @@ def _sounds(summary: Summary, path: Path) -> Path:
     f = np.arange(129) * (RATE_HZ / 256) / 1000.0
     for (name, (real, made)), line in zip(summary.examples.items(), axes, strict=True):
         t = np.arange(real.shape[1]) / RATE_HZ * 1000.0
+        lower = 1.1 * (np.abs(real[0]).max() + np.abs(made[0]).max())
         line[0].plot(t, real[0], color=_GREY, lw=0.6, label="recorded")
-        line[0].plot(t, made[0], color=_BLUE, lw=0.8, label="synthetic")
+        line[0].plot(t, made[0] - lower, color=_BLUE, lw=0.6, label=f"synthetic, drawn {lower:.2g} lower")
         line[0].set(title=f"{name}: one sound of each", xlabel="ms", ylabel="full scale")
-        line[0].legend(frameon=False)
-        for x, colour in ((real, _GREY), (made, _BLUE)):
+        line[0].set_ylim(top=real[0].max() + 0.9 * lower)
+        line[0].legend(frameon=False, loc="upper right")
+        for x, colour, kind in ((real, _GREY, "recorded"), (made, _BLUE, "synthetic")):
             middle, low, high = _spectrum(x)
-            line[1].plot(f, middle, color=colour)
+            line[1].plot(f, middle, color=colour, label=kind)
             line[1].fill_between(f, low, high, color=colour, alpha=0.25)
         line[1].set(title="power spectra, median and quartiles", xlabel="kHz", ylabel="dB", xlim=(0, 30))
-        line[2].plot(range(1, len(summary.elbo[name]) + 1), summary.elbo[name], color=_BLUE)
+        line[1].legend(frameon=False)
+        line[2].plot(range(1, len(summary.elbo[name]) + 1), summary.elbo[name], color=_BLUE, marker=".")
+        line[2].set_xlim(0.5, len(summary.elbo[name]) + 0.5)
+        line[2].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         line[2].set(title="ELBO per sound in training", xlabel="epoch", ylabel="nats")
     return _save(figure, path)
 

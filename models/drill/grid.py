@@ -11,11 +11,12 @@ import numpy as np
 from models.drill.arms import ARMS, NONE, Additions, Arm
 from models.drill.cells import Cells, seed_of
 from models.drill.classifiers import Alex, Bands, Classifier, SmallNetwork
-from models.drill.data import Float64, Sound, centred, labels
+from models.drill.data import TABLE, Float64, Sound, centred, labels
 from models.drill.metrics import auc
 from models.drill.protocol import PaperSplit, Rows, group_folds, leaks, paper_split
 from models.drill.synthesis import Batch
 from models.drill.train import Training
+from pipeline.errors import BadInput
 
 Tell = Callable[[str], None]
 
@@ -57,7 +58,13 @@ class Plan:
 
 
 def groups(sounds: Sequence[Sound], by: str) -> list[str]:
-    """What is held out together, for each sound."""
+    """What is held out together, for each sound.
+
+    Raises:
+        BadInput: runs are asked for, and one is not known.
+    """
+    if by == "run" and (unknown := [s.name for s in sounds if not s.run]):
+        raise BadInput("bad_table", f"the run of {unknown[0]} is not known: {TABLE} needs a column run")
     return [s.run if by == "run" else s.event for s in sounds]
 
 
@@ -84,6 +91,7 @@ class Grid:
     def run(self) -> None:
         """Everything, AlexNet last: an interruption leaves whole repeats of the others."""
         quick: list[Classifier] = [Bands(), SmallNetwork()]
+        self._check_groups()
         self.paper(quick)
         self.leak_free(quick, self.plan.arms, range(self.plan.repeats))
         if self.plan.alexnet_epochs:
@@ -147,6 +155,13 @@ class Grid:
     def folds(self, repeat: int) -> Rows:
         """Fold of every sound in one repeat."""
         return group_folds(self.groups, self.target, self.plan.folds, seed_of(self.plan.seed, "folds", repeat))
+
+    def _check_groups(self) -> None:
+        """Refuse too few groups before the first autoencoder is trained."""
+        fold_of = self.folds(0)
+        for f in range(self.plan.folds):
+            train = np.flatnonzero(fold_of != f)
+            inner_folds([self.groups[int(i)] for i in train], self.target[train], self.plan.inner)
 
     def _fold(self, todo: Sequence[tuple[Classifier, Arm]], train: Rows, test: Rows, r: int, f: int) -> None:
         real = self._batch(train)
@@ -229,8 +244,19 @@ class Grid:
 
 
 def inner_folds(own: Sequence[str], y: Float64, most: int) -> int:
-    """Folds for choosing a setting: `most`, or as many as the rarer class has groups."""
-    return min(most, *(len({g for g, t in zip(own, y, strict=True) if (t > 0.5) == c}) for c in (False, True)))
+    """Folds for choosing a setting: `most`, or as many as the rarer class has groups.
+
+    Raises:
+        BadInput: there is one group of a class, so that none is left to learn from.
+    """
+    fewest = min(len({g for g, t in zip(own, y, strict=True) if (t > 0.5) == c}) for c in (False, True))
+    if fewest < 2:
+        raise BadInput(
+            "too_few_groups",
+            "what is learned from has one group with one of the classes, which cannot be divided to choose a setting: "
+            "record more, or hold out less at once",
+        )
+    return min(most, fewest)
 
 
 def cell(classifier: str, arm: Arm, repeat: int, fold: int) -> str:

@@ -125,7 +125,10 @@ class LearnedBreak(Stateful):
         out = [self._confirmed(m) for m in self._inner.process(message)]
         if not message.complete:
             self._since = WITHIN + 1
-        return [*out, *self._advise(message, p, before)]
+        advice = self._advise(message, p, before)
+        if any(score.detector == BREAK for score in advice):  # of two scores with one time, alarms take the first
+            out = [m for m in out if not isinstance(m, Score) or m.detector != BREAK]
+        return [*out, *advice]
 
     def _hear(self) -> None:
         """From the first judged frame on; other sensors of the machine have physics alone."""
@@ -143,7 +146,7 @@ class LearnedBreak(Stateful):
         text = f"not taken for a break, as the classifier heard no fracture: {message.reasons['text']}"
         return self._score(message, BREAK, 0.0, LOSS_DB, {**message.reasons, "text": text})
 
-    def _advise(self, message: Feature, p: float, before: bool) -> list[Message]:
+    def _advise(self, message: Feature, p: float, before: bool) -> list[Score]:
         if before and not self._inner.in_hole:
             told, peak = self._told, self._peak
             self._peak, self._told = 0.0, False
@@ -154,7 +157,7 @@ class LearnedBreak(Stateful):
         if self._told or self._peak < self._threshold:
             return []
         self._told = True
-        out: list[Message] = [self._say(message, p, "a fracture was heard")]
+        out = [self._say(message, p, "a fracture was heard")]
         if self._rule == "either":
             self._inner.condemn()
             text = f"drill broken: the classifier heard a fracture (probability {p:.3f})"

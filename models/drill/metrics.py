@@ -51,7 +51,8 @@ def wilson(right: int, count: int) -> Interval:
     p, n = right / count, float(count)
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, middle - half, middle + half)
+    # of none or all the limits are 0 and 1, but for rounding
+    return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
 def over_repeats(metric: Metric, scores: Float64, target: Float64) -> float:

@@ -23,30 +23,38 @@ TRAIN_SHARE = 0.7
 def group_folds(groups: Sequence[str], target: Float64, k: int, seed: int) -> Rows:
     """Fold of every clip, 0 to k - 1: whole groups, each class dealt out evenly (stratified group k-fold).
 
+    The class with fewer groups is dealt out first, the largest groups before the others, each into the fold with the
+    fewest clips of that class. So every fold gets a group, and what is left beside it has both classes.
+
     Args:
-        groups: of each clip; a group's class is that of the majority of its clips.
+        groups: of each clip; a group may hold both classes.
         target: 0 or 1, shape (n,).
         k: folds.
         seed: of the shuffle.
 
     Raises:
-        BadInput: a class has fewer groups than folds.
+        BadInput: there are fewer groups than folds, or one group alone holds a class.
     """
     rng = np.random.default_rng([seed, k])
-    names = np.array(groups)
-    sizes = {g: (int((names == g).sum()), float(target[names == g].mean()) > 0.5) for g in sorted(set(groups))}
-    fold_of: dict[str, int] = {}
-    for c in (False, True):
-        own = [g for g, (_, anomaly) in sizes.items() if anomaly == c]
-        if len(own) < k:
-            raise BadInput("too_few_groups", f"{len(own)} groups of one class cannot be divided into {k} folds")
-        order = [own[i] for i in rng.permutation(len(own))]
-        full = np.zeros(k)
-        for g in sorted(order, key=lambda g: -sizes[g][0]):
-            fold = int(np.argmin(full))
-            fold_of[g] = fold
-            full[fold] += sizes[g][0]
-    return np.array([fold_of[g] for g in groups], np.intp)
+    names, group = np.unique(np.array(groups), return_inverse=True)
+    clips = np.zeros((len(names), 2), np.intp)
+    np.add.at(clips, (group, (target > 0.5).astype(np.intp)), 1)
+    own = [np.flatnonzero(clips[:, c]) for c in (0, 1)]
+    orders = [rows[rng.permutation(len(rows))] for rows in own]
+    fewest = min(len(rows) for rows in own)
+    if fewest < 2 or len(names) < k:
+        raise BadInput(
+            "too_few_groups",
+            f"{len(names)} groups, {fewest} of them with one of the classes, cannot be divided into {k} folds "
+            "that leave both classes to learn from",
+        )
+    fold = np.full(len(names), -1, np.intp)
+    for c in sorted((0, 1), key=lambda c: len(own[c])):
+        for g in sorted(orders[c], key=lambda g: -clips[g, c]):
+            if fold[g] < 0:
+                held = [(int(clips[fold == f, c].sum()), bool((fold == f).any())) for f in range(k)]
+                fold[g] = min(range(k), key=held.__getitem__)
+    return fold[group]
 
 
 def by_class(target: Float64, share: float, rng: np.random.Generator) -> tuple[Rows, Rows]:

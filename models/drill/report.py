@@ -57,7 +57,7 @@ def _paper(summary: Summary) -> Rows:
     rows = [["classifier", "set", "first division, Wilson 95 %", "mean ± std", "divisions", "recall of anomalies",
              "recorded items", "synthetic items"]]  # fmt: skip
     for r in summary.paper:
-        made = "" if r.what == "originals" else f"{100 * r.synthetic:.1f} %"
+        made = "" if r.synthetic is None else f"{100 * r.synthetic:.1f} %"
         rows.append([r.classifier, r.what, percent(r.first), f"{100 * r.mean:.1f} ± {100 * r.spread:.1f} %",
                      str(r.divisions), f"{100 * r.anomalies:.1f} %", f"{100 * r.recorded:.1f} %", made])  # fmt: skip
     return rows
@@ -169,7 +169,7 @@ def write(summary: Summary, out: Path, origin: Mapping[str, Any]) -> list[Path]:
     figures = draw(summary, out)
     for name, content in (("results", as_json(summary)), ("provenance", dict(origin))):
         made.append(out / f"{name}.json")
-        made[-1].write_text(json.dumps(content, indent=1, default=float), encoding="utf-8")
+        made[-1].write_text(json.dumps(content, indent=1, default=float, allow_nan=False), encoding="utf-8")
     made.append(out / "report.html")
     made[-1].write_text(page(summary, figures, origin), encoding="utf-8")
     return made + figures

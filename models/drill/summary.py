@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class PaperRow:
         divisions: how many.
         anomalies: recall of anomalies over all divisions.
         recorded: accuracy on the recorded validation items alone.
-        synthetic: accuracy on the synthetic ones, nan without any.
+        synthetic: accuracy on the synthetic ones, None without any.
     """
 
     classifier: str
@@ -46,7 +47,7 @@ class PaperRow:
     divisions: int
     anomalies: float
     recorded: float
-    synthetic: float
+    synthetic: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Summary:
     events_known: bool
     done: int
     expected: int
+    folds: int
+    source: str
     paper: list[PaperRow] = field(default_factory=list)
     leaks: dict[str, float] = field(default_factory=dict)
     leak_free: list[LeakFreeRow] = field(default_factory=list)
@@ -80,7 +83,13 @@ class Summary:
     examples: dict[str, tuple[Float64, Float64]] = field(default_factory=dict)
 
 
-def summarise(grid: Grid, extra: Sequence[str] = (), trials: int = 1000, resampled: int = _RESAMPLES) -> Summary:
+def summarise(
+    grid: Grid,
+    extra: Sequence[str] = (),
+    trials: int = 1000,
+    resampled: int = _RESAMPLES,
+    source: str = "own sounds",
+) -> Summary:
     """Gather what is finished; a classifier's repeat counts only with all its folds.
 
     Args:
@@ -88,12 +97,14 @@ def summarise(grid: Grid, extra: Sequence[str] = (), trials: int = 1000, resampl
         extra: names of further classifiers to look for (AlexNet).
         trials: of noise for the published coherence.
         resampled: bootstrap samples.
+        source: what the sounds are, for figures.
     """
     names = [Bands().name, SmallNetwork().name, *extra]
     expected = list(grid.expected())
     done = sum(grid.cells.get(name) is not None for name in expected)
     events = [s.event for s in grid.sounds]
-    out = Summary(len(events), len(set(events)), len(set(events)) < len(events), done, len(expected))
+    known = len(set(events)) < len(events)
+    out = Summary(len(events), len(set(events)), known, done, len(expected), grid.plan.folds, source)
     for name in names:
         for what in ("augmented", "originals"):
             _paper(grid, name, what, out)
@@ -118,7 +129,7 @@ def _paper(grid: Grid, name: str, what: str, out: Summary) -> None:
         PaperRow(
             name, what, wilson(int(right[0].sum()), len(right[0])), float(np.mean(shares)),
             float(np.std(shares, ddof=1)) if len(shares) > 1 else 0.0, len(shares), float(every[anomaly].mean()),
-            float(every[recorded].mean()), float(every[~recorded].mean()) if (~recorded).any() else float("nan"),
+            float(every[recorded].mean()), float(every[~recorded].mean()) if (~recorded).any() else None,
         )
     )  # fmt: skip
     if what == "augmented" and not out.leaks:
@@ -169,7 +180,7 @@ def _similar(grid: Grid, out: Summary) -> None:
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """All figures without the sounds, for machines."""
+    """All figures without the sounds, for machines; what is not finite as None."""
     whole = asdict(summary)
     del whole["examples"]
     for entry in whole["similar"].values():
@@ -178,4 +189,15 @@ def as_json(summary: Summary) -> dict[str, Any]:
     whole["published"] = [asdict(p) | {"interval": asdict(p.interval)} for p in published()]
     for row, source in zip(whole["leak_free"], summary.leak_free, strict=True):
         row["verdict"] = source.gain.verdict if source.gain else None
-    return whole
+    plain: dict[str, Any] = _plain(whole)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can tell it: numbers of numpy unpacked, what is not finite as None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not isfinite(value) else value

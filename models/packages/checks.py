@@ -50,8 +50,8 @@ def read_files(folder: Path) -> dict[str, bytes]:
         if name not in present:
             raise StateError(f"{folder}: '{name}' is missing; copy the package again")
     if extra := sorted(present - set(LARGEST)):
-        raise StateError(f"{folder}: '{extra[0][:80]}' does not belong to a model package; move it elsewhere")
-    files = {name: _read(folder / name, LARGEST[name]) for name in sorted(present)}
+        raise StateError(f"{folder}: {extra[0][:80]!r} does not belong to a model package; move it elsewhere")
+    files = {name: read_regular(folder / name, LARGEST[name]) for name in sorted(present)}
     for name, digest in _sums(files[SUMS], folder).items():
         if hashlib.sha256(files[name]).hexdigest() != digest:
             raise StateError(f"{folder / name}: does not match its hash in {SUMS}; it was changed or damaged, copy it")
@@ -83,8 +83,12 @@ def _sums(data: bytes, folder: Path) -> dict[str, str]:
     return found
 
 
-def _read(path: Path, largest: int) -> bytes:
-    """A regular file of bounded size; never through a link, not even one that replaces the file meanwhile."""
+def read_regular(path: Path, largest: int) -> bytes:
+    """A regular file of bounded size; never through a link, not even one that replaces the file meanwhile.
+
+    Raises:
+        StateError: it is missing, too large, a link or no regular file.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:  # noqa: PTH123 - of a descriptor
@@ -113,7 +117,9 @@ def read_golden(data: bytes, card: Card, where: str) -> Golden:
             raise StateError(f"{where}: must hold the arrays x and y and nothing else")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             x, y = file["x"], file["y"]
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+    except StateError:
+        raise
+    except Exception as error:  # archive, compression and header have no common base for what damage leads to
         raise StateError(f"{where}: cannot be read: {str(error)[:200]}") from error
     for name, a, shape in (("x", x, card.input.shape), ("y", y, card.outputs[0].shape)):
         if a.dtype != np.float32 or a.shape[1:] != shape or a.ndim == 0:

@@ -36,7 +36,7 @@ class Judged:
 
     Attributes:
         machine: unweighted mean of the F1 of all classes.
-        classes: by label.
+        classes: by label, those that occur in a test part.
         against: machine score less the baseline's, same splits, same draws; None for the baseline.
     """
 
@@ -90,6 +90,7 @@ def summarise(name: str, clips: Clips, plan: Plan, units: Units, tables: Mapping
     judged = {}
     for model, confusions in tables.items():
         whole = confusions.sum(axis=1)
+        tested = whole.sum(axis=(0, 2)) > 0
         (bounds,) = interval(confusions)
         by_class = interval(confusions, classes=True)
         each = f1(whole)
@@ -98,6 +99,7 @@ def summarise(name: str, clips: Clips, plan: Plan, units: Units, tables: Mapping
             classes={
                 label: Figure(b.value, float(np.nanstd(each[:, c])), b.low, b.high)
                 for c, (label, b) in enumerate(zip(clips.labels, by_class, strict=True))
+                if tested[c]
             },
             against=None if model == BASELINE else difference(confusions, tables[BASELINE]),
         )

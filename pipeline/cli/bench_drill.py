@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import click
 
+from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
 from pipeline.errors import MissingExtra
 
@@ -21,8 +22,14 @@ _QUICK_CLIPS = 24
 def vae_options(command: Callable[..., int]) -> Callable[..., int]:
     """Options of the autoencoder, as `vae_epochs`, `latent`, `conditional`, `likelihood`, `stft`, `warm_up`."""
     for option in (
-        click.option("--warm-up", default=0, show_default=True, help="Epochs until the latent terms count fully."),
-        click.option("--stft", default=0.0, show_default=True, help="Weight of the multi-resolution spectral loss."),
+        click.option(
+            "--warm-up", type=click.IntRange(min=0), default=0, show_default=True,
+            help="Epochs until the latent terms count fully.",
+        ),
+        click.option(
+            "--stft", type=Number(min=0), default=0.0, show_default=True,
+            help="Weight of the multi-resolution spectral loss.",
+        ),
         click.option("--likelihood", type=click.Choice(get_args(Likelihood)), default="bernoulli", show_default=True),
         click.option("--conditional", is_flag=True, help="One autoencoder that is told the class, not one per class."),
         click.option("--latent", type=click.IntRange(min=1), default=2, show_default=True, help="Latent numbers."),
@@ -73,7 +80,11 @@ def vae_training(
 @click.option(
     "--epochs", type=click.IntRange(min=0), default=160, show_default=True, help="Of AlexNet; 0 leaves it out."
 )
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Pretrained AlexNet, safetensors only.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Pretrained AlexNet, safetensors only.",
+)
 @click.option("--report-only", is_flag=True, help="Compute no further cell.")
 @click.option(
     "--refresh",
@@ -103,7 +114,7 @@ def drill(
     from models.drill.summary import summarise
 
     began = time.process_time()
-    known = load(sounds or _simulated(out / "sounds", seed, bits, _QUICK_CLIPS if quick else 67))
+    known = load(sounds or _simulated(out, seed, bits, _QUICK_CLIPS if quick else 67))
     arms = tuple(a for a in ARMS if not quick or a.name in _QUICK_ARMS)
     alex = Alex(weights=weights, choices=(float(epochs),))
     plan = Plan(repeats, 3 if quick else 5, 4, by, arms, paper_seeds, training, epochs, alex, seed)
@@ -114,24 +125,26 @@ def drill(
         if not report_only:
             grid.run()
         bar.update(task, description="report")
-        summary = summarise(grid, [alex.name] if epochs else [], 200 if quick else 3000, 200 if quick else 2000)
+        source = "own sounds" if sounds else "simulated drills"
+        summary = summarise(grid, [alex.name] if epochs else [], 200 if quick else 3000, 200 if quick else 2000, source)
         simulated = None if sounds else {"seed": seed, "bits": bits}
         settings = {"plan": plan.identity(), "simulated": simulated, "alexnet": alex.name, "repeats": repeats}
         made = write(summary, out, provenance(settings, digest(known), time.process_time() - began))
         if refresh is not None:
             made += renew(refresh, summary, [p for p in made if p.suffix == ".png"])
     if as_json:
-        click.echo(json.dumps(whole(summary), default=float))
+        click.echo(json.dumps(whole(summary), allow_nan=False))
     else:
         for line in [*sentences(summary), *map(str, made)]:
             click.echo(line)
     return 0
 
 
-def _simulated(folder: Path, seed: int, bits: int, per_class: int) -> Path:
-    """The simulated sounds, written if they are not there; their table is written last."""
+def _simulated(out: Path, seed: int, bits: int, per_class: int) -> Path:
+    """The simulated sounds of these settings, written if they are not there; their table is written last."""
     from models.drill.data import TABLE
 
+    folder = out / f"sounds-seed-{seed}-bits-{bits}-clips-{per_class}"
     if (folder / TABLE).is_file():
         return folder
     from pipeline.cli.drill_sounds import write_sounds

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
+from connectors.evidence import slug
 from models.packages import load
 from models.packages.shipped import locate
 from models.probe import dinos, splits
@@ -30,6 +31,7 @@ from pipeline.cli.progress import progress_bar
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, alike, read_manifest, torn_recordings
 from pipeline.messages import Float32
+from pipeline.results import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def _problem(
     out: Path,
     notice: Callable[[str], None],
 ) -> Problem:
-    facts, features, notes = features_of(name, sources, extractors, out / "features" / name, notice)
+    facts, features, notes = features_of(name, sources, extractors, out / "features" / slug(name), notice)
     if not facts:
         raise BadInput("manifest", f"{name}: no clip could be used; {notes[0] if notes else 'there are no recordings'}")
     clips = columns(facts)
@@ -187,7 +189,7 @@ def _problem(
     digests = {e.name: digest_of(facts, f"{RULES} {settings!r}", e.digest, _hash(e, features)) for e in extractors}
     protocols = []
     for title, problem_clips, plan in plans:
-        runs = _Runs(out / "runs" / name / title.replace(" ", "_"), digests, settings, lambda t: notice(f"{name}: {t}"))
+        runs = _Runs(out / "runs" / slug(name) / slug(title), digests, settings, lambda t: notice(f"{name}: {t}"))
         protocols.append(runs.judged(title, problem_clips, plan, features))
     return Problem(name, clips, tuple(protocols), tuple(notes))
 
@@ -254,11 +256,11 @@ def _provenance(extractors: Sequence[Extractor], settings: Settings) -> dict[str
 
 def _write(problems: list[Problem], provenance: Mapping[str, Any], out: Path, lines: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document(problems, provenance), indent=1, ensure_ascii=False)
+    text = json.dumps(plain(document(problems, provenance)), indent=1, ensure_ascii=False, allow_nan=False)
     (out / "summary.json").write_text(text + "\n", encoding="utf-8")
-    rows = list(machine_rows(problems))
+    rows: list[dict[str, Any]] = plain(list(machine_rows(problems)))
     write_rows(out / "machines.csv", rows)
-    write_rows(out / "classes.csv", list(class_rows(problems)))
+    write_rows(out / "classes.csv", plain(list(class_rows(problems))))
     (out / "report.html").write_text(render(problems, provenance), encoding="utf-8")
     for problem in problems:
         for protocol in problem.protocols:
@@ -274,4 +276,4 @@ def _write(problems: list[Problem], provenance: Mapping[str, Any], out: Path, li
     click.echo(f"→ {out / 'report.html'}")
     if lines is not None:
         with lines.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"benchmark": "impact", **row}) + "\n" for row in rows)
+            file.writelines(json.dumps({"benchmark": "impact", **row}, allow_nan=False) + "\n" for row in rows)

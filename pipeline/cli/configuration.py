@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from pathlib import Path
 import click
 
 import config as configuration
-from config.schema import InfluxSinkConfig, Settings
+from config.schema import Settings
+from config.sinks import InfluxSinkConfig
 from config.sources import Excerpt
 from connectors.fastlane import FastLane
 from connectors.playback import Playback
@@ -21,6 +21,7 @@ from connectors.tachometer import RereadTachometer
 from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError, StethosError
+from pipeline.live import make_sink
 from pipeline.sources import build_sources
 from pipeline.stages import LaneSettings
 from pipeline.stages_drift import UNKNOWN
@@ -83,14 +84,18 @@ def _untold(lane: LaneSettings) -> Iterator[str]:
 
 
 def _unfit(settings: Settings) -> Iterator[str]:
-    """What recordings that are to be played say against the configuration.
+    """What recordings that are to be played, and sinks, say against the configuration.
 
     Raises:
         ConfigError: sources make no sense together.
         MissingExtra: a source or a sink needs one that is not installed.
     """
-    if any(isinstance(sink, InfluxSinkConfig) for sink in settings.sinks):
-        importlib.import_module("connectors.influxdb")
+    for sink in settings.sinks:
+        if isinstance(sink, InfluxSinkConfig):
+            try:
+                make_sink(sink).close()  # made, it asks nobody
+            except ConfigError as error:
+                yield str(error)
     for made in build_sources(settings, HostClock()):
         source = made.source if isinstance(made, FastLane) else made  # opened, a fast lane would look for its broker
         if isinstance(source, Playback | RereadTachometer):

@@ -160,7 +160,7 @@ def _some(
 
 def _state(row: Row) -> str:
     told = row.path.stat() if row.path.is_file() else None
-    said = f"{row.rate} {row.modality} {row.unit}"
+    said = f"{row.path.resolve()} {row.rate} {row.modality} {row.unit} {row.scale}"
     return f"{said} {row.start_s} {row.end_s} {told.st_size if told else None} {told.st_mtime_ns if told else None}"
 
 

@@ -36,6 +36,11 @@ def clock_text(t_ns: int) -> str:
     return datetime.fromtimestamp(t_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
+def _line(text: str) -> None:
+    """Print one line of what others wrote: what a terminal would obey is shown escaped."""
+    click.echo("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+
+
 @click.command()
 @_STATE
 @_JSON
@@ -49,7 +54,7 @@ def alarms(state_dir: Path, as_json: bool, limit: int) -> None:
         click.echo(json.dumps([dict(r.body) for r in records], indent=2))
         return
     for r in records:
-        click.echo(f"{clock_text(r.t_ns)}  {r.body['transition']:<8}{r.body['severity']:<9}{r.body['text']}")
+        _line(f"{clock_text(r.t_ns)}  {r.body['transition']:<8}{r.body['severity']:<9}{r.body['text']}")
     if not records:
         click.echo("no alarms")
 
@@ -69,7 +74,7 @@ def dlq_list(state_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps([{k: v for k, v in r.body.items() if k != "value"} for r in records], indent=2))
         return
     for r in records:
-        click.echo(f"{r.seq:>8}  {r.body['topic']:<16}{r.machine:<16}{r.body['reason']:<18}{r.body['error']}")
+        _line(f"{r.seq:>8}  {r.body['topic']:<16}{r.machine:<16}{r.body['reason']:<18}{r.body['error']}")
     if not records:
         click.echo("no dead letters")
 
@@ -84,9 +89,10 @@ def dlq_show(state_dir: Path, seq: int) -> int:
         click.echo(f"no dead letter {seq}", err=True)
         return 1
     body = found[0].body
-    click.echo(f"topic   {body['topic']}\nreason  {body['reason']}\nerror   {body['error']}")
+    for name in ("topic", "reason", "error"):
+        _line(f"{name:<8}{body[name]}")
     for name, value in body["headers"]:
-        click.echo(f"  {name}: {base64.b64decode(value).decode('utf-8', 'replace')}")
+        _line(f"  {name}: {base64.b64decode(value).decode('utf-8', 'replace')}")
     uncut = f" of {body[UNCUT]}" if UNCUT in body else ""
     click.echo(f"value   {len(base64.b64decode(body['value']))}{uncut} bytes")
     return 0

@@ -123,11 +123,11 @@ def _tell_part(out: Path) -> None:
 
 
 def _teller(live: Live) -> Callable[[], None]:
-    """Says on stderr, about once a second, what problems have come up."""
+    """Says on stderr, about once a second, what problems have come up, and which are over."""
 
     def tell() -> None:
-        for problem in live.news():
-            click.echo(f"problem: {problem}", err=True)
+        for line in live.news():
+            click.echo(line, err=True)
 
     return tell
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from pipeline.errors import BadInput, MissingExtra
 from pipeline.manifest import Row, read_manifest
 
 _SAMPLED = frozenset({"acoustic", "stethoscope", "vibration"})
+_MOST_PANELS = 24
+_LONGEST_LABEL = 50
 
 
 @click.command()
@@ -37,11 +40,14 @@ def spectra(manifest: Path, out: Path, highest: float, machine: str | None, sens
     found, notes = _collect(rows, highest)
     out.mkdir(parents=True, exist_ok=True)
     _table(out / "spectra.csv", found)
-    _picture(out / "spectra.png", found)
+    shown = dict(islice(found.items(), _MOST_PANELS))
+    _picture(out / "spectra.png", shown)
     for label, spectrum in found.items():
         click.echo(f"{label}: {spectrum.segments} segments")
     for note in notes:
         click.echo(f"left out: {note}")
+    if len(shown) < len(found):
+        click.echo(f"spectra.png shows the first {len(shown)} of {len(found)} labels, spectra.csv holds all of them")
     click.echo(f"→ {out / 'spectra.png'}")
     return 0
 
@@ -84,6 +90,12 @@ def _table(path: Path, found: Mapping[str, Spectrum]) -> None:
                 writer.writerow((label, f"{f:.4f}", f"{mean:.4f}", f"{std:.4f}", s.segments))
 
 
+def _short(label: str) -> str:
+    """A label that a panel is wide enough for: its beginning and its end, where names of files differ."""
+    half = _LONGEST_LABEL // 2
+    return label if len(label) <= _LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
+
+
 def _picture(path: Path, found: Mapping[str, Spectrum]) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -96,7 +108,8 @@ def _picture(path: Path, found: Mapping[str, Spectrum]) -> None:
     for (label, s), axes in zip(found.items(), all_axes[:, 0], strict=True):
         axes.fill_between(s.frequency_hz, s.mean_db - s.std_db, s.mean_db + s.std_db, color="#2f6db5", alpha=0.25)
         axes.plot(s.frequency_hz, s.mean_db, color="#2f6db5", linewidth=0.9)
-        axes.set_title(f"{label} ({s.segments} segments, mean ± standard deviation)", fontsize=9, loc="left")
+        title = f"{_short(label)} ({s.segments} segments, mean ± standard deviation)"
+        axes.set_title(title, fontsize=9, loc="left", parse_math=False)
         axes.set_ylabel("dB")
         axes.grid(alpha=0.3)
     all_axes[-1, 0].set_xlabel("Frequency in Hz")

@@ -46,6 +46,8 @@ def drill(
     """
     if (sounds is None) == (manifest is None):
         raise BadInput("no_sounds", "give either --sounds or --manifest")
+    if out.exists():
+        raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
     training = vae_training(seed, **vae)
     if sounds is None:
         if manifest is None or arm != "none" or synthetic:
@@ -85,10 +87,15 @@ def _of_holes(manifest: Path, out: Path, threshold: float, folds: int, seed: int
     from models.drill.export import write_classifier
     from models.drill.holes import cut, joined, train
     from pipeline.clips import read_clip
-    from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest
+    from pipeline.manifest import NORMAL_LABELS, learning_rows, read_manifest, torn_groups, torn_recordings
 
     parts = []
-    rows = learning_rows(read_manifest(manifest))
+    everything = read_manifest(manifest)
+    if torn := torn_groups(everything):
+        raise BadInput("leak", f"{manifest}: the group {torn[0]!r} stands in more than one split; keep groups whole")
+    if twice := torn_recordings(everything, classes=True):
+        raise BadInput("leak", f"{manifest}: {twice}; keep recordings whole")
+    rows = learning_rows(everything)
     with progress_bar() as bar:
         task = bar.add_task("recordings", total=len(rows))
         for row in rows:

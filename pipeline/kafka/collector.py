@@ -19,6 +19,7 @@ from pipeline import codec
 from pipeline.bodies import record_from
 from pipeline.errors import DecodeError, StateError
 from pipeline.headers import TYPE
+from pipeline.kafka import fetched
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import CLAIM_TYPE, Claim, Fence, owner_of, read_claim
 from pipeline.kafka.topics import DECISION, OUTPUTS
@@ -139,6 +140,7 @@ class Collector:
         headers = dict(record.headers or ())
         fence = self._fences[tp]
         try:
+            fetched.check(record)
             if headers.get(TYPE) == CLAIM_TYPE:
                 fence.take(read_claim(record.value, record.offset))
                 return None

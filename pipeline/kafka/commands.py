@@ -41,10 +41,11 @@ class Commands:
             return []
         try:
             body = lane.settings.verify(wish.kind, wish.body)
-        except (StethosError, LookupError, OSError, TypeError, ValueError) as error:  # by hand, or another version
+        except Exception as error:  # of what was written by hand or by another version, or of the files that it names
+            said = str(error) if isinstance(error, StethosError) else f"{type(error).__name__}: {error}"
             headers = command_headers(wish.machine, wish.ident)
             value = command_value(wish.kind, wish.body)
-            return [DeadLetter(COMMAND, wish.machine, "command", str(error), tuple(headers), value)]
+            return [DeadLetter(COMMAND, wish.machine, "command", said, tuple(headers), value)]
         decision = Decision(wish.machine, ident, lane.reach.newest_ns, wish.kind, {**body, "since": lane.reach.saved()})
         return await self.decide(part, lane, decision, claim, found)
 

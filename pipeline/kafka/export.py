@@ -7,7 +7,7 @@ import heapq
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ from kafka.errors import KafkaError
 from pipeline import app, codec
 from pipeline.app import Plan
 from pipeline.clock import Clock
-from pipeline.errors import DecodeError
-from pipeline.kafka import admin, checks
+from pipeline.errors import BadInput, DecodeError, StethosError
+from pipeline.kafka import admin, checks, fetched
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.logs import LogReader
 from pipeline.kafka.ownership import Found, take_decision
 from pipeline.kafka.topics import COMMAND, DECISION, INPUTS
 from pipeline.messages import Chunk, Context, Decision, Image, Input, Mark
-from pipeline.recording.recorder import Recorder
+from pipeline.recording.recorder import Recorder, Start
 from pipeline.state import Store
 
 SYNC_S = 1.0
@@ -51,7 +51,7 @@ def record_since(
         every: called with the number of messages now and then.
 
     Returns:
-        Counts: ``messages``, and what could not be read by reason.
+        Counts: ``messages``, and by reason what could not be read, and baselines that could not be taken along.
 
     Raises:
         BrokerError: the brokers cannot be read.
@@ -60,15 +60,28 @@ def record_since(
     client = Client(plan.settings.kafka)
     checks.topics(client, admin.partitions(client))
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder) / app.STATE_FILE)
-            for decision in asyncio.run(_decisions(client)):
-                store.decide(decision)
-            start = app.recording_start(plan, store, carried_ns=None)  # decisions come from nowhere else
-            store.close()
-        return _record(client, Recorder(out, start, clock.now_ns(), rotate_bytes=0, rotate_s=0), since_ns, clock, every)
+        start, missing = _start(plan, asyncio.run(_decisions(client)))
+        recorder = Recorder(out, start, clock.now_ns(), rotate_bytes=0, rotate_s=0)
+        return missing + _record(client, recorder, since_ns, clock, every)
     except (KafkaError, LogError) as error:
         raise unreachable(client, error) from None
+
+
+def _start(plan: Plan, decisions: Sequence[Decision]) -> tuple[Start, Counter[str]]:
+    """What the recording begins with: all decisions, as they come from nowhere else, and the baselines they name."""
+    lanes, missing = {lane.machine.name: lane for lane in plan.lanes}, Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / app.STATE_FILE)
+        for decision in decisions:
+            store.decide(decision)
+            if decision.kind == "baseline" and decision.machine in lanes:
+                try:
+                    lanes[decision.machine].fetch(decision.body)
+                except StethosError as error:
+                    missing[f"baseline of machine '{decision.machine}': {error}"] += 1
+        start = app.recording_start(plan, store, carried_ns=None)
+        store.close()
+    return start, missing
 
 
 async def _decisions(client: Client) -> list[Decision]:
@@ -101,8 +114,11 @@ def _record(
                 # By event time between partitions, never within one: a device that started anew with an earlier clock
                 # would be recorded before what it followed.
                 for message in heapq.merge(*logs, key=lambda m: m.t1_ns):
-                    recorder.write(message, clock.now_ns())
-                    counts["messages"] += 1
+                    try:
+                        recorder.write(message, clock.now_ns())
+                        counts["messages"] += 1
+                    except BadInput as error:
+                        counts["unreadable." + error.reason] += 1
                 before, places = places, {tp: consumer.position(tp) for tp in left}
                 left = {tp: end for tp, end in left.items() if places[tp] < end}
                 now = time.monotonic()
@@ -136,6 +152,7 @@ def _read(records: list[Any], counts: Counter[str]) -> list[Input]:
     read: list[Input] = []
     for record in records:
         try:
+            fetched.check(record)
             message = codec.decode(record.headers or (), record.value)
             if not isinstance(message, Chunk | Image | Mark | Context):
                 raise DecodeError("type", "not an input")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from faust.types import TP
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from pipeline.errors import ConfigError
 from pipeline.kafka.faust_app import highwater
 from pipeline.kafka.topics import INPUTS
 from pipeline.messages import NS
+from pipeline.web import Answer, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.kafka.worker import Worker
 
 REFUSED = "refused."
+DEAD = "dead."
 ALIVE_S = 15.0
 """A worker whose loop has not made a round for so long hangs."""
 
@@ -41,49 +40,27 @@ class Health:
     def __init__(self, worker: Worker, host: str, port: int) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(Families(worker))
-        outer = self
+        self._worker = worker
+        self._server = WebServer(self._reply, host, port, ("kafka.health_host", "kafka.health_port"))
+        self._server.start()
+        self.address = self._server.address
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                code, text = outer.answer(self.path, worker)
-                self.send_response(code)
-                self.send_header("Content-Type", "text/plain; charset=utf-8")
-                self.end_headers()
-                self.wfile.write(text)
+    def _reply(self, path: str, _host: str | None) -> Answer:
+        return *self._answer(path), "text/plain; charset=utf-8"
 
-            def log_message(self, *_: object) -> None:
-                """Probes are no news."""
-
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            where = f"kafka.health_host = {host!r}, kafka.health_port = {port}"
-            raise ConfigError(f"{where}: {error.strerror or error}: choose another port (0 takes a free one)") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
-
-    def answer(self, path: str, worker: Worker) -> tuple[int, bytes]:
-        """Status and body of one request."""
+    def _answer(self, path: str) -> tuple[int, bytes]:
         if path == "/live":
-            idle_s = time.monotonic() - worker.beat_s
+            idle_s = time.monotonic() - self._worker.beat_s
             return (200, b"alive\n") if idle_s < ALIVE_S else (503, f"no round for {idle_s:.0f} s\n".encode())
         if path == "/ready":
-            return (200, b"ready\n") if worker.ready else (503, b"partitions are being taken over\n")
+            return (200, b"ready\n") if self._worker.ready else (503, b"partitions are being taken over\n")
         if path == "/metrics":
             return 200, generate_latest(self._registry)
         return 404, b"there are /live, /ready and /metrics\n"
 
     def close(self) -> None:
         """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.stop()
 
 
 class Families:
@@ -100,13 +77,15 @@ class Families:
             family = CounterMetricFamily(f"stethos_kafka_{name}", text, labels=labels)
             family.add_metric([worker.name], worker.counts[name])
             yield family
-        refused = CounterMetricFamily(
-            "stethos_kafka_refused", "Records of this worker that brokers refuse", labels=[*labels, "reason"]
-        )
-        for name, count in worker.outbox.counts.copy().items():
-            if name.startswith(REFUSED):
-                refused.add_metric([worker.name, name.removeprefix(REFUSED)], count)
-        yield refused
+        for name, text, prefix, counts in (
+            ("refused", "Records of this worker that brokers refuse", REFUSED, worker.outbox.counts),
+            ("dead_letters", "Messages that no lane could take, kept or not", DEAD, worker.counts),
+        ):
+            family = CounterMetricFamily(f"stethos_kafka_{name}", text, labels=[*labels, "reason"])
+            for reason, count in counts.copy().items():
+                if reason.startswith(prefix):
+                    family.add_metric([worker.name, reason.removeprefix(prefix)], count)
+            yield family
         held = sum(part.waiting for part in list(worker.parts.values()))
         for name, text, value in (
             ("partitions", "Partitions in this worker's hands", len(worker.parts)),

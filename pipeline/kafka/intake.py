@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import codec
 from pipeline.errors import DecodeError
 from pipeline.headers import Headers
+from pipeline.kafka import fetched
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import SENT, read_command
 from pipeline.kafka.topics import COMMAND
@@ -33,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A record that was read: a message or a command for a lane, or the dead letters that it became.
+    """A record that was read: a message or a command for a lane, or the dead letter that it became, if that is kept.
 
     `sent_ns` is when the message was published, where its publisher told.
     """
@@ -55,7 +56,9 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
     """
     headers: Headers = [(name, value or b"") for name, value in record.headers or ()]
     key = (record.key or b"").decode("utf-8", "replace")[:MAX_KEY]
+    failed: Exception | None = None
     try:
+        fetched.check(record)
         if topic == COMMAND:
             kind, body = read_command(record.value)
             return Taken(_here(key, part), command=Wish(key, f"{record.partition}.{record.offset}", kind, body))
@@ -71,14 +74,14 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
         sent_ns = int(sent) if sent.isdigit() and len(sent) < MAX_DIGITS else None
         return Taken(_here(machine, part), message, sent_ns=sent_ns)
     except DecodeError as error:
-        return Taken(key, results=[_letter(topic, key, error.reason, str(error), headers, record)])
+        reason, text = error.reason, str(error)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a worker must not end over and over
-        log.exception("%s/%d at %d cannot be read", topic, record.partition, record.offset)
-        return Taken(key, results=[_letter(topic, key, "unreadable", repr(error), headers, record)])
-
-
-def _letter(topic: str, key: str, reason: str, error: str, headers: Headers, record: Any) -> DeadLetter:
-    return DeadLetter(topic, key, reason, error, tuple(headers), bytes(record.value or b""))
+        reason, text, failed = "unreadable", repr(error), error
+    if not part.keeps(topic, record.offset, reason):
+        return Taken(key)
+    if failed is not None:
+        log.error("%s/%d at %d cannot be read", topic, record.partition, record.offset, exc_info=failed)
+    return Taken(key, results=[DeadLetter(topic, key, reason, text, tuple(headers), bytes(record.value or b""))])
 
 
 def _here(machine: str, part: Part) -> str:

@@ -14,6 +14,7 @@ from pipeline.codec import UNCUT
 from pipeline.errors import StateError
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
+from pipeline.kafka.fetched import UNREADABLE
 from pipeline.kafka.records import SENT
 from pipeline.kafka.topics import INPUTS
 from pipeline.state import Store
@@ -44,7 +45,10 @@ def retry(settings: Settings, seq: int) -> str:
     if UNCUT in body:
         raise StateError(f"dead letter {seq} is not whole: {len(value):,} of its {body[UNCUT]:,} bytes were kept")
     # When it was published first says nothing of now: its sensor may have ended since.
-    headers = [(name, base64.b64decode(told)) for name, told in body["headers"] if name != SENT]
+    came = [(name, base64.b64decode(told)) for name, told in body["headers"] if name != SENT]
+    headers = [(name, told) for name, told in came if not name.startswith(UNREADABLE)]
+    if came and not headers and not value:
+        raise StateError(f"dead letter {seq} stands for a record that could not be read: there is nothing of it")
     client = Client(settings.kafka)
     with tempfile.TemporaryDirectory() as folder:
         publisher = KafkaPublisher(client.settings(), Path(folder), 10_000_000)

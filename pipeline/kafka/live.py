@@ -71,7 +71,7 @@ class Sinks:
         self.collector = Collector(client, plan.state)
         self._machines = client.spread(lane.machine.name for lane in plan.lanes)
         self._judges = Judges(plan.lanes, self.store)
-        self._prometheus = PrometheusSink()
+        self._prometheus = PrometheusSink(machines=[machine.name for machine in settings.machines])
         self._prometheus.restore(known(self.store))
         self._deliveries = [
             Delivery(self._prometheus, plan.state, TOPICS, "prometheus"),
@@ -92,7 +92,7 @@ class Sinks:
     @property
     def address(self) -> str:
         """Of the status page; empty without one."""
-        return f"http://{self._status.host}:{self._status.port}/" if self._status else ""
+        return self._status.address if self._status else ""
 
     def problems(self) -> list[str]:
         """What the collector, the sinks and the durable state complain about now."""

@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from pipeline import codec
 from pipeline.errors import ConfigError, DecodeError, StateError
 from pipeline.headers import TYPE
+from pipeline.kafka import fetched
 from pipeline.kafka.client import Client
 from pipeline.kafka.logs import LogReader
 from pipeline.kafka.outbox import REFUSED, Outbox
@@ -235,6 +236,7 @@ class _State:
             self.keys.discard(key)
             return
         try:
+            fetched.check(record)
             kind, owner = headers.get(TYPE), owner_of(headers)
             if kind == CLAIM_TYPE:
                 self._fence.take(read_claim(value, -1))
@@ -254,6 +256,7 @@ def take_decision(logged: Found, record: object) -> None:
     headers = dict(record.headers)  # type: ignore[attr-defined]
     value, offset = record.value, record.offset  # type: ignore[attr-defined]
     try:
+        fetched.check(record)
         if headers.get(TYPE) == CLAIM_TYPE:
             logged.fence.take(read_claim(value, offset))
             return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from operators.rewindow import LONGEST_GAP_S
+from pipeline.dead_letters import MAX_DEAD_LETTERS
 from pipeline.kafka.records import Out, snapshot_out
 from pipeline.messages import Chunk, DeadLetter, Decision, Image, Input, Late, Mark, Result
 from pipeline.runner import Lane
@@ -47,14 +48,25 @@ class Part:
         epoch: the owner epoch, the offset of the claim.
         lanes: of the machines whose keys fall here.
         worker: whose configuration has these machines.
+        counts: the worker's; gets ``dead.<reason>``.
     """
 
-    def __init__(self, number: int, generation: int, epoch: int, lanes: dict[str, Lane], worker: str = "") -> None:
+    def __init__(
+        self,
+        number: int,
+        generation: int,
+        epoch: int,
+        lanes: dict[str, Lane],
+        worker: str = "",
+        counts: Counter[str] | None = None,
+    ) -> None:
         self.number = number
         self.generation = generation
         self.epoch = epoch
         self.lanes = lanes
         self.worker = worker
+        self._counts = Counter() if counts is None else counts
+        self._letters: Counter[tuple[str, str]] = Counter()
         self.next: dict[str, int] = {}
         """By topic: the offset that the lanes have not seen yet."""
         self.expect: dict[str, int] = {}
@@ -117,6 +129,14 @@ class Part:
             beyond = message.n0 - LONGEST_GAP_S * s.rate.hz if isinstance(message, Chunk) else -math.inf
             held = Held(offset, serial, machine, s.sensor, s.epoch, message.n1, beyond)
         self.held.setdefault(topic, deque()).append(held)
+
+    def keeps(self, topic: str, offset: int, reason: str) -> bool:
+        """Count a message that no lane can take; says whether its dead letter is to be kept."""
+        if offset < self.next.get(topic, 0):
+            return False  # known from before a rebalance
+        self._counts["dead." + reason] += 1
+        self._letters[topic, reason] += 1
+        return self._letters[topic, reason] <= MAX_DEAD_LETTERS
 
     def forget_samples(self, topic: str, results: list[Result]) -> None:
         """If the newest held message became a dead letter unseen, no window will ever need it."""

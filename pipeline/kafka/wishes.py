@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 from config.schema import Settings
 from pipeline import codec
 from pipeline.errors import DecodeError, StateError
+from pipeline.kafka import fetched
 from pipeline.kafka.admin import unreachable
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import command_headers, command_value
@@ -72,6 +73,7 @@ def _wait(consumer: Any, machine: str, ident: str, kind: str, wait_s: float) -> 
 
 def _answer(record: Any, machine: str, ident: str, kind: str) -> str | None:
     try:
+        fetched.check(record)
         message = codec.decode(record.headers or (), record.value)
     except DecodeError:
         return None  # a claim

@@ -227,7 +227,7 @@ class Worker:
         else:
             if part is not None:
                 self.outbox.drop(part)
-            part = Part(number, generation, claim.epoch, self._machines.lanes(number, found), self.name)
+            part = Part(number, generation, claim.epoch, self._machines.lanes(number, found), self.name, self.counts)
             part.catch_up(found.decisions)
             self.counts["rebuilt"] += 1
         part.saved = {machine: lane.snapshot() for machine, lane in part.lanes.items()}

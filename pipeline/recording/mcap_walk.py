@@ -13,15 +13,21 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
+import lz4.frame  # type: ignore[import-untyped]  # like zstandard, the MCAP library brings it
+import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile, InvalidMagic, McapError
 from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Chunk, Header, Metadata, Schema
-from mcap.stream_reader import CRCValidationError, get_chunk_data_stream
+from mcap.stream_reader import CRCValidationError
 
 MAGIC: Final = b"\x89MCAP0\r\n"
-DAMAGE: Final = (McapError, ValueError, struct.error, RuntimeError, MemoryError, OverflowError, KeyError)
+DAMAGE: Final = (
+    McapError, ValueError, struct.error, RuntimeError, MemoryError, OverflowError, KeyError, zstandard.ZstdError
+)  # fmt: skip
 """What bytes that are no MCAP lead to."""
+LARGEST_CHUNK: Final = 64 << 20
+"""Bytes that a compressed chunk may unpack to; tools write a few MB."""
 
 _HEAD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
@@ -68,7 +74,7 @@ def walk(file: BinaryIO) -> Iterator[Piece]:
             raise EndOfFile
         opcode, length = _HEAD.unpack(head)
         at += _HEAD.size
-        if at + length > size:
+        if not opcode or at + length > size:  # a power cut leaves zeros, and no record is of kind 0
             raise EndOfFile
         yield Piece(opcode, at, length)
         if opcode == Opcode.DATA_END:
@@ -112,7 +118,7 @@ def inside(file: BinaryIO, piece: Piece) -> Iterator[Inner]:
         opcode, length = _HEAD.unpack_from(data, at)
         at += _HEAD.size
         stop = at + length
-        if stop > end:
+        if not opcode or stop > end:
             raise EndOfFile
         if opcode == Opcode.MESSAGE:
             channel, sequence, log_ns, published = _MESSAGE.unpack_from(data, at)
@@ -131,13 +137,26 @@ def _unpacked(body: bytes) -> bytes:
     data = body[at + 8 :]
     if len(data) != int.from_bytes(body[at : at + 8], "little"):
         raise EndOfFile
-    chunk = Chunk(compression, data, end, start, crc, size)
     if compression:
-        stream, length = get_chunk_data_stream(chunk)
-        data = stream.read(length)
+        data = _decompressed(compression, data, size)
     if crc and crc != (actual := zlib.crc32(data)):
-        raise CRCValidationError(crc, actual, chunk)
+        raise CRCValidationError(crc, actual, Chunk(compression, data, end, start, crc, size))
     return data
+
+
+def _decompressed(compression: str, data: bytes, size: int) -> bytes:
+    """The content of a chunk that another tool has compressed: never more than the chunk says, which is bounded."""
+    if size > LARGEST_CHUNK:
+        raise McapError(f"a chunk of {size:,} bytes; at most {LARGEST_CHUNK:,} are unpacked")
+    if compression == "zstd":
+        found: bytes = zstandard.ZstdDecompressor().stream_reader(data).read(size)
+    elif compression == "lz4":
+        found = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size)
+    else:
+        raise McapError(f"unsupported compression type {compression!r:.20}")
+    if len(found) != size:
+        raise EndOfFile
+    return found
 
 
 class ChunkPlace(NamedTuple):

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from pipeline import schemas
+from pipeline.errors import BadInput
 from pipeline.fingerprint import platform_fingerprint
 from pipeline.messages import NS, Context, Decision, Input, Record
 from pipeline.recording.format import (
@@ -40,6 +41,8 @@ from pipeline.results import canonical
 ROTATE_BYTES: Final = 512_000_000
 ROTATE_S: Final = 900.0
 _MAX_CHANNELS: Final = 60_000
+_NO_CHANNELS: Final = 65_000
+"""From so many on no message gets a channel of its own: MCAP numbers them with 16 bits."""
 _BYTES: Final = "application/octet-stream"
 
 StreamKey: TypeAlias = tuple[str, str, int]
@@ -200,7 +203,8 @@ class Recorder:
 
         Raises:
             RecordingError: disk full or gone, or the recorder has failed before.
-            BadInput: the message is not what its stream says; the recording goes on without it.
+            BadInput: the message is not what its stream says, or there are too many streams and names of facts; the
+                recording goes on without it.
         """
         self._usable()
         try:
@@ -231,6 +235,8 @@ class Recorder:
         entry = entry_of(message)
         key = channel_key(message, preroll)
         channel = self._channels.get(key)
+        if channel is None and len(self._channels) >= _NO_CHANNELS:
+            raise BadInput("channels", f"{self.part}: a recording has room for {_NO_CHANNELS} sensors and facts")
         if channel is None:
             channel = self._register(key, channel_of(message, preroll))
         self._mcap.message(channel, entry.sequence, self._log_time(now_ns), entry.publish_ns, entry.head, entry.body)

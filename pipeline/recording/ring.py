@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from pipeline.contexts import CARRIED_NS, outdated
 from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Record
@@ -26,6 +27,10 @@ PREROLL_S: Final = 6.0
 """The longest memory of a lane (5 s) and one chunk."""
 
 Sampled = Chunk | Image | Mark
+FindPast: TypeAlias = Callable[
+    [Sequence[Decision], Mapping[str, bytes]], tuple[Collection[tuple[str, str]], Collection[str]]
+]
+"""From decisions and the lanes' snapshots: what `Past` holds."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,7 @@ class Ring:
         shards: all prefixes of this run. The ring of the first one also repairs, counts and deletes what shards of
             earlier runs have left; it alone, so that no two processes repair one file. Empty: this ring is alone, and
             touches no file but its own.
+        past: which decisions, and the baselines of which hashes, no new file needs.
 
     Raises:
         RecordingError: the folder cannot be used. That it is full is no error: a file begins when there is space.
@@ -69,16 +75,19 @@ class Ring:
         preroll_s: float = PREROLL_S,
         prefix: str = "rec",
         shards: Sequence[str] = (),
+        past: FindPast = lambda _decisions, _snapshots: ((), ()),
     ) -> None:
         self.folder = folder
         self.failures = 0
         self._start = start
         self._prefix = prefix
         self._shards = frozenset(shards)
+        self._past = past
         family = re.escape(prefix.rstrip("0123456789"))
         self._numbered = re.compile(rf"({family}\d+)-\d{{8}}T\d{{6}}\.\d{{9}}Z\.mcap(?:\.part)?")
         self._first = bool(shards) and shards[0] == prefix
         self._ring_bytes = ring_bytes // max(1, len(shards))
+        self._others_bytes = 0  # all files but the growing one, when they were last looked at
         self._limits = (min(rotate_bytes, max(1, self._ring_bytes // 4)), rotate_s)
         self._preroll_ns = int(preroll_s * NS)
         self._recent: dict[StreamKey, deque[Sampled]] = {}
@@ -175,7 +184,8 @@ class Ring:
     def sync(self) -> OnDisk:
         """Wait until all that was written is on disk, and keep the folder within its bound."""
         done = self._growing.sync()
-        self._make_room()
+        if self._others_bytes + done.nbytes > self._ring_bytes:  # thousands of files are not looked at every second
+            self._make_room()
         return done
 
     def due(self, now_ns: int) -> bool:
@@ -191,15 +201,19 @@ class Ring:
 
     def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
         """Begin a new file that holds these attachments too, as will those after it. Known ones change nothing."""
-        if attachments.keys() <= self._start.attachments.keys():
-            return
-        self._start = replace(self._start, attachments={**self._start.attachments, **attachments})
-        self._rotate_with(snapshots, now_ns)
+        if not attachments.keys() <= self._start.attachments.keys():
+            self._rotate_with(snapshots, now_ns, attachments)
 
-    def _rotate_with(self, snapshots: Mapping[str, bytes], now_ns: int) -> None:
-        kept = {name: data for name, data in self._start.attachments.items() if not name.startswith("snapshot/")}
+    def _rotate_with(
+        self, snapshots: Mapping[str, bytes], now_ns: int, more: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
+        gone, unused = self._past(list(self._decisions.values()), snapshots)
+        for key in gone:
+            del self._decisions[key]
+        old = ("snapshot/", *(f"baseline/{settings}/" for settings in unused))
+        kept = {name: data for name, data in self._start.attachments.items() if not name.startswith(old)}
         fresh = {f"snapshot/{machine}": data for machine, data in snapshots.items()}
-        self.rotate(replace(self._start, attachments={**kept, **fresh}, preroll=()), now_ns)
+        self.rotate(replace(self._start, attachments={**kept, **more, **fresh}, preroll=()), now_ns)
 
     def rotate(self, start: Start, now_ns: int) -> Path | None:
         """Finish the file and begin the next; returns the finished one, if there was one.
@@ -251,16 +265,13 @@ class Ring:
         for path in [*self._own(), *self._orphans()]:
             with suppress(FileNotFoundError):  # another process has finished it meanwhile
                 sizes[path] = path.stat().st_size
-        total = sum(sizes.values())
-        if total <= self._ring_bytes - spare:  # not a file is opened to see how old it is
-            return
-        for path in sorted(sizes, key=written):
-            if total <= self._ring_bytes - spare:
-                return
+        total, bound = sum(sizes.values()), self._ring_bytes - spare
+        for path in sorted(sizes, key=written) if total > bound else ():  # else none is opened to see how old it is
             with suppress(OSError):
-                if not self._grows(path):
+                if total > bound and not self._grows(path):
                     path.unlink()
-                    total -= sizes[path]
+                    total -= sizes.pop(path)
+        self._others_bytes = total - (0 if self._recorder is None else sizes.get(self._recorder.part, 0))
 
     def _grows(self, path: Path) -> bool:
         if self._recorder is not None and not self._recorder.failed and path == self._recorder.part:

@@ -131,6 +131,12 @@ STREAM = _object(
     }
 )
 
+LONGEST_NAME = 255
+"""Characters of a fact's name: a recording has a channel for each."""
+_NAME = Kind(
+    {"type": "string", "maxLength": LONGEST_NAME},
+    lambda value: type(value) is str and len(value) <= LONGEST_NAME,
+)
 LONGEST_FACT = 1000
 """Characters of a fact's text: thousands of facts are in a machine's snapshot."""
 _FACT = Kind(
@@ -142,8 +148,7 @@ _CONDITION = {"id": TEXT, "machine": TEXT, "sensors": TEXTS, "detector": TEXT}
 
 FIELDS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
     {
-        "context": {"id": TEXT, "machine": TEXT, "name": TEXT, "t_ns": TIME,
-                    "value": _FACT},
+        "context": {"id": TEXT, "machine": TEXT, "name": _NAME, "t_ns": TIME, "value": _FACT},
         "decision": {"id": TEXT, "machine": TEXT, "t_ns": TIME, "kind": TEXT, "body": ANY_OBJECT},
         "feature": {"id": TEXT, "machine": TEXT, "sensors": TEXTS, "name": TEXT, "t_end_ns": TIME, "values": NUMBERS,
                     "complete": FLAG, "lineage": SPANS},

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 import config
-from config.schema import InfluxTopic, JournalSinkConfig, ResultTopic
+from config.pretrain import load_pretrain
+from config.sinks import InfluxTopic, JournalSinkConfig, ResultTopic
 from connectors.influxdb import _POINTS
 from pipeline.errors import ConfigError
 from pipeline.topics import TOPICS
@@ -100,6 +101,25 @@ def test_migration_keeps_comments_and_order() -> None:
     assert config.migrate_text(new, "c.toml") == new
 
 
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ("a = " + "[" * 3000, "c.toml: not valid TOML"),
+        ("a = " + "9" * 5000, "c.toml: not valid TOML"),
+        (".".join("a" * 1000) + " = 1", "c.toml: its keys are nested too deeply"),
+    ],
+)
+def test_text_that_exhausts_the_parser_is_refused_in_a_line(tmp_path: Path, odd: str, words: str) -> None:
+    """Brackets, digits and dots that Python gives up on, each with an exception of its own."""
+    with pytest.raises(ConfigError, match=words):
+        load(tmp_path, odd)
+    if "TOML" in words:
+        with pytest.raises(ConfigError, match=words):
+            config.migrate_text(odd, "c.toml")
+        with pytest.raises(ConfigError, match=words):
+            load_pretrain(tmp_path / "c.toml")
+
+
 def test_the_example_is_valid() -> None:
     """What `stethos config example` prints can be used."""
     config.load(ROOT / "config" / "example.toml")
@@ -123,6 +143,44 @@ def test_errors_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(ConfigError, match=words) as caught:
         load(tmp_path, GOOD + part)
     assert "sesame" not in str(caught.value) and "5353" not in str(caught.value)
+
+
+INFLUX = '[[sink]]\ntype = "influxdb"\norg = "o"\nbucket = "b"\ntoken = "sesame"\n'
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (f'{INFLUX}url = "http://influx.plant.example:8086"\n', "http sends the token as it is: write https://"),
+        (f'{INFLUX}url = "http://10.0.0.7"\n', "http sends the token"),
+        (f'{INFLUX}url = "http://admin:sesame@localhost:8086"\n', "the url holds a login"),
+        (f'{INFLUX}url = "https://admin:se/sesame@influx:8086"\n', "the url holds a login"),
+        (f'{INFLUX}url = "http://[sesame"\n', "the url is none"),
+        (f'{INFLUX}url = "http://localhost:8086"\nca_file = "ca.pem"\n', "ca_file is for TLS"),
+        ('[fast_lane.mqtt]\nhost = "plc"\nusername = "u"\npassword = "sesame"\n', "MQTT sends the password as it is"),
+    ],
+)
+def test_what_others_could_listen_to_is_refused(tmp_path: Path, part: str, words: str) -> None:
+    """Without telling it."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(tmp_path, GOOD + part)
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        f'{INFLUX}url = "https://influx.plant.example:8086"\nca_file = "ca.pem"\n',
+        *(f'{INFLUX}url = "http://{here}:8086"\n' for here in ("localhost", "127.0.0.1", "[::1]")),
+        *(f'[fast_lane.mqtt]\nhost = "{here}"\nusername = "u"\npassword = "p"\n' for here in ("localhost", "::1")),
+        '[fast_lane.mqtt]\nhost = "plc"\n',
+        '[fast_lane.mqtt]\nhost = "plc"\nusername = "u"\npassword = "p"\ntls = true\n',
+    ],
+)
+def test_what_nobody_else_hears_is_taken(tmp_path: Path, part: str) -> None:
+    """On this box, encrypted, or no secret at all."""
+    for sink in load(tmp_path, GOOD + part).sinks:
+        assert sink.type == "influxdb" and sink.ca_file in {None, tmp_path / "ca.pem"}
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,27 @@ def test_a_failing_hook_costs_no_samples() -> None:
     assert lane.errors == ["m: OSError: the relay is gone"]
 
 
+def test_a_failing_hook_costs_no_other_alarm() -> None:
+    """Of the same samples; its fault is told until it takes an alarm again, and stays counted."""
+    told: list[str] = []
+
+    def hook(alarm: Alarm) -> None:
+        told.append(alarm.detector)
+        if alarm.detector == "x":
+            raise OSError("the lamp is gone")
+
+    said = [Alarm("m", ("acc",), name, 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s") for name in ("x", "y")]
+    lane = FastLane(Listed([]), {"m": Ear(said)}, hook)
+    fact, troubles = Context("m", SPEED, T0, 1.0), []
+    for alarms in (said, said[:1], said[1:]):
+        lane._listeners["m"] = Ear(alarms)
+        lane.hear(fact)
+        troubles.append(lane.trouble)
+    assert told == ["x", "y", "x", "y"]
+    assert troubles == ["", "fast lane: 2 faults, the last: m: OSError: the lamp is gone", ""]
+    assert lane.failures == 2
+
+
 def test_slices_have_a_length() -> None:
     """Nothing at all is refused."""
     with pytest.raises(ValueError, match="length"):

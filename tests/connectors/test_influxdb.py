@@ -348,7 +348,7 @@ def test_too_large_a_request_is_halved() -> None:
 
 
 def test_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "influxdb_client.client.influxdb_client", None)
+    monkeypatch.setitem(sys.modules, "influxdb_client.client.write.point", None)
     with pytest.raises(MissingExtra, match=r"-e .\.\[influxdb\]"):
         InfluxSink("http://localhost:8086", "t", "o", "b")
 

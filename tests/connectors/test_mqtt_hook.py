@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -275,6 +276,53 @@ def test_what_cannot_be_sent_at_the_end_is_counted() -> None:
         hook(alarm())
     release_port(port)
     assert hook.counts["closed"] == hook.failures == 2
+
+
+def test_a_hook_that_is_closed_while_it_connects_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server may answer late: that connection is let go, and the hook, open again, makes its own after it."""
+    slow, made = threading.Event(), list[Any]()
+
+    class Known:
+        """A connection whose broker takes everything."""
+
+        connected, lost = True, ""
+
+        def __init__(self, *_: object) -> None:
+            self.answers: list[tuple[int, str]] = []
+            self.said: list[str] = []
+            made.append(self)
+            slow.wait()
+
+        def publish(self, topic: str, payload: bytes, **_: object) -> int:
+            self.said.append(topic)
+            self.answers.append((len(self.said), ""))
+            return len(self.said)
+
+        def turn(self, timeout_s: float, _: object) -> None:
+            time.sleep(min(timeout_s, 0.01))
+
+        def close(self) -> None:
+            self.said.append("closed")
+
+        leave = close
+
+    for name, value in (("Session", Known), ("CONNECT_S", 0.05), ("LEAVE_S", 0.05), ("RETRY_S", (0.01, 0.02))):
+        monkeypatch.setattr(mqtt_hook, name, value)
+    hook = MqttCommand(Broker())
+    with hook:
+        hook(alarm(1))
+        until(lambda: made)
+        (first,) = (thread for thread in threading.enumerate() if thread.name == "mqtt-command")
+    assert hook.counts["closed"] == 1 and first.is_alive()
+    with hook:
+        until(lambda: "has not ended" in hook.trouble)
+        hook(alarm(2))
+        slow.set()
+        until(lambda: hook.counts["published"] == 1)
+        first.join(20.0)
+        assert not first.is_alive()
+    assert [one.said[:2] for one in made] == [["closed"], [STATUS, TOPIC]]
+    assert (hook.counts["connected"], hook.failures) == (1, 1)
 
 
 def test_the_last_of_several_lanes_closes_it(broker: MosquittoServer) -> None:

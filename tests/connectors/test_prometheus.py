@@ -4,6 +4,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -216,6 +217,15 @@ def test_losses_are_counted_by_reason_and_once(sink: PrometheusSink) -> None:
     assert value(sink, "stethos_samples_dropped_total", machine="mill-3", sensor="mic", reason="late") == 480
     assert value(sink, "stethos_samples_dropped_total", machine="mill-3", sensor="mic", reason="overlap") == 480
     assert value(sink, "stethos_dead_letters_total", machine="mill-3", topic="raw.acoustic", reason="length") == 1
+
+
+def test_names_that_anybody_can_make_up_take_no_room(clock: Clock) -> None:
+    """Dead letters of machines that are not configured are one machine's, so that the others' are never refused."""
+    sink = PrometheusSink(max_label_sets=10, clock=clock, machines=["mill-3"])
+    strangers = [replace(dead_letter(n, T0, "length"), machine=f"m{n}", id=str(n)) for n in range(50)]
+    sink.write([*strangers, dead_letter(99, T0, "length")])
+    counts = {dict(key)["machine"]: count for key, count in samples(sink, "stethos_dead_letters_total").items()}
+    assert counts == {"unknown": 50, "mill-3": 1}
 
 
 def test_age_is_that_of_the_scrape(sink: PrometheusSink, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,26 @@ def test_a_recording_of_nothing_is_empty_not_cut_off(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(BadInput, match="holds no samples"):
         open_recording(path)
+
+
+def test_zeros_behind_the_format_are_given_up_soon(tmp_path: Path) -> None:
+    """What a power cut can leave: every 8 of the 64 million zeros read as an empty chunk."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, NOISE, 8000, subtype="PCM_16")
+    head = path.read_bytes()
+    path.write_bytes(head[: head.index(b"data")])
+    with path.open("r+b") as file:
+        file.truncate(64_000_000)
+    began = time.process_time()
+    with pytest.raises(BadInput, match=r"truncated \(no samples\)"):
+        open_recording(path)
+    assert time.process_time() - began < 1.0
+
+
+def test_samples_behind_many_other_chunks_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, NOISE, 8000, subtype="PCM_16")
+    raw = path.read_bytes()
+    at = raw.index(b"data")
+    path.write_bytes(raw[:at] + b"junk\x02\0\0\0ab" * 100 + raw[at:])
+    assert open_recording(path).frames == len(NOISE)

@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 from mcap.opcode import Opcode
 
+from pipeline.app import plan_of_recording
 from pipeline.cli.recordings import plan_of
 from pipeline.clock import HostClock
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StateError
 from pipeline.kafka.replay import KafkaReplay
 from pipeline.recording.mcap_file import McapFile
 from pipeline.recording.mcap_walk import walk
+from pipeline.recording.reader import read
 from pipeline.recording.recorder import _Disk
 from pipeline.replay import open_all
 from pipeline.state import Store
 from tests.faults.test_wrong_use import CONFIG, config, own_signals, run, stethos
+from tests.fixtures.make_v1 import OUT
 
 __all__ = ["config", "own_signals"]
 
@@ -66,6 +69,29 @@ def test_a_candidate_that_fits_one_of_two_machines(recording: Path, capsys: pyte
     (two,) = (both.parent / "two").glob("*.mcap")
     assert replayed(two, CONFIG) == 0
     assert "unknown_machine, first: the configuration has no machine 'n'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("config.json", b"{"),
+        ("baselines.json", b"{"),
+        ("baselines.json", b"[1]"),
+        ("baselines.json", b'{"press": 5}'),
+        ("baseline/x", b""),
+        ("baseline/x/baseline.json", b"["),
+        ("models.json", b"x"),
+        ("drills.json", b"[]"),
+    ],
+)
+def test_what_a_recording_carries_in_another_form_is_refused_in_a_line(tmp_path: Path, name: str, data: bytes) -> None:
+    """Another program has made it, or changed it."""
+    carried = read(OUT / "recording.mcap").attachments
+    assert plan_of_recording(carried, tmp_path).lanes
+    with pytest.raises(
+        StateError, match=r"recording's .* not as stethos writes them .*name a .*--config|cannot be read"
+    ):
+        plan_of_recording({**carried, name: data}, tmp_path)
 
 
 def recorded(config: Path, name: str, *changes: tuple[str, str]) -> Path:

@@ -95,6 +95,7 @@ def test_a_run_tells_at_its_end_what_it_could_not_use(config: Path, capsys: pyte
         ("[recording]", "[recordings]", ["c.toml", "recordings", "unknown key", "recording"]),
         ("rate_hz = 2000", 'rate_hz = "fast"', ["c.toml", "rate_hz", "fast"]),
         ("rate_hz = 2000", "rate_hz = -1", ["c.toml", "rate_hz", "-1"]),
+        ("  [[machine.sensor]]", "align = true\n  [[machine.sensor]]", ["'m'", "align needs two sensors", "1000 Hz"]),
         ('"vibration"\n  rate_hz = 2000', '"acoustic"\n  rate_hz = 2000.1', ["rate_hz of m/acc", "at 2000 Hz"]),
         ('unit = "mg"', "", ["c.toml", "unit", "required"]),
         ("[engine]", "[engine", ["c.toml", "not valid TOML"]),
@@ -181,6 +182,17 @@ def test_a_check_opens_what_is_to_be_played(config: Path, capsys: pytest.Capture
         assert stethos("config", "check", config) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: ") and "x.npz" in said and said.count("\n") == 1
+
+
+def test_a_check_makes_the_sinks(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An authority that is not there is told before anything runs."""
+    sink = (
+        '[[sink]]\ntype = "influxdb"\nurl = "https://x"\nca_file = "gone.pem"\norg = "o"\nbucket = "b"\ntoken = "t"\n'
+    )
+    config.write_text(CONFIG + sink)
+    assert stethos("config", "check", config) == 2
+    said = capsys.readouterr().err
+    assert f"the authority {config.parent / 'gone.pem'} cannot be used" in said and said.count("\n") == 1
 
 
 def test_a_migration_of_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

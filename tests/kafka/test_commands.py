@@ -186,6 +186,21 @@ source = {{ type = "playback", files = ["noise.wav"], speed = 1.0 }}
 @pytest.mark.parametrize("path", ["/nowhere", "x" * 300, "a\0b", 5, None])
 def test_a_command_that_cannot_be_looked_at_is_a_dead_letter(path: object) -> None:
     """Whatever looking raises: a worker that ended would leave it to the next one, and so to all of them."""
+    assert letter_of(path).reason == "command"
+
+
+def test_a_command_whose_check_fails_in_any_way_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files that others wrote anything can come."""
+
+    def fails(*_: object) -> dict[str, Any]:
+        raise RuntimeError("what nobody expects")
+
+    monkeypatch.setattr(LaneSettings, "verify", fails)
+    assert letter_of("/nowhere").error == "RuntimeError: what nobody expects"
+
+
+def letter_of(path: object) -> DeadLetter:
+    """What becomes of a command to promote the package at this path."""
     mic = stream("mic", "acoustic", 32_000)
     models = learned_models()
     lane = Lane(LaneSettings(machine(mic, model=models.config.model_dump(by_alias=True)), models=models))
@@ -195,7 +210,8 @@ def test_a_command_that_cannot_be_looked_at_is_a_dead_letter(path: object) -> No
     part: Any = SimpleNamespace(lanes={"m": lane}, epoch=1, number=0)
     found: Any = SimpleNamespace(decisions=[])
     (letter,) = asyncio.run(Commands(nothing, nothing, nothing).obey(part, wish, nothing, found))
-    assert isinstance(letter, DeadLetter) and letter.reason == "command"
+    assert isinstance(letter, DeadLetter)
+    return letter
 
 
 def test_without_a_broker_and_without_a_state(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from pipeline.kafka.part import Part
 from pipeline.kafka.records import Claim, Fence, claim_out, read_claim
 from pipeline.kafka.topics import wanted
 from pipeline.messages import NS, Context, DeadLetter
+from tests.servers.web import request
 
 CLIENT = Client(Kafka(partitions=4))
 AT = CLIENT.partition("lathe")
@@ -214,6 +216,23 @@ def test_a_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"kafka\.health_port = {port}: Address already in use"):
             Health(SimpleNamespace(name="w"), "127.0.0.1", port)  # type: ignore[arg-type]
+
+
+def test_a_worker_tells_how_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same server as the page: with a time limit for requests."""
+    monkeypatch.setattr("pipeline.kafka.health.Families.collect", lambda _: ())
+    worker = SimpleNamespace(beat_s=time.monotonic(), ready=False)
+    health = Health(worker, "127.0.0.1", 0)  # type: ignore[arg-type]
+    try:
+        assert [request(f"{health.address}/{path}")[0] for path in ("live", "ready", "metrics", "x")] == [
+            200, 503, 200, 404,
+        ]  # fmt: skip
+        worker.beat_s -= 60
+        assert request(f"{health.address}/live") == (503, b"no round for 60 s\n")
+        del worker.ready
+        assert request(f"{health.address}/ready")[0] == 500
+    finally:
+        health.close()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,26 +13,27 @@ from typing import Any
 
 import pytest
 
-from config.schema import Kafka
+from config.schema import Kafka, Settings
+from models.anomaly.store import load, save
 from pipeline import codec
+from pipeline.app import Plan
 from pipeline.clock import ManualClock
 from pipeline.kafka import export
 from pipeline.kafka.admin import BrokerError
 from pipeline.kafka.client import Client
 from pipeline.kafka.records import NOBODY, OWNER, Claim, claim_out
-from pipeline.messages import NS, Anchor, Decision, Feature, Input
+from pipeline.messages import NS, Anchor, Context, Decision, Feature, Input
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.recover import recover
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
-from tests.engines.scenarios import T0, chunks, machine, normal_noise, stream
+from tests.engines.scenarios import T0, baseline_of, chunks, machine, normal_noise, stream
 
 ACC, MIC = stream("acc", "vibration", 2000), stream("mic", "acoustic", 16_000)
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch, *logs: list[Input]) -> list[Input]:
-    """What a recording holds of these partitions, of which a poll brings a part each."""
-    written: list[Input] = []
+def exported(monkeypatch: pytest.MonkeyPatch, write: Callable[[Input, int], None], *logs: list[Input]) -> Counter[str]:
+    """What is counted of these partitions, of which a poll brings a part each, and a recorder writes."""
     records = {
         str(number): [SimpleNamespace(headers=codec.encode(m)[0], value=codec.encode(m)[1]) for m in log]
         for number, log in enumerate(logs)
@@ -54,9 +56,15 @@ def recorded(monkeypatch: pytest.MonkeyPatch, *logs: list[Input]) -> list[Input]
 
     monkeypatch.setattr(export, "KafkaConsumer", Consumer)
     monkeypatch.setattr(export, "_seek", lambda *_: {tp: len(held) for tp, held in records.items()})
-    recorder: Any = SimpleNamespace(write=lambda m, _: written.append(m), sync=list, close=list, leave=list)
+    recorder: Any = SimpleNamespace(write=write, sync=list, close=list, leave=list)
     client: Any = SimpleNamespace(settings=dict)
-    counts = export._record(client, recorder, 0, ManualClock(), None)
+    return export._record(client, recorder, 0, ManualClock(), None)
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, *logs: list[Input]) -> list[Input]:
+    """What a recording holds of these partitions."""
+    written: list[Input] = []
+    counts = exported(monkeypatch, lambda message, _: written.append(message), *logs)
     assert counts == {"messages": len(written)} and len(written) == sum(map(len, logs))
     return written
 
@@ -150,3 +158,26 @@ def test_only_decisions_are_read_for_its_beginning(ends: bool, monkeypatch: pyte
         with pytest.raises(BrokerError, match="decisions could not be read to their end"):
             asyncio.run(export._decisions(Client(Kafka(partitions=2))))
     assert asked == [(Client(Kafka()).topic("decision"), {0: 0, 1: 0})]
+
+
+def test_what_a_recording_has_no_room_for_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of facts without end: the recording goes on."""
+    log: list[Input] = [Context("m", f"job-{n % 8}", T0 + n, 1.0) for n in range(16)]
+    monkeypatch.setattr("pipeline.recording.recorder._NO_CHANNELS", 5)
+    with Recorder(tmp_path / "out.mcap", Start(), 0) as recorder:
+        assert exported(monkeypatch, recorder.write, log) == {"messages": 10, "unreadable.channels": 6}
+
+
+def test_baselines_that_decisions_name_are_taken_along(tmp_path: Path) -> None:
+    """A replay judges under them; one that is gone is named, and no reason to record nothing."""
+    made = baseline_of(ACC)
+    lane = LaneSettings(machine(ACC), load=load)
+    plan = Plan(Settings(schema_version=1, machine=[lane.machine]), (lane,), tmp_path)
+    body = {"sensor": "acc", "baseline": made.settings, "path": str(save(made, tmp_path))}
+    other = {"sensor": "acc", "baseline": "0" * 64, "path": str(tmp_path / "gone")}
+    decided = [Decision("m", f"m|{n}", T0 + n, "baseline", said) for n, said in enumerate((other, body))]
+    start, missing = export._start(plan, decided)
+    assert [one.id for one in start.preroll] == ["m|0", "m|1"]
+    assert {name.split("/")[1] for name in start.attachments if name.startswith("baseline/")} == {made.settings}
+    ((reason, count),) = missing.items()
+    assert "machine 'm'" in reason and "gone" in reason and count == 1

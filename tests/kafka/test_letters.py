@@ -1,8 +1,10 @@
-"""Dead letters on their way back, without a broker: what is refused, or was not kept whole."""
+"""Dead letters without a broker: how many are kept; and their way back, of what is refused, or was not kept whole."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kafka.errors import MessageSizeTooLargeError
@@ -15,8 +17,11 @@ from pipeline.bodies import record_from
 from pipeline.cli.main import main
 from pipeline.errors import StateError
 from pipeline.kafka.admin import BrokerError
+from pipeline.kafka.fetched import UNREADABLE
+from pipeline.kafka.intake import take_in
 from pipeline.kafka.letters import retry
-from pipeline.messages import DeadLetter
+from pipeline.kafka.part import Part
+from pipeline.messages import Context, DeadLetter
 from pipeline.state import Store
 from tests.kafka.producers import FakeProducer
 
@@ -33,10 +38,10 @@ unit = "g"
 """
 
 
-def kept(folder: Path, nbytes: int) -> Settings:
+def kept(folder: Path, nbytes: int, header: str = "a") -> Settings:
     """A state with one dead letter in it, as it comes over Kafka; the first has the number 1."""
     (folder / "stethos.toml").write_text(CONFIG)
-    letter = DeadLetter("raw.vibration", "m", "key", "wrong", (("a", b"b"),), bytes(nbytes))
+    letter = DeadLetter("raw.vibration", "m", "key", "wrong", ((header, b"b"),), bytes(nbytes))
     (folder / "state").mkdir()
     store = Store(folder / "state" / STATE_FILE)
     store.commit([record_from("dlq", codec.encode(letter).value)])
@@ -66,3 +71,29 @@ def test_a_letter_that_was_cut_does_not_go_back(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit, match="0"):
         main(["dlq", "show", "1", "--state", str(tmp_path / "state")])
     assert "value   600000 of 800000 bytes" in capsys.readouterr().out
+
+
+def test_a_letter_of_what_could_not_be_read_does_not_go_back(tmp_path: Path) -> None:
+    """There is nothing that could be published."""
+    with pytest.raises(StateError, match="stands for a record that could not be read"):
+        retry(kept(tmp_path, 0, f"{UNREADABLE}7: zstd"), 1)
+
+
+def test_a_hundred_of_a_kind_are_kept_and_all_are_counted() -> None:
+    """A stranger's microphone would fill the brokers; a repeat behind a rebalance is no further one."""
+    counts: Counter[str] = Counter()
+    part = Part(0, 1, 0, {}, "w", counts)
+
+    def taken(topic: str, offset: int, headers: list[tuple[str, bytes]]) -> int:
+        record = SimpleNamespace(key=b"m", value=b"x", headers=headers, partition=0, offset=offset)
+        found = take_in(topic, record, part)
+        assert found.message is None and found.machine == "m"
+        return len(found.results)
+
+    whole = [*codec.encode(Context("m", "state", 1, 1.0)).headers]
+    assert [taken("context", n, []) for n in range(250)] == [1] * 100 + [0] * 150
+    assert taken("context", 250, whole) == 1  # for another reason
+    assert taken("raw.frames", 0, []) == 1
+    part.next["context"] = 251
+    assert taken("context", 250, whole) == 0
+    assert counts == {"dead.missing": 251, "dead.json": 1}

@@ -117,15 +117,17 @@ def test_a_clock_far_ahead_ends_the_worker_with_its_reason(outbox: Outbox) -> No
 
 
 def test_what_brokers_refuse_is_counted_for_prometheus(outbox: Outbox) -> None:
-    """By reason."""
+    """By reason; beside it, what no lane could take."""
     asyncio.run(outbox.write(outs("dlq", [b"1", BAD])))
     worker = SimpleNamespace(
-        name="w", counts=Counter(), parts={}, outbox=outbox, checkpoint_s=0.0, commit_s=0.0,
+        name="w", counts=Counter({"dead.key": 3}), parts={}, outbox=outbox, checkpoint_s=0.0, commit_s=0.0,
         app=SimpleNamespace(consumer=None), client=Client(Kafka()), clock=HostClock(),
     )  # fmt: skip
     registry = CollectorRegistry()
     registry.register(Families(worker))  # type: ignore[arg-type]
-    assert b'stethos_kafka_refused_total{reason="too_large",worker="w"} 1.0\n' in generate_latest(registry)
+    page = generate_latest(registry)
+    assert b'stethos_kafka_refused_total{reason="too_large",worker="w"} 1.0\n' in page
+    assert b'stethos_kafka_dead_letters_total{reason="key",worker="w"} 3.0\n' in page
 
 
 def test_no_offset_is_committed_behind_a_snapshot_that_is_refused(outbox: Outbox) -> None:

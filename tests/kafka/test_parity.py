@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kafka import KafkaProducer
+
+from connectors.kafka import KafkaPublisher
 from pipeline.journal import line_of
 from pipeline.kafka.feed import publish
 from pipeline.messages import Input
@@ -15,25 +18,42 @@ from tests.servers.kafka import KafkaServer
 
 
 def test_two_workers_give_the_same_journal(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:
-    """Machines shared by two workers, a sensor that dies, alarms, a join; then garbage and repeats among the data."""
+    """Machines shared by two workers, a sensor that dies, alarms, a join; then garbage and repeats among the data.
+
+    The publisher compresses, as those of other languages do.
+    """
     with Running(plant(), broker, tmp_path, prefix) as running:
+        packs = {**running.client.settings(), "compression_type": "zstd"}
+        running._publisher = KafkaPublisher(packs, tmp_path / "spool", 1_000_000_000)
+        foreign = KafkaProducer(**packs)
         running.start("w0", "w1")
         for number, message in enumerate(running.publish(running.plant.messages)):
             if number % 50 == 0:
                 publish(running.publisher, running.client, message)  # doubled
             if number % 100 == 0:
-                _garbage(running, number)
+                _garbage(running, number, foreign)
+        foreign.close()
         running.wait_done()
         records = running.results()
         assert [r.topic for r in records].count("alarm") >= 6
         assert journal_hash(records, tmp_path) == running.expected
         reasons = {r.body["reason"] for r in records if r.topic == "dlq"}
-        assert reasons == {"missing", "version", "unknown_machine", "key"}
+        assert reasons == {"missing", "version", "unknown_machine", "key", "unreadable"}
         assert {r.body["reason"] for r in records if r.topic == "late"} == {"duplicate"}
 
 
-def _garbage(running: Running, number: int) -> None:
-    """A poison message, an unknown version, an unknown machine, a key that is not the machine."""
+class Latin(str):
+    """A header's name whose bytes are no UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        """As kafka-python asks for them."""
+        return str.encode(self, "latin-1")
+
+
+def _garbage(running: Running, number: int, foreign: KafkaProducer) -> None:
+    """A poison message, an unknown version, an unknown machine, a key that is not the machine, a name in Latin-1."""
     from pipeline import codec
 
     message = running.plant.messages[number]
@@ -45,6 +65,7 @@ def _garbage(running: Running, number: int) -> None:
     running.publisher.publish(topic, key, value, newer, 0)
     running.publisher.publish(topic, b"nobody", value, stranger, 0)
     running.publisher.publish(topic, b"other-key", value, headers, 0)
+    foreign.send(topic, value, key, headers=[*headers, (Latin("größe"), b"3")], timestamp_ms=0)
 
 
 def test_every_scenario_gives_the_same_journal(broker: KafkaServer, prefix: str, tmp_path: Path) -> None:

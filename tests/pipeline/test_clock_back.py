@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from pipeline.clock import ManualClock
 from pipeline.journal import write_journal
 from pipeline.lineup import Lineup, Standing, Standings
-from pipeline.messages import NS, Alarm, Anchor, Chunk, Context, Decision, Health, Input, Score, Stream
+from pipeline.messages import NS, Alarm, Anchor, Chunk, Context, Decision, Feature, Health, Input, Score, Stream
 from pipeline.reach import Reach
 from pipeline.recording.recorder import Start
 from pipeline.recording.ring import Ring
@@ -54,7 +56,7 @@ def test_a_stream_that_begins_in_the_past_is_judged(back_s: int, restarted: bool
 @pytest.mark.parametrize("ahead", ["chunk", "fact"])
 def test_one_time_far_ahead_does_not_put_decisions_off(ahead: str) -> None:
     """A refused chunk, a fact of another year: what decisions are dated by is what was judged."""
-    lane = Lane(with_baselines(machine(ACC), ACC))
+    lane = Lane(with_baselines(machine(ACC, state_context="state"), ACC))
     first, *rest = (m for m in chunks(ACC, normal_noise(ACC, 4.0, 1)) if isinstance(m, Chunk))
     lane.process(first)
     far_ns = T0 + 3650 * 86_400 * NS
@@ -68,6 +70,19 @@ def test_one_time_far_ahead_does_not_put_decisions_off(ahead: str) -> None:
         lane.process(message)
     assert lane.event_ns == rest[-1].t1_ns
     assert lane.counts["late.clock_jump" if ahead == "chunk" else "late.context"] == 1
+
+
+def test_sensors_are_aligned_again_when_their_clocks_are_right() -> None:
+    """Two streams began a day ahead, the next ones where they belong: as many delays as without the step."""
+    lane, x = Lane(LaneSettings(machine(ACC, BEE, align=True))), normal_noise(ACC, 12.0, 1)
+    told = Counter[int]()
+    for epoch, at_s in enumerate((DAY, 20, 40)):
+        streams = (
+            chunks(replace(s, epoch=epoch), x, 0.5, anchor=Anchor(0, T0 + at_s * NS)) for s in (ACC, BEE)
+        )  # fmt: skip
+        for message in itertools.chain.from_iterable(zip(*streams, strict=True)):
+            told[epoch] += sum(isinstance(r, Feature) and r.name == "alignment" for r in lane.process(message))
+    assert told == {0: 11, 1: 11, 2: 13}  # two windows reach across a pause behind which the time goes on
 
 
 # decisions -------------------------------------------------------------------------------------------------------

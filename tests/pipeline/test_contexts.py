@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.clock import ManualClock
-from pipeline.contexts import Contexts, outdated
+from pipeline.contexts import Contexts, outdated, read_by
 from pipeline.errors import DecodeError
 from pipeline.kafka.part import Part
 from pipeline.kafka.patience import Patience
-from pipeline.messages import NS, Chunk, Context, Decision, Score
+from pipeline.messages import NS, Chunk, Context, Decision, Result, Score
+from pipeline.results import record_of
 from pipeline.runner import Lane
 from pipeline.shard import Shard
 from pipeline.state import Store
@@ -183,3 +185,53 @@ def test_an_endless_fact_is_refused() -> None:
     assert codec.decode(headers, value) == Context("m", "tool", 1, "x" * 1000)
     with pytest.raises(DecodeError, match="value"):
         codec.decode(headers, value.replace(b"xx", b"xxx"))
+    headers, value = codec.encode(Context("m", "n" * 255, 1, 1.0))
+    assert codec.decode(headers, value) == Context("m", "n" * 255, 1, 1.0)
+    with pytest.raises(DecodeError, match="name"):
+        codec.decode(headers, value.replace(b"n" * 255, b"n" * 256))
+
+
+def test_facts_that_nothing_reads_change_nothing() -> None:
+    """However many names they have: neither what a machine's windows say, nor its snapshot."""
+    settings = operating_states().settings
+    acc = stream("acc", "vibration", 2000)
+    plain, crowded = Lane(settings), Lane(settings)
+    said: dict[Lane, list[Result]] = {plain: [], crowded: []}
+    for number, chunk in enumerate(chunks(acc, normal_noise(acc, 8.0, 3))):
+        strangers = [Context("m", f"job-{number}-{name}", T0 + number, "x" * 1000) for name in range(40)]
+        for lane in (plain, crowded):
+            state = Context("m", "state", T0 + number * NS // 10, "cut")
+            for message in (state, *(strangers if lane is crowded else ()), chunk):
+                said[lane] += lane.process(message)
+    one, other = ([record_of(result) for result in results] for results in said.values())
+    assert one == other and any(record.topic == "score" for record in one)
+    assert crowded.snapshot() == plain.snapshot()
+    assert read_by(settings.machine) == {"state"}
+
+
+def test_a_snapshot_of_many_names_is_taken_over_without_them() -> None:
+    """As an earlier version wrote it."""
+    before, after = Contexts(), Contexts({"state"})
+    for number in range(1000):
+        before.add(Context("m", f"job-{number}", number + 1, "x"))
+    before.add(Context("m", "state", 7, "cut"))
+    after.restore(before.snapshot())
+    assert after.snapshot() == {"state": [[7, "cut"]]}
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize("text", ["x" * 1000, "\x01" * 1000, "ü" * 1000, ""])
+def test_texts_without_end_fit_a_record_of_kafka(text: str, trimmed: bool) -> None:
+    """The newest are kept, as many as there is room for; what is read later does not depend on when it was trimmed."""
+    facts = Contexts({"state", "rpm"})
+    for number in range(5000):
+        for name in ("state", "rpm"):
+            facts.add(Context("m", name, T0 + number * NS, f"{number}{text}"))
+        if trimmed and number % 7 == 0:
+            facts.trim(T0 + (number - 3) * NS)
+        if trimmed and number == 4000:
+            again, facts = facts, Contexts({"state", "rpm"})
+            facts.restore(again.snapshot())
+    assert len(orjson.dumps(facts.snapshot())) < 400_000
+    for number in range(4990, 5000):
+        assert facts.as_of("rpm", T0 + number * NS) == f"{number}{text}"

@@ -41,6 +41,19 @@ def test_pieces_that_do_not_join_and_other_reasons_are_told_by_themselves() -> N
     assert letters.late(replace(apart, stream=replace(ACC, epoch=1))) == apart
 
 
+def test_ever_new_sensor_names_are_counted_and_not_told() -> None:
+    """A gateway that puts a serial number into the name; the letters of a sensor that is configured are its own."""
+    lane = Lane(with_baselines(machine(ACC), ACC))
+    told = []
+    good = chunks(ACC, normal_noise(ACC, 2.0, 1))[0]
+    assert isinstance(good, Chunk)
+    for k in range(3 * MAX_DEAD_LETTERS):
+        told += lane.process(replace(good, stream=replace(ACC, sensor=f"acc-{k}")))
+    assert [letter.reason for letter in told] == ["unknown_sensor"] * MAX_DEAD_LETTERS
+    assert lane.counts["dead.unknown_sensor"] == 3 * MAX_DEAD_LETTERS and len(lane.counts) < 10
+    assert len(lane.process(replace(good, stream=replace(ACC, unit="V")))) == 1
+
+
 def test_a_jump_that_is_not_told_any_longer_does_not_move_the_machines_time() -> None:
     """Decisions are dated by it, whether the hundredth jump is told or not."""
     lane = Lane(with_baselines(machine(ACC), ACC))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,31 @@ def test_a_box_with_an_earlier_clock_keeps_its_new_evidence(tmp_path: Path) -> N
         plant.write(made := alarm(20 - i / 10))
         assert made.body["alarm"] in index(plant.folder)
     assert all(body["t_ns"] <= T + 20 * NS for body in index(plant.folder).values())
+
+
+def test_the_folder_is_read_once_unless_somebody_else_has_been_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm costs as much among thousands; what was deleted by hand takes no room any more."""
+    plant = Plant(tmp_path, marks=True, sensors=1)
+    plant.write(alarm(20))
+    each = sum(path.stat().st_size for path in plant.folder.iterdir())
+    plant.sink._settings = plant.sink._settings.model_copy(update={"most_bytes": round(4.5 * each)})
+    reads, read = list[Path](), index
+    monkeypatch.setattr(evidence, "index", lambda folder: reads.append(folder) or read(folder))
+    for i in range(1, 7):
+        plant.write(alarm(20 + i))
+    kept = [body["number"] for body in read(plant.folder).values()]
+    assert (reads, kept) == ([], [4, 5, 6, 7])
+    for body in list(read(plant.folder).values())[1:]:
+        for file in (body["file"], body["parts"][0]["sound"]):  # the picture goes with them
+            (plant.folder / file).unlink()
+    plant.write(alarm(30))
+    assert (reads, [body["number"] for body in read(plant.folder).values()]) == ([plant.folder], [4, 5])
+    assert len(list(plant.folder.iterdir())) == 2 * 3
+    shutil.rmtree(plant.folder)
+    plant.write(alarm(31))
+    assert len(read(plant.folder)) == 1
 
 
 def test_a_full_disk_is_left_by_what_may_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

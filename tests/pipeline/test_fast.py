@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import config
+from config.sources import PlaybackSource
 from connectors.fastlane import FastLane, RereadFastLane
 from operators.spindle import SPEED
 from pipeline import app
@@ -55,6 +56,36 @@ def test_only_samples_that_a_detector_listens_to_are_judged() -> None:
     assert [hear(slow, 1.0), ear.judges(mic), hear(mic, 1.0), hear(other, 1.0)] == [False, False, True, True]
     assert hear(other, 7.0) is False and ear.judges(mic) is True  # the first microphone has fallen silent
     assert hear(mic, 7.0) is True and ear.judges(other) is True
+
+
+def test_a_sensor_that_never_spoke_is_not_heard() -> None:
+    """One that has its source here and a detector; not a slow one, nor one that another process publishes."""
+    names = {"mic": 8000, "mic2": 8000, "elsewhere": 8000, "slow": 2000}
+    made = machine(*(stream(name, "acoustic", rate) for name, rate in names.items()), drill={})
+    source = PlaybackSource(type="playback", files=(Path("x.wav"),))
+    here = (s if s.name == "elsewhere" else s.model_copy(update={"source": source}) for s in made.sensors)
+    ear = FastDetectors(LaneSettings(made.model_copy(update={"sensors": tuple(here)})))
+    x = np.zeros((800, 1), "<i2")
+    judged = []
+    for name in ("mic", "slow", "mic2"):
+        ear.listen(Chunk(stream(name, "acoustic", names[name]), Anchor(0, T0), 0, 0, x))
+        judged.append(ear.judges(stream("mic", "acoustic", 8000)))
+    assert judged == [False, False, True]
+
+
+def test_what_was_given_up_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A speed that is told too seldom is given up and taken back each time: memory stays bounded."""
+    monkeypatch.setattr("pipeline.fast.ABANDON_S", 0.2)
+    monkeypatch.setattr("pipeline.contexts.KEEP_NS", 2 * NS)
+    eager = MILL.model_copy(update={"context_lag_s": 0.0})
+    ear, x = FastDetectors(LaneSettings(eager)), np.zeros((1000, 1), "<i2")
+    kept = []
+    for n in range(48):
+        if n % 4 == 0:
+            ear.listen(Context("m", SPEED, T0 + n * NS // 4, 9000.0 + n))
+        ear.listen(Chunk(ACC, Anchor(0, T0), n * 1000, n, x))
+        kept.append(len(ear._settings.contexts._silences.get(SPEED, ())))
+    assert 2 < max(kept) == max(kept[:24]) < 12
 
 
 def test_a_speed_that_falls_silent_is_given_up_and_taken_back() -> None:

@@ -236,3 +236,14 @@ def test_a_device_that_was_opened_again_is_told_its_newest_stream() -> None:
     assert [{k: r.epoch for k, r in opened.items()} for opened in device.opened] == [{}, {("a", "s"): 4}]
     assert intake.errors() == []
     assert replace(stream("a"), epoch=4) == stream("a", 4)
+
+
+def test_a_trouble_that_sources_share_is_told_once() -> None:
+    """Such as that of the broker of their fast lanes."""
+
+    class Sharing(ScriptedSource):
+        trouble = "the broker is away"
+
+    intake = Intake([Sharing([], []), Sharing([], [])], 10**6)
+    intake.open({}, T0)
+    assert intake.errors() == ["the broker is away"]

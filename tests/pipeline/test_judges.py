@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from config.schema import Machine, Settings
@@ -18,10 +19,10 @@ from pipeline.clock import ManualClock
 from pipeline.errors import StateError
 from pipeline.judges import Judges, fetch
 from pipeline.live import Live
-from pipeline.messages import NS, Alarm, Anchor, Decision, Stream
+from pipeline.messages import NS, Alarm, Decision, Stream
 from pipeline.results import record_of
-from pipeline.stages import LaneSettings
-from pipeline.state import Position, Store
+from pipeline.stages import PAST_NS, LaneSettings
+from pipeline.state import Store
 from tests.engines.scenarios import T0, baseline_of, learned_models, machine, stream
 
 ACC, SLOW = stream("acc", "vibration", 4000), stream("acc", "vibration", 1000)
@@ -46,7 +47,8 @@ def standing(store: Store) -> set[tuple[str, str]]:
 
 def decide(store: Store, baseline: Baseline, number: int, path: Path | str = "") -> None:
     """A baseline in force by decision."""
-    body = {"sensor": baseline.sensor, "baseline": baseline.settings, "path": str(path)}
+    since = {baseline.sensor: [0, T0 + number * NS, 0]}
+    body = {"sensor": baseline.sensor, "baseline": baseline.settings, "path": str(path), "since": since}
     store.decide(Decision("m", f"m|baseline|{number}", T0 + number * NS, "baseline", body))
 
 
@@ -157,7 +159,10 @@ def test_the_classifier_and_the_head_hear_some_sensors_alone(tmp_path: Path) -> 
 
 
 def test_a_baseline_may_be_gone_where_nothing_asks_for_it(tmp_path: Path) -> None:
-    """Of a sensor that was taken out, or replaced before all that is still needed; else the message says the mend."""
+    """Of a sensor that was taken out, or replaced long before what is still needed; else the message says the mend.
+
+    What nothing asks for is not loaded where it is there, either.
+    """
     old, new, removed = baseline_of(SLOW), baseline_of(SLOW, 1), baseline_of(stream("gone", "vibration", 500))
     folders = {b.settings: save(b, tmp_path / "chosen") for b in (old, new, removed)}
     store = Store(tmp_path / "s.sqlite")
@@ -168,8 +173,8 @@ def test_a_baseline_may_be_gone_where_nothing_asks_for_it(tmp_path: Path) -> Non
 
     def load(needed_s: float) -> LaneSettings:
         lane = replace(lane_of(machine(SLOW)), load=Loader(tmp_path / "copies"))
-        n = round(needed_s * SLOW.rate.hz)
-        fetch(lane, store.decisions(), {("m", "acc"): Position("m", "acc", 0, n, Anchor(0, T0))})
+        place = {"sensor": "acc", "epoch": 0, "t_ns": T0 + round(needed_s * NS) + PAST_NS, "end": None}
+        fetch(lane, store.decisions(), orjson.dumps({"streams": [place]}))
         return lane
 
     assert set(load(2.0).artefacts) == {new.settings}
@@ -177,9 +182,22 @@ def test_a_baseline_may_be_gone_where_nothing_asks_for_it(tmp_path: Path) -> Non
         load(1.9)
     save(old, tmp_path / "copies")
     assert set(load(1.9).artefacts) == {old.settings, new.settings}
+    assert set(load(2.0).artefacts) == {new.settings}
     shutil.rmtree(folders[new.settings])
     with pytest.raises(StateError, match="is gone"):
         load(2.0)
+
+
+def test_the_engine_keeps_no_more_baselines_than_its_lanes(tmp_path: Path) -> None:
+    """Where shards are processes, each baseline that is put in force is loaded there, too."""
+    store, lane = Store(tmp_path / "s.sqlite"), replace(lane_of(machine(SLOW)), load=Loader(tmp_path / "copies"))
+    judges, made = Judges([lane], store), [replace(baseline_of(SLOW), hours=float(hours)) for hours in range(1, 5)]
+    for number, baseline in enumerate(made):
+        decide(store, baseline, number, save(baseline, tmp_path / "chosen"))
+        place = {"sensor": "acc", "epoch": 0, "t_ns": T0 + number * NS - 1 + PAST_NS, "end": None}
+        store.commit([], {"m": orjson.dumps({"streams": [place]})})
+        assert judges.renew(store)
+        assert list(lane.artefacts) == [baseline.settings for baseline in made[max(0, number - 1) : number + 1]]
 
 
 def test_a_run_tells_problems_and_prometheus(tmp_path: Path) -> None:

@@ -244,18 +244,32 @@ def test_a_state_that_cannot_be_written_is_a_problem_not_an_end(
     live.engine._close()
 
 
+def test_problems_that_differ_in_a_number_are_told_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines may have the same trouble."""
+    live = Live.__new__(Live)
+    live._told, told = [], []
+    for machines in ((1,), (1, 2), (2, 1), (2,), (2, 3, 3)):
+        now = [f"machine 'm{number}': nothing usable" for number in machines]
+        monkeypatch.setattr(Live, "problems", now)
+        told.append([(line.partition(":")[0], line[line.index("'m") + 2]) for line in live.news()])
+    assert told == [[("problem", "1")], [("problem", "2")], [], [("over", "1")], [("problem", "3"), ("problem", "3")]]
+
+
 def test_recordings_that_cannot_be_written_are_a_problem(demo: Path, tmp_path: Path) -> None:
-    """For as long as it is so, and ten seconds more; a machine is watched on all the while."""
+    """For as long as it is so, and ten seconds more, said once; a machine is watched on all the while."""
     clock = ManualClock()
     live = Live(changed(demo, tmp_path), clock)
+    lines = []
     for failed in (0, 3, 7):
         live.store.put_metrics("shard-0", {"counts": {"recording.failed": failed}})
         live._publish()
         assert len(live.problems) == (failed > 0)
+        lines.append(live.news())
     (problem,) = live.problems
     assert problem.startswith("recording: 7 times nothing could be written to ")
     clock.sleep(UNKEPT_NS / NS)
     live._publish()
     assert live.problems == []
+    assert [*lines, live.news()] == [[], [f"problem: {problem.replace('7', '3', 1)}"], [], [f"over: {problem}"]]
     live.close()
     live.engine._close()

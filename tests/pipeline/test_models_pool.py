@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_a_damaged_copy_stops_nobody_who_has_a_whole_one(encoders: list[Package]
     assert Shelf([tmp_path / "copies"]).get(digest).folder == copy
     (copy / "SHA256SUMS").unlink()
     assert Shelf([keep(encoders[0], tmp_path / "copies")]).get(digest).folder == copy
+
+
+def test_sums_that_are_no_file_hold_nobody_up(encoders: list[Package], tmp_path: Path) -> None:
+    """A pipe would be waited at for ever, and what never ends read for ever; the package beside it is found."""
+    for name, make in (("a", os.mkfifo), ("b", lambda path: path.symlink_to("/dev/zero")), ("c", Path.mkdir)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name / "SHA256SUMS")
+        assert digest_of(tmp_path / name) == ""
+    shutil.copytree(encoders[0].folder, tmp_path / "d")
+    assert Shelf([tmp_path]).get(encoders[0].digest).folder == tmp_path / "d"
 
 
 def test_a_missing_folder_is_no_name_of_a_shipped_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

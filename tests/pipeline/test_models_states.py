@@ -66,6 +66,26 @@ def test_a_state_that_lasts_is_told_again(kinds: dict[str, np.ndarray]) -> None:
     assert len(times) == 3 and np.diff(times).tolist() == [CONFIRM_NS, CONFIRM_NS]
 
 
+@pytest.mark.parametrize("kind", [MachineState, Feature])
+def test_what_lasts_is_told_again_by_a_clock_that_was_set_back(kinds: dict[str, np.ndarray], kind: type) -> None:
+    """A state, and how its shadow differs: as often in a new stream that begins an hour before as in one behind."""
+    models, told = shadowed(), []
+    for back_s in (0, 3600):
+        states, times = States(models), []
+        for epoch, t_ns in ((0, T0), (1, T0 + (60 - back_s) * NS)):
+            span = Span("mic", epoch, 0, 49_800)
+            steps = (embedding(kinds["i"], t_ns + n * NS // 2, models) for n in range(90))
+            found = [m for step in steps for m in states.process(replace(step, lineage=(span,)))]
+            times.append([m.t_end_ns - t_ns for m in found if isinstance(m, kind) and _name(m) == "state"])
+        assert np.diff(times[1]).tolist() == [CONFIRM_NS] * 4
+        told.append(times)
+    assert told[0] == told[1]
+
+
+def _name(message: Message) -> str:
+    return message.detector if isinstance(message, MachineState) else message.name.removeprefix("shadow.")  # type: ignore[union-attr]
+
+
 def test_scores_are_the_probability_of_the_abnormal_labels(kinds: dict[str, np.ndarray]) -> None:
     """Softmax of the head's logits, with what it was recognised as."""
     models = learned_models()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import config
 from models.anomaly import store as baselines
-from pipeline import app
+from pipeline import app, stages, succession
 from pipeline.cli.replay import play
 from pipeline.clock import ManualClock
-from pipeline.journal import read_journal, write_journal
-from pipeline.messages import Chunk
+from pipeline.journal import read_journal, sha256_of, write_journal
+from pipeline.messages import NS, Chunk
+from pipeline.recording.reader import read
 from pipeline.shard import Shard
 from pipeline.state import Store
 from tests.fixtures.make_v1 import OUT, RATE, T0, inputs
@@ -62,3 +64,29 @@ def test_a_replay_over_two_changes_of_the_baseline_and_a_restart(site: Path) -> 
     assert [line["topic"] for line in lines].count("decision") == 2
     assert len({line["settings"] for line in lines if line["topic"] == "score"}) == 2
     assert digest == live
+
+
+def test_recordings_carry_what_is_in_force_and_replay_alone(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all that ever was: neither within a run nor from its start; and what is gone back to is there again."""
+    for module in (stages, succession):
+        monkeypatch.setattr(module, "PAST_NS", NS)  # not two minutes
+    described = (site / "v1.toml").read_text()
+    (site / "v1.toml").write_text(described.replace("rotate_s = 900", "rotate_s = 2"))
+    current = baselines.load_all(site / "baselines")["press", "accelerometer"]
+    made = [baselines.save(replace(current, hours=float(hours)), site / "state/baselines") for hours in (1, 2)]
+    clock = ManualClock(T0)
+    for to_s, wish in ((3, made[0]), (6, made[1]), (8, None), (12, made[0])):
+        store = run(site, clock, to_s, wish)
+    write_journal(store.journal_records(), site / "live.jsonl", {})
+    live = [line for line in read_journal(site / "live.jsonl") if line["topic"] == "score"]
+    used, held, told = [path.name.rpartition("-")[2] for path in made], [], []
+    for file in sorted((site / "recordings").iterdir()):
+        carried = read(file).under("baseline/")
+        held.append({number for number, settings in enumerate(used) if any(settings in name for name in carried)})
+        play((file,), site / "alone.jsonl")
+        alone = [line for line in read_journal(site / "alone.jsonl") if line["topic"] == "score"]
+        told += alone
+    assert told == live
+    assert held[0] == set() and {0} in held[:3] and {1} in held[2:5] and held[-1] == {0}
+    digest, _ = play((site / "recordings",), site / "replayed.jsonl")
+    assert digest == sha256_of(site / "live.jsonl")

@@ -1,17 +1,25 @@
 """Recordings: what is read is what was written, in order, bounded on disk, and clear when the disk is not."""
 
 import json
+import struct
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import lz4.frame
 import numpy as np
 import pytest
+import zstandard
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
 from pipeline.errors import BadInput, StateError, StethosError
 from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Image, Mark, Rate, Score, Stream
+from pipeline.recording import recorder as recorder_module
 from pipeline.recording.clip import window_of
+from pipeline.recording.mcap_walk import LARGEST_CHUNK, walk
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, RecordingError, Start
 from pipeline.results import record_of
@@ -177,6 +185,19 @@ def test_a_message_that_is_not_what_it_says_does_not_harm_the_recording(tmp_path
 # what is refused -----------------------------------------------------------------------------------------------------
 
 
+def test_names_without_end_do_not_harm_the_recording(tmp_path, monkeypatch):
+    """MCAP numbers channels with 16 bits; those that have one go on."""
+    assert recorder_module._NO_CHANNELS < 2**16
+    monkeypatch.setattr(recorder_module, "_NO_CHANNELS", 50)
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        for number in range(60):
+            with nullcontext() if number < 50 else pytest.raises(BadInput, match="room for 50"):
+                recorder.write(Context("m", f"job-{number}", T + number, 1.0), T + number)
+        recorder.write(Context("m", "job-0", T + 99, 2.0), T + 99)
+    names = [logged.message.name for logged in read(tmp_path / "a.mcap").messages()]
+    assert names == [*(f"job-{number}" for number in range(50)), "job-0"]
+
+
 def test_a_full_disk_is_a_clear_error_and_stays_one(tmp_path):
     (tmp_path / "a.mcap.part").symlink_to("/dev/full")  # every write fails with ENOSPC
     with pytest.raises(RecordingError, match=r"No space left on device.*free space"):
@@ -262,6 +283,36 @@ def test_recordings_that_other_tools_compressed_are_read(tmp_path, compression):
     assert len(a) == 30 and all(same(x.message, y.message) for x, y in zip(a, z, strict=True))
     clip = window_of_file(tmp_path / "z.mcap", tmp_path / "only")
     assert clip.missing == () and sum(len(p.samples) for p in clip.parts) == 48000
+
+
+@pytest.mark.parametrize(
+    ("compression", "size", "data", "words"),
+    [
+        ("zstd", LARGEST_CHUNK + 1, zstandard.compress(bytes(LARGEST_CHUNK + 1), 1), "at most 67,108,864 are unpacked"),
+        ("lz4", LARGEST_CHUNK + 1, lz4.frame.compress(b""), "at most 67,108,864 are unpacked"),
+        ("zstd", 1000, zstandard.compress(bytes(1 << 22)), "EndOfFile"),
+        ("lz4", 1000, lz4.frame.compress(bytes(1 << 22)), "EndOfFile"),
+        ("zstd", 100_000, zstandard.compress(bytes(1000)), "EndOfFile"),
+        ("zstd", LARGEST_CHUNK, zstandard.compress(bytes(LARGEST_CHUNK), 1), "EndOfFile"),
+        ("zstd", 1000, b"no zstd", "ZstdError"),
+        ("lz4", 1000, b"no lz4 at all, of some length", "RuntimeError"),
+        ("bz2", 1000, b"", "unsupported compression type 'bz2'"),
+    ],
+)
+def test_a_compressed_chunk_that_is_not_what_it_says_is_damage(tmp_path, compression, size, data, words):
+    """One that unpacks to more than it says or than is bearable, or that is nothing, or holds zeros: found at once."""
+    with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
+        recorder.write(chunk(MIC, 0), T)
+    whole, name = (tmp_path / "a.mcap").read_bytes(), compression.encode()
+    with (tmp_path / "a.mcap").open("rb") as file:
+        end = next(piece.at for piece in walk(file) if piece.opcode == Opcode.DATA_END) - 9
+    body = struct.pack("<QQQII", 0, 1, size, 0, len(name)) + name + struct.pack("<Q", len(data)) + data
+    record = struct.pack("<BQ", Opcode.CHUNK, len(body)) + body
+    (tmp_path / "b.mcap").write_bytes(whole[:end] + record + whole[end:])
+    began, found = time.process_time(), read(tmp_path / "b.mcap")
+    assert len(list(found.messages())) == 1
+    assert words in str(found.damage)
+    assert time.process_time() - began < 1.0
 
 
 def window_of_file(path: Path, folder: Path):

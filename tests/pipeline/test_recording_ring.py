@@ -180,6 +180,17 @@ def test_what_a_file_repeats_does_not_fill_it(tmp_path):
     assert files == pytest.approx(200 * 19_200 / 200_000, abs=4)
 
 
+def test_the_folder_is_looked_at_when_room_is_needed(tmp_path, monkeypatch):
+    """Not with every sync: it may hold thousands of files."""
+    ring, looks, own, beyond = Ring(tmp_path, Start(), T, ring_bytes=500_000), [], Ring._own, 0
+    monkeypatch.setattr(Ring, "_own", lambda self: looks.append(1) or own(self))
+    for k in range(40):
+        feed(ring, MIC, k, k + 1)
+        beyond += ring.sync().nbytes > 500_000
+    ring.close()
+    assert len(looks) == beyond > 5
+
+
 def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
     first = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     second = Ring(tmp_path, Start(), T, ring_bytes=10**8)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mcap.opcode import Opcode
 from mcap.reader import make_reader
 
 from pipeline.errors import BadInput, StethosError
 from pipeline.messages import NS, Anchor, Chunk, Context, Rate, Score, Stream
+from pipeline.recording.mcap_walk import walk
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.recover import adopt, recover
@@ -105,6 +107,20 @@ def test_an_unfinished_file_gives_what_was_synced(tmp_path):
     assert kept == 10 and reason is not None and reason.startswith("EndOfFile")
     assert indices(tmp_path / "b.mcap") == list(range(10))
     recorder.close()
+
+
+def test_zeros_behind_what_was_written_are_its_end(whole, tmp_path):
+    """What a power cut leaves where a file has its length but not its content; as records they would take minutes."""
+    with whole.open("rb") as file:
+        end = next(piece.at for piece in walk(file) if piece.opcode == Opcode.DATA_END) - 9
+    path = damaged(whole, tmp_path, whole.read_bytes()[:end])
+    with path.open("r+b") as file:
+        file.truncate(end + (64 << 20))
+    began = time.process_time()
+    kept, reason = recover(path, tmp_path / "b.mcap")
+    assert time.process_time() - began < 1.0
+    assert kept == N + N // PER_CHUNK + 1 and reason is not None and reason.startswith("EndOfFile")
+    assert indices(tmp_path / "b.mcap") == list(range(N))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import orjson
 import pytest
 
-from pipeline.messages import NS, Anchor, Chunk, Input, Mark, Stream
+from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Stream
 from pipeline.reread import Reread
 from pipeline.results import record_of
 from pipeline.runner import Lane
@@ -81,11 +84,11 @@ def test_a_stream_that_is_over_is_told_to_joins() -> None:
     known = restored(*data(OLD, 2.0), end(OLD, 4000))
     saved = known.saved([], {})
     assert saved[0]["n"] == 4000
-    (mark,) = Reread().restore(saved)
+    (mark,) = Reread().restore(saved, {"acc"})
     assert mark == end(OLD, 4000)
     assert known.cut(mark) == []
     saved[0]["end"]["ce_type"] = "of.another.version"
-    assert Reread().restore(saved) == []
+    assert Reread().restore(saved, {"acc"}) == []
     assert known.oldest_ns == []
 
 
@@ -93,9 +96,44 @@ def test_what_was_not_come_to_is_saved_as_it_was() -> None:
     """A lane that dies again before everything was read again."""
     known = restored(*data(OLD, 2.45))
     again = Reread()
-    assert again.restore(known.saved([], {})) == []
+    assert again.restore(known.saved([], {}), {"acc"}) == []
     assert again.saved([], {}) == known.saved([], {})
     assert again.oldest_ns == known.oldest_ns != []
+
+
+def test_a_sensor_that_was_taken_out_holds_nothing() -> None:
+    """Its place would keep all facts since its last sample, and itself, in every snapshot."""
+    both = LaneSettings(machine(OLD, replace(OLD, sensor="out"), state_context="state"))
+    lane, left = Lane(both), Lane(LaneSettings(machine(OLD, state_context="state")))
+    for message in (*data(OLD, 3.0), *data(replace(OLD, sensor="out"), 3.0)):
+        lane.process(message)
+    left.restore(lane.snapshot())
+    kept = []
+    for second in range(3, 63, 3):
+        for message in chunks(OLD, normal_noise(OLD, 3.0, 1), n0=2000 * second):
+            left.process(message)
+        for n in range(15):
+            left.process(Context("m", "state", T0 + second * NS + n * NS // 5, str(n)))
+        body = orjson.loads(left.snapshot())
+        assert [place["sensor"] for place in body["streams"]] == ["acc"]
+        kept.append(len(body["contexts"]["state"]))
+    assert max(kept) == kept[-1] <= 5 * 20
+
+
+def test_a_stream_that_was_ahead_is_cut_like_any_other() -> None:
+    """Its times lie behind all that its sensor's newest stream has come to, and both are still needed."""
+    ahead = Anchor(0, T0 + 86_400 * NS)
+    known, newest = Reread(), {"sensor": "acc", "epoch": 1, "n": 3000, "t_ns": T0, "reached_ns": T0 + 2 * NS}
+    earlier = {**newest, "epoch": 0, "n": 4000, "t_ns": ahead.t_ns + 2 * NS, "reached_ns": ahead.t_ns + 3 * NS}
+    known.restore([{**earlier, "end": None}, {**newest, "end": None}], {"acc"})
+    assert known.cut(chunk(OLD, 3000, 4000, ahead)) == []
+    (part,) = known.cut(chunk(OLD, 3900, 4500, ahead))
+    assert (part.n0, part.n1) == (4000, 4500)
+    assert known.cut(rest := chunk(OLD, 4500, 6000, ahead)) == [rest]
+    assert known.cut(chunk(NEW, 0, 3000)) == []
+    (part,) = known.cut(chunk(NEW, 2900, 3500))
+    assert (part.n0, part.n1) == (3000, 3500)
+    assert known.oldest_ns == []
 
 
 @pytest.mark.parametrize("back", [0, 3, 12])

@@ -204,6 +204,20 @@ def test_a_command_of_another_day_is_answered_and_not_obeyed(tmp_path: Path, mon
     assert command.asked_ns is None and command.body == body
 
 
+def test_a_command_whose_check_fails_in_any_way_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files that others wrote anything can come; an open command would end every later start as well."""
+    rig = Rig(tmp_path)
+
+    def fails(*_: object) -> dict[str, Any]:
+        raise RuntimeError("what nobody expects")
+
+    monkeypatch.setattr(LaneSettings, "verify", fails)
+    asked = rig.seen.ask("m", "baseline", {"sensor": "acc", "baseline": "x", "path": "y"})
+    rig.shard.checkpoint()
+    assert rig.seen.command_state(asked) == (None, "RuntimeError: what nobody expects")
+    assert rig.seen.open_commands() == [] and rig.seen.decisions() == []
+
+
 def test_metrics_are_published_with_the_ages_of_scores(tmp_path: Path) -> None:
     """Counters per lane, and how long after its window's end each score was durable."""
     rig = Rig(tmp_path)

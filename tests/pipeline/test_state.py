@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.contexts import outdated
 from pipeline.errors import StateError
 from pipeline.messages import Anchor, Decision, Record
 from pipeline.state import Position, Store
@@ -133,6 +137,103 @@ def test_the_place_in_the_log_says_what_is_newest(tmp_path: Path) -> None:
     assert [r.id for r in store.newest_of_each("score", 2)] == ["a-4", "a-3", "b-4", "b-3"]
     assert [r.id for r in store.newest_of_each("score", 9, most=6)] == ["a-4", "a-3", "b-4", "b-3"]
     assert [r.body["state"] for r in store.standing()] == ["failure"]
+
+
+def test_what_stands_is_what_was_raised_and_not_cleared(tmp_path: Path) -> None:
+    """Also behind repeats in any order, and behind a program of before that wrote on or knew nothing of it."""
+    path, draw = tmp_path / "s.sqlite", random.Random(5)
+    raised: set[str] = set()
+    cleared: set[str] = set()
+    for turn in range(30):
+        store = Store(path)
+        for _ in range(30):
+            name, ordinal = f"m|s|d|{draw.randrange(300)}", draw.randrange(2)
+            (raised, cleared)[ordinal].add(name)
+            body = {"alarm": name, "transition": ("raised", "cleared")[ordinal], "text": draw.randrange(2)}
+            store.commit([told("alarm", f"{name}|{ordinal}", **body), record(f"{turn}", topic="alarm")])
+        assert {one.body["alarm"] for one in store.standing()} == raised - cleared
+        store.close()
+        if turn % 3:
+            with sqlite3.connect(path) as old:
+                if turn % 3 == 1:
+                    old.execute("DELETE FROM standing")
+                    old.execute("DELETE FROM meta WHERE key = 'standing'")
+                name = min(raised - cleared)
+                cleared.add(name)
+                body = {"alarm": name, "transition": "cleared"}
+                row = ("alarm", f"{name}|1", "m", 0, json.dumps(body).encode())
+                old.execute("INSERT INTO out (topic, id, machine, t_ns, body) VALUES (?, ?, ?, ?, ?)", row)
+        assert {one.body["alarm"] for one in Store(path).standing()} == raised - cleared != set()
+
+
+def steps(store: Store, ask: Callable[[], object]) -> int:
+    """What SQLite does for an answer, in hundreds of its instructions."""
+    count = [0]
+
+    def step() -> None:
+        count[0] += 1
+
+    store._db.set_progress_handler(step, 100)
+    ask()
+    store._db.set_progress_handler(None, 0)
+    return count[0]
+
+
+def test_what_is_asked_often_does_not_cost_by_what_has_come(tmp_path: Path) -> None:
+    """Alarms that stand, a sink that wants some topics only, decisions of a kind, decisions on facts that may go."""
+    store = Store(tmp_path / "s.sqlite")
+    costs: list[list[int]] = []
+    for size in (1000, 4000):
+        alarms = [
+            told("alarm", f"{size}-{n}|{k}", alarm=f"{size}-{n}", transition=word)
+            for n in range(size)
+            for k, word in enumerate(("raised", "cleared"))
+        ]
+        store.commit([*alarms[:-1], *(record(f"{size}-{n}") for n in range(size)), told("health", str(size))])
+        with store._transaction():
+            for n in range(size):
+                kind = ("abandon", "return")[n % 2]
+                row = ("m", f"{size}-{n}", size + n, kind, b'{"context": "state"}')
+                store._db.execute("INSERT INTO decision (machine, id, t_ns, kind, body) VALUES (?, ?, ?, ?, ?)", row)
+        asked = (
+            store.standing,
+            lambda: store.read(0, ("health", "late")),
+            lambda: store.decisions("baseline"),
+            lambda: store.outdated(10**6),
+        )
+        costs.append([steps(store, ask) for ask in asked])
+    assert [r.id for r in store.standing() if r.topic == "alarm"] == ["1000-999|0", "4000-3999|0"]
+    assert all(there < 20 for there in costs[1]), costs
+
+
+def test_any_choice_of_topics_is_read_in_the_order_of_the_log(tmp_path: Path) -> None:
+    """Piece by piece, as a sink does."""
+    store, draw = Store(tmp_path / "s.sqlite"), random.Random(1)
+    names = ("score", "alarm", "feature", "late")
+    written = [record(str(n), topic=draw.choice(names)) for n in range(300)]
+    store.commit(written)
+    for topics in (names[:1], names[1:3], names, ("alarm", "alarm"), ("dlq",)):
+        wanted = [r.id for r in written if r.topic in topics]
+        found: list[Record] = []
+        while piece := store.read(found[-1].seq if found else 0, topics, 7):
+            found += piece
+        assert [r.id for r in found] == wanted
+
+
+def test_which_decisions_on_facts_may_go_is_what_all_of_them_say(tmp_path: Path) -> None:
+    """Of several facts and machines, at equal times, too."""
+    store, draw = Store(tmp_path / "s.sqlite"), random.Random(3)
+    for n in range(200):
+        kind = draw.choice(("abandon", "return", "baseline"))
+        body = {"context": draw.choice(("state", "tool"))}
+        store.decide(Decision(draw.choice("ab"), str(n), draw.randrange(100), kind, body))
+    for keep_ns in (0, 30, 99, 200):
+        gone = {one.id for one in store.outdated(keep_ns)}
+        assert gone == {one.id for one in outdated(store.decisions(), keep_ns)}
+        assert bool(gone) == (keep_ns < 99)
+    store.forget(store.outdated(30))
+    assert store.outdated(30) == [] and {one.kind for one in store.decisions("baseline")} == {"baseline"}
+    assert outdated(store.decisions(), 30) == []
 
 
 def test_a_run_starts_without_the_counters_of_the_last_one(tmp_path: Path) -> None:

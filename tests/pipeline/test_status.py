@@ -66,8 +66,14 @@ def evidence(folder: Path, raised: Record) -> Path:
     (folder / "a.wav").write_bytes(b"RIFF")
     (folder / "secret.toml").write_text("token")
     part = {"sensor": "mic", "picture": "a.png", "sound": "a.wav"}
-    told = {"alarm": "lathe|mic|chatter|1", "parts": [part], "missing": ["mic: 0.5 s from +2.0 s: silent"]}
-    (folder / f"{evidence_name(raised.body)}.json").write_text(json.dumps(told))
+    file = f"{evidence_name(raised.body)}.json"
+    told = {
+        "alarm": "lathe|mic|chatter|1",
+        "file": file,
+        "parts": [part],
+        "missing": ["mic: 0.5 s from +2.0 s: silent"],
+    }
+    (folder / file).write_text(json.dumps(told))
     return folder
 
 
@@ -145,6 +151,8 @@ def test_what_stands_of_detectors_that_were_taken_out_is_past(store: Store) -> N
         (False, ["normal"], {"d": [[0, 2.0, 1.0]]}, "abnormal"),
         (False, ["normal"], {"d": [[0, 1.0, 1.0]]}, "normal"),
         (False, [], {"d": [[0, None, 1.0]]}, "not judged"),
+        (False, [], {"d": [[0, 9.0, None]]}, "not judged"),
+        (False, [], {"c": [[0, 9.0, None]], "d": [[0, 2.0, 1.0]]}, "abnormal"),
     ],
 )
 def test_what_a_person_should_look_at_first(
@@ -237,6 +245,28 @@ def test_a_state_that_cannot_be_read_is_a_problem_on_the_page(tmp_path: Path) ->
         assert "state.sqlite" in json.loads(body)["problems"][0]
     finally:
         server.stop()
+
+
+def test_a_record_that_nobody_can_read_is_a_problem_on_the_page(
+    server: StatusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its reason, not a closed connection; the rest of the server goes on."""
+    monkeypatch.setattr("pipeline.status.level_text", lambda body: body["nothing"])
+    status, body = request(address(server, "api/status"))
+    assert status == 500
+    assert json.loads(body)["problems"] == ["KeyError: 'nothing'"]
+    assert request(address(server, "healthz"))[0] == 200
+
+
+def test_a_score_without_a_threshold_is_shown(store: Store, server: StatusServer) -> None:
+    """Another program may write one; it says nothing about the condition."""
+    store.commit([of("drill", score(1, T0, 3.0), threshold=None)])
+    found = request_json(address(server, "api/status"))
+    assert found["machines"]["drill"] == {"mic · chatter": [[T0, 3.0, None]]}
+    assert found["conditions"]["drill"] == "not judged"
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    screen.print(render(overview(store)))
+    assert "3.00" in screen.export_text()
 
 
 def test_in_a_browser(server: StatusServer, store: Store, tmp_path: Path) -> None:

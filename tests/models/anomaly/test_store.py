@@ -8,7 +8,7 @@ import pytest
 from models.anomaly.chain import windows
 from models.anomaly.commission import commission
 from models.anomaly.score import AnomalyScore
-from models.anomaly.store import ARRAYS, DOCUMENT, folder_name, load, load_all, save, save_all
+from models.anomaly.store import ARRAYS, DOCUMENT, INDEX, folder_name, load, load_all, save, save_all
 from models.anomaly.vectors import extraction
 from pipeline.errors import BadInput, StateError
 from tests.models.anomaly.rig import ACC, SLOW, Part, normals, running
@@ -75,6 +75,33 @@ def test_damage_is_found(learned, tmp_path):
     (folder / ARRAYS).unlink()
     with pytest.raises(StateError, match="damaged"):
         load(folder)
+
+
+@pytest.mark.parametrize("change", [{"cells": [[1]]}, {"cells": [{"anomaly": 1}]}, {"states": 5}])
+def test_a_document_of_another_form_is_damage(learned, tmp_path, change):
+    """Written by hand, or by another program: whatever our own classes make of it."""
+    folder = save(learned[0], tmp_path)
+    document = json.loads((folder / DOCUMENT).read_text())
+    (folder / DOCUMENT).write_text(json.dumps({**document, **change}))
+    with pytest.raises(StateError, match="is damaged"):
+        load(folder)
+
+
+def test_json_that_exhausts_the_parser_is_refused(learned, tmp_path):
+    folder = save(learned[0], tmp_path)
+    (folder / DOCUMENT).write_text("[" * 100_000)
+    with pytest.raises(StateError, match=r"baseline\.json: cannot be read"):
+        load(folder)
+
+
+@pytest.mark.parametrize("current", [None, [1], {"lathe|acc": 1}])
+def test_an_index_of_another_form_is_refused(learned, tmp_path, current):
+    save_all([learned[0]], tmp_path)
+    (tmp_path / INDEX).write_text(json.dumps({"schema": 1, "current": current}))
+    with pytest.raises(StateError, match=r"baselines\.json: does not name"):
+        load_all(tmp_path)
+    with pytest.raises(StateError, match=r"baselines\.json: does not name"):
+        save_all([learned[0]], tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000])

@@ -53,12 +53,23 @@ def test_features_and_scores_of_the_quick_classifiers(sounds: list[Sound]) -> No
         assert np.mean((first[-1] > 0.5) == (y > 0.5)) > 0.8  # on what it was trained on
 
 
-def test_long_sounds_become_two_frames(sounds: list[Sound]) -> None:
+def test_long_sounds_become_two_frames() -> None:
     rng = np.random.default_rng(0)
     features = Alex().features([rng.standard_normal(2000), rng.standard_normal(4000)])
     assert features.shape == (2, 32, 2)
     assert (features[0, :, 0] == features[0, :, 1]).all() and not (features[1, :, 0] == features[1, :, 1]).all()
-    assert "from scratch" in Alex().name and "pretrained" in Alex(weights=Path("a.safetensors")).name
+
+
+def test_networks_are_told_apart_by_their_weights(tmp_path: Path) -> None:
+    """By what the file holds: weights of several networks may share its name."""
+    named: list[str] = []
+    for content in (b"abc", b"other"):
+        file = tmp_path / str(len(named)) / "alexnet.safetensors"
+        file.parent.mkdir()
+        file.write_bytes(content)
+        named.append(Alex(weights=file).name)
+    assert "from scratch" in Alex().name and named[0] != named[1]
+    assert named[0].startswith("AlexNet (pretrained alexnet.safetensors ba7816bf,")  # FIPS 180-2: SHA-256 of "abc"
 
 
 def test_alexnet_takes_images_of_227() -> None:

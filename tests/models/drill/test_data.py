@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from models.drill.data import Sound, centre, digest, load
+from models.drill.data import TABLE, Sound, centre, digest, load
 from pipeline.cli.drill_sounds import write_sounds
 from pipeline.errors import BadInput
 
@@ -51,6 +51,37 @@ def test_other_rates_and_lengths_are_refused(
     with pytest.raises(BadInput) as caught:
         load(tmp_path / "set")
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("normal-000,", ",", "line 2: event must not be empty"),
+        ("normal-000,", "normal-000,late,", "line 2 has more cells"),
+        ("normal/000-1", "normal/000-0", "line 3: normal/000-0.wav stands in it twice"),
+        (",event,", ",stroke,", "needs the columns"),
+        ("normal-000", "M\xfcller", "cannot be read"),
+    ],
+)
+def test_tables_that_would_be_guessed_at_are_refused(
+    folder: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "set")
+    table = tmp_path / "set" / TABLE
+    table.write_text(table.read_text().replace(old, new, 1), encoding="latin-1")
+    with pytest.raises(BadInput, match=message):
+        load(tmp_path / "set")
+
+
+def test_tables_of_spreadsheets_say_the_same(folder: Path, tmp_path: Path) -> None:
+    """A byte order mark, blanks around cells and empty lines change nothing."""
+    shutil.copytree(folder, tmp_path / "set")
+    table = tmp_path / "set" / TABLE
+    loose = table.read_text().replace("normal-000,", " normal-000 ,", 1).replace(",event", ", event")
+    table.write_text(loose + ",,,\n\n", encoding="utf-8-sig")
+    assert [(s.name, s.event, s.run) for s in load(tmp_path / "set")] == [
+        (s.name, s.event, s.run) for s in load(folder)
+    ]
 
 
 def test_silence_missing_classes_and_unnamed_files_are_refused(folder: Path, tmp_path: Path) -> None:

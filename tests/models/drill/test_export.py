@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from click.testing import CliRunner
 
@@ -36,9 +37,41 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(drill, line, standalone_mode=False)
     assert result.exception is None and "auc, none" in result.output
     assert load(tmp_path / "drill").card.training["added"] == "none"
+    line[3] = str(tmp_path / "other")
     wrong = CliRunner().invoke(drill, [*line, "--arm", "vae 7x"], standalone_mode=False)
     assert isinstance(wrong.exception, BadInput)
     assert NONE.name == "none"
+
+
+def test_what_cannot_be_trained_is_told_before_the_work(folder: Path, tmp_path: Path) -> None:
+    """A package that is there, and options without a meaning."""
+    from pipeline.cli.train_drill import drill
+
+    (tmp_path / "drill").mkdir()
+    line = ["--sounds", str(folder), "--out", str(tmp_path / "drill")]
+    there = CliRunner().invoke(drill, line, standalone_mode=False)
+    assert isinstance(there.exception, BadInput) and there.exception.reason == "exists"
+    for option, value in (("--warm-up", "-3"), ("--stft", "-1"), ("--stft", "nan")):
+        assert CliRunner().invoke(drill, [*line, option, value]).exit_code == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["drill"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("0.wav,good,other,,\n", "the same seconds of 0.wav"),
+        ("0.wav,fracture,g0,0.5,train\n", "are labelled"),
+        ("1.wav,good,g0,,test\n", "the group 'g0' stands in more than one split"),
+    ],
+)
+def test_holes_that_would_be_learned_and_judged_are_refused(tmp_path: Path, more: str, message: str) -> None:
+    from pipeline.cli.train_drill import drill
+
+    (tmp_path / "m.csv").write_text(f"path,label,group,onset_s,split\n0.wav,good,g0,,train\n{more}")
+    line = ["--manifest", str(tmp_path / "m.csv"), "--out", str(tmp_path / "drill")]
+    wrong = CliRunner().invoke(drill, line, standalone_mode=False)
+    assert isinstance(wrong.exception, BadInput) and wrong.exception.reason == "leak"
+    assert message in str(wrong.exception)
 
 
 def test_command_names_the_hole_that_cannot_teach(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -17,8 +18,9 @@ from models.drill.levels import BANDS, band_powers, contrast
 from models.drill.live import CLASSIFIER, LEARNED, WITHIN, LearnedBreak, LearnedFrames, Rule, probability
 from models.drill.spectrogram import band_levels
 from operators.breakage_detector import BREAK, BreakDetector
+from operators.persistence import Persistence
 from pipeline.errors import BadInput
-from pipeline.messages import Feature, Message, Score
+from pipeline.messages import Alarm, Feature, Message, Score
 from tests.operators.pieces import cuts, gap, run, segments, stream, tail
 from tests.operators.test_breakage import AIR, GOOD, broken, digest, frames
 
@@ -136,6 +138,22 @@ def test_what_a_loss_and_a_fracture_make_together(rule: Rule, heard_at: int | No
 def test_a_fracture_without_a_loss(rule: Rule, stops: int) -> None:
     """Stops by itself only where either may."""
     assert len(said(taught(rule), heard(GOOD, FRACTURE), BREAK)) == stops
+
+
+def test_a_fracture_raises_the_alarm_in_whatever_frame_it_is_heard() -> None:
+    """Also where physics says in the same frame that nothing is lost: of two scores of one time alarms take one."""
+    detector = LearnedBreak(4, 0.9, "either", "digest", every=2)
+    (missing,) = frames(AIR[:1])
+    assert not said(detector, [replace(missing, values={}, complete=False)], BREAK)  # now every second frame is told
+    for n in range(5):
+        assert not said(detector, heard(GOOD, start=2 + n * len(GOOD)), BREAK)
+    saved = detector.snapshot()
+    for at in range(len(AIR) + 100, len(AIR) + 300, 20):
+        detector.restore(saved)
+        raising = Persistence(alpha=1.0, k=1, n=1, clear_ratio=1.0)
+        scores = [s for f in heard(GOOD, at, 2 + 5 * len(GOOD)) for s in detector.process(f) if isinstance(s, Score)]
+        alarms = [a for s in scores if s.detector == BREAK for a in raising.process(s) if isinstance(a, Alarm)]
+        assert [a.transition for a in alarms] == ["raised"]
 
 
 def test_a_heard_fracture_is_a_burst_under_that_rule() -> None:

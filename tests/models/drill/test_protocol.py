@@ -54,6 +54,41 @@ def test_folds_keep_events_whole_and_classes_even(seed: int) -> None:
     assert (group_folds(EVENTS, TARGET, 5, seed) == fold).all()
     with pytest.raises(BadInput, match="folds"):
         group_folds(["a", "b", "c"], np.array([0.0, 1.0, 1.0]), 2, 0)
+    with pytest.raises(BadInput, match="4 groups"):
+        group_folds(list("abcd"), np.array([0.0, 0.0, 1.0, 1.0]), 5, 0)
+
+
+@pytest.mark.parametrize("broken", [10, 5, 3])
+def test_days_of_both_classes_are_divided_so_that_both_are_learned(broken: int) -> None:
+    """Ten days with normal strokes, some of them with broken ones too, as a plant has them."""
+    days = [f"day{d}" for d in range(10) for _ in range(6)]
+    target = np.array([float(d < broken and i < 2) for d in range(10) for i in range(6)])
+    for seed in range(20):
+        fold = group_folds(days, target, 5, seed)
+        assert set(fold.tolist()) == set(range(5))
+        for f in range(5):
+            rest = [day for day, at in zip(days, fold, strict=True) if at != f]
+            assert set(rest) == set(days) - {day for day, at in zip(days, fold, strict=True) if at == f}
+            assert set(target[fold != f]) == {0.0, 1.0}
+            assert broken < 5 or target[fold == f].sum() == 2 * broken / 5
+
+
+def test_groups_of_one_class_keep_their_folds() -> None:
+    """Dealt out by hand: of each class in the drawn order, the largest first, into the emptiest fold."""
+    rng = np.random.default_rng([4, 3])
+    names, sizes = [[f"{c}{i}" for i in range(4)] for c in "na"], [[3, 1, 2, 1], [1, 1, 1, 2]]
+    expected: dict[str, int] = {}
+    for own, size in zip(names, sizes, strict=True):
+        full = [0, 0, 0]
+        order = [int(i) for i in rng.permutation(4)]
+        for i in sorted(order, key=lambda i: -size[i]):
+            expected[own[i]] = full.index(min(full))
+            full[full.index(min(full))] += size[i]
+    groups = [
+        g for own, size in zip(names, sizes, strict=True) for g, n in zip(own, size, strict=True) for _ in range(n)
+    ]
+    fold = group_folds(groups, np.array([float(g[0] == "a") for g in groups]), 3, 4)
+    assert dict(zip(groups, fold.tolist(), strict=True)) == expected
 
 
 def test_figures_of_merit() -> None:
@@ -86,6 +121,14 @@ def test_published_gain_is_not_significant() -> None:
     assert published_gain_p() == pytest.approx(0.29, abs=0.005)
     assert wilson(64, 68).value == pytest.approx(0.9412, abs=5e-5)
     assert {p.network for p in published() if not p.repeated} == {"GoogLeNet", "VGG16", "VGG19", "EfficientNet-b0"}
+
+
+def test_limits_of_none_and_all_are_not_rounded_past_them() -> None:
+    """Wilson's interval reaches 0 for none and 1 for all, and holds its share."""
+    for n in range(1, 400):
+        none, every = wilson(0, n), wilson(n, n)
+        assert none.low == 0.0 < none.high and every.low < 1.0 == every.high
+        assert every.low == pytest.approx(n / (n + norm.ppf(0.975) ** 2)) == pytest.approx(1.0 - none.high)
 
 
 def test_bootstrap_draws_whole_groups() -> None:

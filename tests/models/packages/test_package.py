@@ -192,6 +192,54 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(folder: Path) -> None:
         load(folder)
 
 
+def header(text: str) -> bytes:
+    """An array's file of nothing but its header."""
+    raw = text.encode() + b" " * (117 - len(text)) + b"\n"
+    return b"\x93NUMPY\x01\x00v\x00" + raw
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 30 + ",), }"),
+        header("{'descr': (((((("),
+    ],
+    ids=["terabytes", "no size", "open brackets"],
+)
+def test_golden_rows_with_an_odd_header_are_refused(folder: Path, x: bytes) -> None:
+    with zipfile.ZipFile(folder / "golden.npz", "w") as archive:
+        archive.writestr("x.npy", x)
+        archive.writestr("y.npy", x)
+    seal(folder)
+    with pytest.raises(StateError, match=r"golden\.npz: cannot be read"):
+        load(folder)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_golden_rows_that_cannot_be_unpacked_are_refused(folder: Path, method: int) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as archive:
+        archive.writestr("x.npy", rig.ROWS.tobytes())
+        archive.writestr("y.npy", rig.ROWS.tobytes())
+    raw = bytearray(data.getvalue())
+    raw[47:87] = b"\xff" * 40  # behind the first header and what LZMA says of itself
+    (folder / "golden.npz").write_bytes(raw)
+    seal(folder)
+    with pytest.raises(StateError, match=r"golden\.npz: cannot be read"):
+        load(folder)
+
+
+def test_an_encrypted_archive_of_golden_rows_is_refused(folder: Path) -> None:
+    raw = bytearray((folder / "golden.npz").read_bytes())
+    raw[raw.index(b"PK\x03\x04") + 6] |= 1
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    (folder / "golden.npz").write_bytes(raw)
+    seal(folder)
+    with pytest.raises(StateError, match="encrypted"):
+        load(folder)
+
+
 @pytest.mark.parametrize("data", [b"", b"no graph", bytes(1000)])
 def test_what_is_no_graph_is_refused(folder: Path, data: bytes) -> None:
     (folder / "model.onnx").write_bytes(data)

@@ -58,3 +58,22 @@ def test_command(tmp_path: Path) -> None:
         assert float(loudest["frequency_hz"]) == f
         assert float(loudest["mean_db"]) == pytest.approx(20 * np.log10(0.5), abs=0.01)
     assert (out / "spectra.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_any_label_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of formulas stand as they are, long labels keep both ends, and many labels end."""
+    from pipeline.cli import spectra as command
+
+    long = f"shift {'A' * 80} feed 300"
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    labels = ["$\\frac{a}$", long, "z"]
+    rows: list[dict[str, object]] = [{"path": "a.wav", "label": label, "group": label} for label in labels]
+    monkeypatch.setattr(command, "_MOST_PANELS", 2)
+    args = ["--manifest", str(manifest(tmp_path / "m.csv", rows)), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(spectra, args)
+    assert done.exit_code == 0, done.exception
+    assert "spectra.png shows the first 2 of 3 labels" in done.output
+    with (tmp_path / "out" / "spectra.csv").open() as file:
+        assert {row["label"] for row in csv.DictReader(file)} == set(labels)
+    short = command._short(long)
+    assert len(short) < 60 and short.startswith("shift A") and short.endswith("A feed 300")

@@ -1,0 +1,52 @@
+"""Where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from config.closed import Closed, is_here
+
+InfluxTopic = Literal["score", "feature", "machine_state", "alarm", "health"]
+ResultTopic = Literal["score", "feature", "machine_state", "alarm", "health", "embedding", "late", "dlq", "decision"]
+
+
+class InfluxSinkConfig(Closed):
+    """InfluxDB 2."""
+
+    type: Literal["influxdb"]
+    url: str
+    ca_file: Path | None = Field(None, description="authority of the server's certificate; default: the system's")
+    org: str
+    bucket: str
+    token: SecretStr = Field(description='or "env:NAME" to read it from the environment')
+    topics: tuple[InfluxTopic, ...] = Field(("score", "feature", "machine_state", "alarm", "health"), min_length=1)
+
+    @model_validator(mode="after")
+    def _token_unseen(self) -> InfluxSinkConfig:
+        """Of the whole section: an error of a key would show the key's value."""
+        if "@" in self.url:
+            raise ValueError("the url holds a login: take it out, InfluxDB knows writers by their token")
+        try:
+            scheme, place = urlsplit(self.url)[:2]
+        except ValueError:
+            raise ValueError("the url is none: write https://HOST:PORT") from None
+        if scheme == "http" and not is_here(place):
+            raise ValueError("http sends the token as it is: write https:// in the url")
+        if scheme == "http" and self.ca_file is not None:
+            raise ValueError("ca_file is for TLS: write https:// in the url, or take it away")
+        return self
+
+
+class JournalSinkConfig(Closed):
+    """Results as JSON lines, appended as they come."""
+
+    type: Literal["jsonl"]
+    path: Path
+    topics: tuple[ResultTopic, ...] = Field(("score", "machine_state", "alarm", "health"), min_length=1)
+
+
+SinkConfig = Annotated[InfluxSinkConfig | JournalSinkConfig, Field(discriminator="type")]

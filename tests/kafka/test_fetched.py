@@ -1,0 +1,138 @@
+"""A record that the libraries cannot read stops nobody: what stands in its place, and what stands around it."""
+
+from __future__ import annotations
+
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+import aiokafka.consumer.fetcher as aio
+import kafka.consumer.fetcher as python
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from kafka import TopicPartition
+
+from config.schema import Kafka
+from pipeline import codec
+from pipeline.errors import DecodeError
+from pipeline.kafka import export, fetched, wishes
+from pipeline.kafka.client import Client
+from pipeline.kafka.collector import Collector
+from pipeline.kafka.intake import take_in
+from pipeline.kafka.ownership import Found, take_decision
+from pipeline.kafka.part import Part
+from pipeline.kafka.records import Fence
+from pipeline.messages import Context, DeadLetter, Decision
+from pipeline.results import record_of
+
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+TP = TopicPartition("context", 5)
+LIES, BAD_NAME = 0x05, b"\xff\xfe\xfd"
+HEADERS, VALUE = codec.encode(Context("m", "state", 7, "cut"))
+
+
+def batch(first: int, count: int = 1, codec_used: int = 0, bad: int | None = None, says: int | None = None) -> bytes:
+    """A batch as brokers keep it: record `bad` has a header of another encoding; `says` is a codec that is not used."""
+    made = DefaultRecordBatchBuilder(2, codec_used, 0, -1, -1, -1, 1 << 20)
+    for number in range(count):
+        own = [("QQQ", b"x")] if number == bad else []
+        made.append(number, timestamp=1, key=b"m", value=VALUE, headers=[*own, *HEADERS])
+    raw = bytes(made.build()).replace(b"QQQ", BAD_NAME)
+    whole = bytearray(raw)
+    struct.pack_into(">q", whole, 0, first)
+    if says is not None:
+        struct.pack_into(">h", whole, 21, says)
+    struct.pack_into(">I", whole, 17, calc_crc32c(bytes(whole[21:])))
+    return bytes(whole)
+
+
+def by_aiokafka(data: bytes) -> list[Any]:
+    return list(aio.PartitionRecords(TP, aio.MemoryRecords(data), [], 0, None, None, True, 0))
+
+
+def by_kafka_python(data: bytes) -> list[Any]:
+    records = python.Fetcher.PartitionRecords(0, TP, python.MemoryRecords(data))
+    found: list[Any] = records.take()
+    return found
+
+
+READERS = pytest.mark.parametrize(
+    "read", [pytest.param(by_aiokafka, id="aiokafka"), pytest.param(by_kafka_python, id="kafka-python")]
+)
+
+
+@READERS
+@pytest.mark.parametrize("name", CODECS)
+def test_every_compression_of_kafka_is_read(read: Any, name: str) -> None:
+    """As producers of other languages use them by default."""
+    found = read(batch(0, 3, CODECS[name]) + batch(3))
+    assert [(r.offset, r.key, r.value, list(r.headers)) for r in found] == [
+        (offset, b"m", VALUE, list(HEADERS)) for offset in range(4)
+    ]
+
+
+@READERS
+def test_a_header_whose_name_is_no_utf8_spoils_its_own_record_alone(read: Any) -> None:
+    """Those before and behind it in the same batch are whole, and so is its value."""
+    found = read(batch(0) + batch(1, 3, bad=1) + batch(4))
+    assert [r.offset for r in found] == [0, 1, 2, 3, 4]
+    assert all(list(r.headers) == list(HEADERS) for r in found if r.offset != 2)
+    spoilt = found[2]
+    assert (spoilt.key, spoilt.value, list(spoilt.headers)[:-1]) == (b"m", VALUE, list(HEADERS))
+    assert spoilt.headers[-1][0].endswith(r"\xff\xfe\xfd")
+
+
+@READERS
+@pytest.mark.parametrize("says", [*list(CODECS.values())[1:], LIES])
+def test_a_batch_that_cannot_be_unpacked_has_a_record_for_every_offset(read: Any, says: int) -> None:
+    """So that no offset seems to be left out."""
+    found = read(batch(0) + batch(1, 3, says=says) + batch(4))
+    assert [(r.offset, r.value) for r in found] == [(0, VALUE), (1, None), (2, None), (3, None), (4, VALUE)]
+
+
+@READERS
+def test_what_was_damaged_on_its_way_is_an_error(read: Any) -> None:
+    """It may be whole when it is fetched again."""
+    damaged = bytearray(batch(0))
+    damaged[-1] ^= 1
+    with pytest.raises(Exception, match=r"(?i)crc"):
+        read(bytes(damaged))
+
+
+@pytest.mark.parametrize("data", [batch(0) + batch(1, bad=0), batch(0) + batch(1, says=LIES)])
+def test_it_is_a_dead_letter_of_a_worker(data: bytes) -> None:
+    """It says where the record is; nothing of it reaches a lane."""
+    fine, spoilt = by_aiokafka(data)
+    part = Part(5, 1, 0, {"m": None})  # type: ignore[dict-item]
+    assert take_in("context", fine, part).message == Context("m", "state", 7, "cut")
+    taken = take_in("context", spoilt, part)
+    (letter,) = taken.results
+    assert taken.message is None and isinstance(letter, DeadLetter) and letter.reason == "unreadable"
+    assert "partition 5, offset 1" in letter.error
+    codec.encode(letter)
+
+
+def test_no_other_reader_takes_it_for_anything(tmp_path: Any) -> None:
+    """Decisions, results, recordings and answers to commands: left out, and counted where there are counts."""
+    headers, value = codec.encode(Decision("m", "m|k|i", 5, "k", {}))
+    spoilt = [*headers, (f"{fetched.UNREADABLE}x", b"")]
+    record = SimpleNamespace(partition=0, offset=3, key=b"m", headers=spoilt, value=value)
+    with pytest.raises(DecodeError, match="partition 0, offset 3: x"):
+        fetched.check(record)
+    found = Found()
+    take_decision(found, record)
+    assert found.decisions == []
+    collector = Collector(Client(Kafka()), tmp_path / "state.sqlite")
+    collector._fences[TP] = Fence()
+    assert collector._read("decision", TP, record) is None and collector.counts["unreadable"] == 1
+    assert wishes._answer(record, "m", "i", "k") is None
+    counts: Any = export.Counter()
+    assert export._read([record], counts) == [] and counts["unreadable.unreadable"] == 1
+
+
+def test_letters_of_one_batch_are_several() -> None:
+    """Each has an id of its own."""
+    part = Part(5, 1, 0, {"m": None})  # type: ignore[dict-item]
+    letters = [letter for r in by_aiokafka(batch(0, 3, says=LIES)) for letter in take_in("context", r, part).results]
+    assert len({record_of(letter).id for letter in letters}) == 3

@@ -1,0 +1,184 @@
+"""The web server of page and workers: hostile, slow and broken clients cost it little, and nobody else anything."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline import web
+from pipeline.errors import ConfigError
+from pipeline.status import StatusServer
+from pipeline.web import WebServer
+
+KEYS = ("status.host", "status.port")
+ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def reply(path: str, _host: str | None) -> web.Answer:
+    """An answer, or none."""
+    if path == "/broken":
+        raise KeyError("no such thing")
+    return 200, path.encode(), "text/plain"
+
+
+@contextmanager
+def serving(host: str = "127.0.0.1") -> Iterator[WebServer]:
+    """A running server."""
+    server = WebServer(reply, host, 0, KEYS)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def connect(server: WebServer) -> socket.socket:
+    """A client."""
+    return socket.create_connection((server.host, server.port), timeout=5)
+
+
+def said(client: socket.socket, request: bytes = ASKED) -> bytes:
+    """All that the server says to it until it hangs up; nothing where it is hung up on at once."""
+    found = b""
+    try:
+        client.sendall(request)
+        while got := client.recv(65536):
+            found += got
+    except ConnectionError:
+        pass
+    return found
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Whether it becomes so."""
+    until_s = time.monotonic() + 2
+    while not true() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return true()
+
+
+def test_idle_clients_take_a_bounded_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is closed at once; once they are gone, others are served."""
+    monkeypatch.setattr(web, "MOST", 8)
+    threads = threading.active_count()
+    with serving() as server:
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(closing(connect(server))).sendall(b"GET / HTTP/1.1\r\nX: ")
+            assert soon(lambda: threading.active_count() == threads + 9)
+            for _ in range(20):
+                with closing(connect(server)) as late:
+                    assert said(late) == b""
+            assert threading.active_count() == threads + 9
+        assert soon(lambda: threading.active_count() == threads + 1)
+        with closing(connect(server)) as client:
+            assert said(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("trickle", [b"", b"G", b"\r\n"])
+def test_a_request_has_a_total_time(monkeypatch: pytest.MonkeyPatch, trickle: bytes) -> None:
+    """A byte now and then does not keep a connection."""
+    monkeypatch.setattr(web, "REQUEST_S", 0.3)
+    with serving() as server, closing(connect(server)) as client:
+        began_s = time.monotonic()
+        client.settimeout(0.05)
+        while time.monotonic() - began_s < 3:
+            try:
+                client.sendall(trickle)
+                if client.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() - began_s < 1.5
+
+
+def test_each_request_of_a_kept_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that asks every second keeps its connection."""
+    monkeypatch.setattr(web, "REQUEST_S", 0.3)
+    with serving() as server, closing(connect(server)) as client:
+        for _ in range(4):
+            client.sendall(b"GET /x HTTP/1.1\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"/x"):
+                answer += client.recv(65536) or pytest.fail("it hung up")
+            time.sleep(0.15)
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: %d\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_body_is_no_request(head: bytes) -> None:
+    """One answer, then the connection is closed."""
+    inner = b"GET /inner HTTP/1.1\r\nConnection: close\r\n\r\n"
+    head = head % len(inner) if b"%" in head else head
+    with serving() as server, closing(connect(server)) as client:
+        answer = said(client, b"GET /outer HTTP/1.1\r\n" + head + b"\r\n" + inner)
+    assert answer.count(b"HTTP/1.1 ") == 1 and answer.endswith(b"/outer") and b"Connection: close" in answer
+
+
+def test_a_broken_answer_has_a_reason() -> None:
+    """And the next one comes."""
+    with serving() as server, closing(connect(server)) as client:
+        both = said(client, b"GET /broken HTTP/1.1\r\n\r\n" + ASKED)
+    assert both.startswith(b"HTTP/1.1 500 ") and b"KeyError: 'no such thing'" in both
+    assert both.count(b"HTTP/1.1 200 ") == 1
+
+
+def test_resets_leave_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """As probes send them."""
+    with serving() as server:
+        for _ in range(5):
+            with closing(connect(server)) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                probe.sendall(b"GET /live HTTP/1.1\r\n")
+        with closing(connect(server)) as client:
+            assert said(client).endswith(b"/")
+    assert capfd.readouterr().err == ""
+
+
+def test_without_descriptors_it_waits_without_work() -> None:
+    """A connection that cannot be taken would wake it at once, again and again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serving() as server, closing(socket.socket()) as client:
+        client.settimeout(5)
+        with closing(socket.socket()) as last:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, hard))
+            try:
+                client.connect((server.host, server.port))
+                began_s = time.process_time()
+                time.sleep(0.5)
+                assert time.process_time() - began_s < 0.1
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert said(client).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this box has no IPv6")
+def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    """With the URL as browsers want it; the page answers to its name."""
+    with serving("::1") as server, closing(connect(server)) as client:
+        assert server.address == f"http://[::1]:{server.port}"
+        assert said(client).startswith(b"HTTP/1.1 200 ")
+    page = StatusServer(tmp_path / "s.sqlite", tmp_path, lambda: (b"", ""), lambda: True, "::1")
+    page.start()
+    try:
+        for host, code in (("[::1]:8420", b"200"), ("evil.example", b"421")):
+            with closing(socket.create_connection(("::1", page.port), timeout=5)) as client:
+                asked = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+                assert said(client, asked).split()[1] == code
+    finally:
+        page.stop()
+
+
+def test_an_address_that_is_none_names_its_key() -> None:
+    """Whatever is wrong with it."""
+    with pytest.raises(ConfigError, match=r"status\.host = '2001:db8::1', status\.port = 0: "):
+        WebServer(reply, "2001:db8::1", 0, KEYS)
