@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+RECORDED = "recorded"
+"""Context of the validation of what a recording brings: a replay sends nobody a secret, so it need not be safe."""
+
 
 class Closed(BaseModel):
     """Base of all parts: frozen; a misspelt key is an error, and so are `nan` and `inf`, which TOML knows."""

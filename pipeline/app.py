@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import orjson
 from pydantic import ValidationError
 
 import config
+from config.closed import RECORDED
 from config.schema import Machine, Settings
 from models.anomaly import store as baselines
 from models.anomaly.baseline import Baseline
@@ -22,7 +23,7 @@ from models.packages.shipped import WEIGHTS
 from operators.envelope import LEAST_HZ
 from pipeline import drill_model, machine_models
 from pipeline.clock import Clock
-from pipeline.contexts import CARRIED_NS, outdated
+from pipeline.contexts import CARRIED_NS, outdated, read_by
 from pipeline.embedded import shard_count
 from pipeline.errors import BadInput, ConfigError, StateError, StethosError
 from pipeline.fingerprint import platform_fingerprint
@@ -176,15 +177,19 @@ def _described(settings: Settings) -> bytes:
     return orjson.dumps(config.effective(settings), option=orjson.OPT_SORT_KEYS)
 
 
-def recording_start(plan: Plan, store: Store, carried_ns: int | None = CARRIED_NS) -> Start:
+def recording_start(
+    plan: Plan, store: Store, carried_ns: int | None = CARRIED_NS, elsewhere: Collection[str] = ()
+) -> Start:
     """What each recording begins with, so that a replay needs nothing else.
 
     Args:
         plan: with the configuration and its artefacts.
         store: with decisions and snapshots.
         carried_ns: for how long before the newest decision those on facts are among them; None for all.
+        elsewhere: machines whose decisions other recordings bring: only those know which of them are past.
     """
-    described, decisions, snapshots = _described(plan.settings), store.decisions(), store.snapshots()
+    described, snapshots = _described(plan.settings), store.snapshots()
+    decisions = [decision for decision in store.decisions() if decision.machine not in elsewhere]
     past = past_of(plan.lanes, decisions, snapshots)
     attachments: dict[str, bytes] = {"config.json": described}
     used = {}
@@ -229,7 +234,7 @@ def plan_of_recording(attachments: Mapping[str, bytes], state: Path) -> Plan:
 
 def _recorded(attachments: Mapping[str, bytes], state: Path) -> Plan:
     try:
-        settings = Settings.model_validate(orjson.loads(attachments["config.json"]))
+        settings = Settings.model_validate(orjson.loads(attachments["config.json"]), context=RECORDED)
     except ValidationError as error:
         said = error.errors()[0]
         where = ".".join(map(str, said["loc"]))
@@ -276,13 +281,16 @@ class ShardBuilder:
         snapshots = store.snapshots()
         for lane in lanes:  # before the recording begins: it carries them
             fetch(lane, store.decisions("baseline"), snapshots.get(lane.machine.name))
+        own = {lane.machine.name for lane in lanes}
+        elsewhere = {lane.machine.name for lane in self._plan.lanes} - own
         ring = self.tap
         if self._record:
             rec = self._plan.settings.recording
             ring = Ring(
-                rec.folder, recording_start(self._plan, store), self._clock.now_ns(), ring_bytes=rec.ring_bytes,
-                rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name, shards=self._shards,
-                past=partial(past_of, self._plan.lanes),
+                rec.folder, recording_start(self._plan, store, elsewhere=elsewhere), self._clock.now_ns(),
+                ring_bytes=rec.ring_bytes, rotate_bytes=rec.rotate_bytes, rotate_s=rec.rotate_s, prefix=name,
+                shards=self._shards, past=partial(past_of, self._plan.lanes),
+                read=[(lane.machine.name, name) for lane in lanes for name in read_by(lane.machine)],
             )  # fmt: skip
         return Shard(name, lanes, store, self._clock, ring)
 

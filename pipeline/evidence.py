@@ -193,7 +193,7 @@ class Room:
         """Around the writing of evidence of a name: what is left where it fails is removed."""
         try:
             yield
-        except OSError:
+        except BaseException:
             self._sweep(f"{name}*")
             raise
         finally:

@@ -16,13 +16,13 @@ from operators.head_detector import BREAK as HEAD_BREAK
 from operators.head_detector import SILENT as HEAD_SILENT
 from operators.severity_alarm import CHANGE, SEVERITY
 from operators.teeth import FLIP, TOOTH_LOSS
-from pipeline.errors import BadInput, StethosError
+from pipeline.errors import BadInput, StateError, StethosError
 from pipeline.messages import Decision, Stream
 from pipeline.stages import LaneSettings
 from pipeline.stages_models import EMBEDDING
 from pipeline.stages_physics import BY_BASELINE, learned, past_heads, unasked
 from pipeline.state import Store
-from pipeline.succession import retire, settles
+from pipeline.succession import holds, places_of, retire, settles
 from pipeline.topology import STAGES
 
 _STAGES = {stage.name: stage for stage in STAGES}
@@ -112,7 +112,7 @@ class Judges:
 def fetch(lane: LaneSettings, decisions: Sequence[Decision], snapshot: bytes | None) -> None:
     """Load the baselines that decisions have put in force on a lane's sensors, as far as the lane needs them.
 
-    One may be gone, where another one is in force for all that is still to be judged.
+    One may be gone, where a later one is in force for all that is still to be judged.
 
     Args:
         lane: which takes them in.
@@ -122,11 +122,19 @@ def fetch(lane: LaneSettings, decisions: Sequence[Decision], snapshot: bytes | N
     Raises:
         StateError: one is gone, damaged, or of a newer version.
     """
+    places = places_of(snapshot)
     for sensor in lane.machine.sensors:
+        later: Decision | None = None
         for decision in reversed(_of(decisions, lane.machine.name, sensor.name)):
-            lane.fetch(decision.body)
-            if settles(lane, decision, snapshot):
+            try:
+                lane.fetch(decision.body)
+            except StateError:
+                if later is None or not holds(later, sensor.name, places):
+                    raise
                 break
+            if settles(lane, decision, places):
+                break
+            later = decision
 
 
 def _of(decisions: Sequence[Decision], machine: str, sensor: str) -> list[Decision]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from pipeline.app import Plan, config_sha256
@@ -58,11 +59,13 @@ class Replay:
             BadInput: a file does not continue those before it.
         """
         begun: set[str] = set()
+        decided: set[tuple[str, str]] = set()
         continuity = Continuity()
         first_ns: int | None = None
         began_ns = self._clock.now_ns()
         for recording in self._recordings:
             known = set(begun)
+            replaced = _replaced(recording, decided)
             if self._faithful:
                 for machine, snapshot in recording.snapshots.items():
                     if machine in self.shard.lanes and machine not in known:
@@ -72,10 +75,14 @@ class Replay:
                 if logged.preroll:
                     if machine not in known:
                         self.shard.warm(logged.message)
-                    elif isinstance(logged.message, Decision):  # a run that was killed had not recorded it yet
-                        self.shard.take(logged.message)
+                    elif isinstance(logged.message, Decision) and logged.message.id not in replaced:
+                        self.shard.take(logged.message)  # a run that was killed had not recorded it yet
+                    if isinstance(logged.message, Decision):
+                        decided.add((machine, logged.message.id))
                     continue
                 begun.add(machine)
+                if isinstance(logged.message, Decision):
+                    decided.add((machine, logged.message.id))
                 continuity.take(logged.message, recording.path)
                 first_ns = logged.log_ns if first_ns is None else first_ns
                 if self._speed > 0:
@@ -101,6 +108,22 @@ class Replay:
 def _machine(logged: Logged) -> str:
     message = logged.message
     return message.machine if hasattr(message, "machine") else message.stream.machine
+
+
+def _replaced(recording: Recording, decided: Collection[tuple[str, str]]) -> set[str]:
+    """Decisions at a file's head that were replaced before it: one on the same baseline behind them is known by now.
+
+    A file whose writer knew less of what is past brings again what the one before it had left out.
+    """
+    old: set[str] = set()
+    chains: dict[tuple[str, str], list[str]] = {}
+    for message in (logged.message for logged in takewhile(lambda logged: logged.preroll, recording.messages())):
+        if isinstance(message, Decision) and message.kind == "baseline":
+            chain = chains.setdefault((message.machine, str(message.body.get("sensor"))), [])
+            if (message.machine, message.id) in decided:
+                old.update(chain)
+            chain.append(message.id)
+    return old
 
 
 class Continuity:

@@ -2,8 +2,8 @@
 
 Both libraries end at a record that they cannot read, and so does whoever reads the partition next, for ever. Here its
 batch is read once more: a header's name need not be UTF-8. Where that fails, too (a compression that is not installed),
-every offset that is left of the batch has a record that says why. A checksum that does not match stays an error, as
-what was damaged on its way can be fetched again.
+every offset that is left of the batch has a record that says why. Two things stay errors: a checksum that does not
+match, as what was damaged on its way can be fetched again, and a compression of Kafka's own that is not installed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import aiokafka.consumer.fetcher
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
 from pipeline.errors import DecodeError
@@ -21,12 +22,16 @@ from pipeline.errors import DecodeError
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     import kafka.consumer.fetcher
+    from kafka.errors import UnsupportedCodecError as PythonUnsupportedCodecError
     from kafka.record.default_records import DefaultRecordBatch
 
 UNREADABLE = "unreadable: "
 """Begins the name of a header that could not be read, or of one that says why its record could not be: the last one."""
 OVERHEAD = 12
 """Bytes of a batch before those that its length counts: its first offset, and the length."""
+UNSUPPORTED = (UnsupportedCodecError, PythonUnsupportedCodecError)
+CODEC_AT, CODEC_BITS, CODECS = 22, 0x07, (1, 2, 3, 4)
+"""Where a batch says how it is compressed; gzip, snappy, lz4 and zstd."""
 MAGIC_AT = 16
 MAGIC = 2
 """The form of batches since Kafka 0.11, which alone has headers."""
@@ -89,6 +94,9 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def __next__(self) -> Any:
+        return next(self._batch)  # of batches of control records both libraries take the first one
+
     def __iter__(self) -> Iterator[Any]:
         at = self._batch.base_offset
         try:
@@ -109,6 +117,8 @@ class _Batch:
                     record.headers.sort(key=lambda header: header[0].startswith(UNREADABLE))  # to the end, for `check`
                     yield record
         except Exception as error:
+            if isinstance(error, UNSUPPORTED) and self._raw[CODEC_AT] & CODEC_BITS in CODECS:
+                raise
             for offset in range(at, self._batch.base_offset + again.last_offset_delta + 1):
                 yield Missing(offset, [(f"{UNREADABLE}{error!r:.200}", b"%d" % offset)])
 
@@ -117,7 +127,7 @@ class _Answer:
     """The batches of one partition in a broker's answer; see `_Batch`."""
 
     def __init__(self, records: Any, data: bytes, kind: Any) -> None:
-        self._records, self._left, self._kind = records, memoryview(data), kind
+        self._records, self._left, self._kind = records, memoryview(data or b""), kind
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._records, name)

@@ -77,7 +77,7 @@ def take_in(topic: str, record: Any, part: Part) -> Taken:
         reason, text = error.reason, str(error)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a worker must not end over and over
         reason, text, failed = "unreadable", repr(error), error
-    if not part.keeps(topic, record.offset, reason):
+    if not part.keeps(topic, record.offset, reason, key):
         return Taken(key)
     if failed is not None:
         log.error("%s/%d at %d cannot be read", topic, record.partition, record.offset, exc_info=failed)

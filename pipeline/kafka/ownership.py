@@ -232,11 +232,11 @@ class _State:
 
     def take(self, record: object) -> None:
         headers, value, key = dict(record.headers), record.value, record.key or b""  # type: ignore[attr-defined]
-        if value is None or self._fence.epoch == self._claim.epoch:
-            self.keys.discard(key)
-            return
         try:
             fetched.check(record)
+            if value is None or self._fence.epoch == self._claim.epoch:
+                self.keys.discard(key)
+                return
             kind, owner = headers.get(TYPE), owner_of(headers)
             if kind == CLAIM_TYPE:
                 self._fence.take(read_claim(value, -1))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from operators.rewindow import LONGEST_GAP_S
 from pipeline.dead_letters import MAX_DEAD_LETTERS
 from pipeline.kafka.records import Out, snapshot_out
+from pipeline.kafka.topics import COMMAND
 from pipeline.messages import Chunk, DeadLetter, Decision, Image, Input, Late, Mark, Result
 from pipeline.runner import Lane
 
@@ -66,7 +67,7 @@ class Part:
         self.lanes = lanes
         self.worker = worker
         self._counts = Counter() if counts is None else counts
-        self._letters: Counter[tuple[str, str]] = Counter()
+        self._letters: Counter[tuple[str, str, str]] = Counter()
         self.next: dict[str, int] = {}
         """By topic: the offset that the lanes have not seen yet."""
         self.expect: dict[str, int] = {}
@@ -130,13 +131,17 @@ class Part:
             held = Held(offset, serial, machine, s.sensor, s.epoch, message.n1, beyond)
         self.held.setdefault(topic, deque()).append(held)
 
-    def keeps(self, topic: str, offset: int, reason: str) -> bool:
-        """Count a message that no lane can take; says whether its dead letter is to be kept."""
+    def keeps(self, topic: str, offset: int, reason: str, machine: str) -> bool:
+        """Count a message that no lane can take; says whether its dead letter is to be kept.
+
+        Strangers share their bound, so that they hide nothing of a machine; a command's letter is its answer.
+        """
         if offset < self.next.get(topic, 0):
             return False  # known from before a rebalance
         self._counts["dead." + reason] += 1
-        self._letters[topic, reason] += 1
-        return self._letters[topic, reason] <= MAX_DEAD_LETTERS
+        kind = topic, reason, machine if machine in self.lanes else ""
+        self._letters[kind] += 1
+        return topic == COMMAND or self._letters[kind] <= MAX_DEAD_LETTERS
 
     def forget_samples(self, topic: str, results: list[Result]) -> None:
         """If the newest held message became a dead letter unseen, no window will ever need it."""

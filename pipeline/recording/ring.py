@@ -24,6 +24,7 @@ from pipeline.recording.recorder import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder
 from pipeline.recording.recover import Recovered, adopt, in_use
 
 PREROLL_S: Final = 6.0
+MOST_UNREAD: Final = 1000
 """The longest memory of a lane (5 s) and one chunk."""
 
 Sampled = Chunk | Image | Mark
@@ -58,6 +59,7 @@ class Ring:
             earlier runs have left; it alone, so that no two processes repair one file. Empty: this ring is alone, and
             touches no file but its own.
         past: which decisions, and the baselines of which hashes, no new file needs.
+        read: (machine, name) of the facts that lanes read; of all others each file begins with the newest thousand.
 
     Raises:
         RecordingError: the folder cannot be used. That it is full is no error: a file begins when there is space.
@@ -76,6 +78,7 @@ class Ring:
         prefix: str = "rec",
         shards: Sequence[str] = (),
         past: FindPast = lambda _decisions, _snapshots: ((), ()),
+        read: Collection[tuple[str, str]] = (),
     ) -> None:
         self.folder = folder
         self.failures = 0
@@ -83,6 +86,7 @@ class Ring:
         self._prefix = prefix
         self._shards = frozenset(shards)
         self._past = past
+        self._read = frozenset(read)
         family = re.escape(prefix.rstrip("0123456789"))
         self._numbered = re.compile(rf"({family}\d+)-\d{{8}}T\d{{6}}\.\d{{9}}Z\.mcap(?:\.part)?")
         self._first = bool(shards) and shards[0] == prefix
@@ -92,6 +96,7 @@ class Ring:
         self._preroll_ns = int(preroll_s * NS)
         self._recent: dict[StreamKey, deque[Sampled]] = {}
         self._context: dict[tuple[str, str], Context] = {}
+        self._unread: dict[tuple[str, str], Context] = {}
         self._decisions: dict[tuple[str, str], Decision] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +246,12 @@ class Ring:
         if isinstance(message, Decision):
             self._decisions[(message.machine, message.id)] = message
         elif isinstance(message, Context):
-            self._context[(message.machine, message.name)] = message
+            key = (message.machine, message.name)
+            kept = self._context if key in self._read else self._unread
+            kept.pop(key, None)
+            kept[key] = message
+            if len(self._unread) > MOST_UNREAD:
+                del self._unread[next(iter(self._unread))]
         else:
             stream = message.stream
             recent = self._recent.setdefault((stream.machine, stream.sensor, 0), deque())
@@ -257,7 +267,7 @@ class Ring:
         samples.sort(key=lambda message: message.t0_ns)
         for decision in outdated(self._decisions.values(), CARRIED_NS):
             del self._decisions[(decision.machine, decision.id)]
-        return (*self._decisions.values(), *self._context.values(), *samples)
+        return (*self._decisions.values(), *self._context.values(), *self._unread.values(), *samples)
 
     def _make_room(self, spare: int = 0) -> None:
         """Delete the oldest files until they are within their bound, less `spare`; never a growing one."""

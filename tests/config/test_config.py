@@ -171,6 +171,8 @@ def test_what_others_could_listen_to_is_refused(tmp_path: Path, part: str, words
     "part",
     [
         f'{INFLUX}url = "https://influx.plant.example:8086"\nca_file = "ca.pem"\n',
+        f'{INFLUX}url = "http://influxdb:8086"\nunencrypted = true\n',
+        '[fast_lane.mqtt]\nhost = "plc"\nusername = "u"\npassword = "p"\nunencrypted = true\n',
         *(f'{INFLUX}url = "http://{here}:8086"\n' for here in ("localhost", "127.0.0.1", "[::1]")),
         *(f'[fast_lane.mqtt]\nhost = "{here}"\nusername = "u"\npassword = "p"\n' for here in ("localhost", "::1")),
         '[fast_lane.mqtt]\nhost = "plc"\n',

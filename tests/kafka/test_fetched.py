@@ -6,7 +6,9 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
+import aiokafka.codec
 import aiokafka.consumer.fetcher as aio
+import kafka.codec
 import kafka.consumer.fetcher as python
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -15,8 +17,8 @@ from kafka import TopicPartition
 
 from config.schema import Kafka
 from pipeline import codec
-from pipeline.errors import DecodeError
-from pipeline.kafka import export, fetched, wishes
+from pipeline.errors import ConfigError, DecodeError
+from pipeline.kafka import checks, export, fetched, wishes
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.intake import take_in
@@ -89,6 +91,23 @@ def test_a_batch_that_cannot_be_unpacked_has_a_record_for_every_offset(read: Any
     """So that no offset seems to be left out."""
     found = read(batch(0) + batch(1, 3, says=says) + batch(4))
     assert [(r.offset, r.value) for r in found] == [(0, VALUE), (1, None), (2, None), (3, None), (4, VALUE)]
+
+
+@READERS
+@pytest.mark.parametrize("name", ["snappy", "lz4", "zstd"])
+def test_a_codec_that_is_not_installed_is_an_error(read: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the next installation can read must not be passed over."""
+    for library in (aiokafka.codec, kafka.codec):
+        monkeypatch.setattr(library, f"has_{name}", lambda: False)
+    with pytest.raises(Exception, match=f"(?i){name}"):
+        read(batch(0, 3, CODECS[name]))
+    with pytest.raises(ConfigError, match=r"install stethos\[kafka\] again"):
+        checks.libraries()
+
+
+def test_an_answer_without_records_is_none() -> None:
+    """The protocol allows it."""
+    assert not aio.MemoryRecords(None).has_next()
 
 
 @READERS

@@ -82,18 +82,21 @@ def test_a_letter_of_what_could_not_be_read_does_not_go_back(tmp_path: Path) -> 
 def test_a_hundred_of_a_kind_are_kept_and_all_are_counted() -> None:
     """A stranger's microphone would fill the brokers; a repeat behind a rebalance is no further one."""
     counts: Counter[str] = Counter()
-    part = Part(0, 1, 0, {}, "w", counts)
+    part = Part(0, 1, 0, {"known": None}, "w", counts)  # type: ignore[dict-item]
 
-    def taken(topic: str, offset: int, headers: list[tuple[str, bytes]]) -> int:
-        record = SimpleNamespace(key=b"m", value=b"x", headers=headers, partition=0, offset=offset)
+    def taken(topic: str, offset: int, headers: list[tuple[str, bytes]], machine: str = "m") -> int:
+        record = SimpleNamespace(key=machine.encode(), value=b"x", headers=headers, partition=0, offset=offset)
         found = take_in(topic, record, part)
-        assert found.message is None and found.machine == "m"
+        assert found.message is None and found.machine == machine
         return len(found.results)
 
     whole = [*codec.encode(Context("m", "state", 1, 1.0)).headers]
     assert [taken("context", n, []) for n in range(250)] == [1] * 100 + [0] * 150
     assert taken("context", 250, whole) == 1  # for another reason
     assert taken("raw.frames", 0, []) == 1
+    assert taken("context", 250, [], "other") == 0 and taken("context", 250, [], "known") == 1
+    assert [taken("command", n, [], "known") for n in range(150)] == [1] * 150  # the letter is the answer
+    counts -= Counter({"dead.missing": 2, "dead.json": 150})
     part.next["context"] = 251
     assert taken("context", 250, whole) == 0
     assert counts == {"dead.missing": 251, "dead.json": 1}

@@ -173,19 +173,21 @@ def test_a_baseline_may_be_gone_where_nothing_asks_for_it(tmp_path: Path) -> Non
 
     def load(needed_s: float) -> LaneSettings:
         lane = replace(lane_of(machine(SLOW)), load=Loader(tmp_path / "copies"))
-        place = {"sensor": "acc", "epoch": 0, "t_ns": T0 + round(needed_s * NS) + PAST_NS, "end": None}
-        fetch(lane, store.decisions(), orjson.dumps({"streams": [place]}))
+        place = {"sensor": "acc", "epoch": 0, "t_ns": T0 + round(needed_s * NS), "end": None}
+        fetch(lane, store.decisions(), orjson.dumps({"streams": [place] if needed_s else []}))
         return lane
 
-    assert set(load(2.0).artefacts) == {new.settings}
+    past_s = PAST_NS / NS
+    for needed_s in (0.0, 2.0, 2.0 + past_s):
+        assert set(load(needed_s).artefacts) == {new.settings}
     with pytest.raises(StateError, match=r"is gone: restore the folder, here or as .*copies"):
         load(1.9)
     save(old, tmp_path / "copies")
-    assert set(load(1.9).artefacts) == {old.settings, new.settings}
-    assert set(load(2.0).artefacts) == {new.settings}
+    assert set(load(1.9 + past_s).artefacts) == {old.settings, new.settings}
+    assert set(load(2.0 + past_s).artefacts) == {new.settings}
     shutil.rmtree(folders[new.settings])
     with pytest.raises(StateError, match="is gone"):
-        load(2.0)
+        load(2.0 + past_s)
 
 
 def test_the_engine_keeps_no_more_baselines_than_its_lanes(tmp_path: Path) -> None:

@@ -135,7 +135,10 @@ def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
         return torn_recordings(read_manifest(manifest(tmp_path, "\n".join([head, *lines]) + "\n")))
 
     assert told("a.wav,x,g,train,0,5,s", "a.wav,x,g,train,3,8,s", "a.wav,x,h,test,8,9,s") == ""
-    assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two") == ""
+    assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two") != ""  # of sound, both hear the mean of the channels
+    modal = "path,label,group,modality,sensor"
+    assert told("a.mcap,x,g,sound,one", "a.mcap,x,h,sound,two", head=modal) == ""
+    assert told("a.mcap,x,g,sound,one", "a.mcap,x,h,sound,one", head=modal) != ""
     assert told("a.wav,x,g,,0,5,s", "b.wav,x,h,,0,5,s") == ""
     assert "a.wav" in told("a.wav,x,g,,0,5,s", "./a.wav,x,h,,4.9,8,s")
     assert "train" in told("a.wav,x,g,train,,,s", "a.wav,x,g,test,100,,s")

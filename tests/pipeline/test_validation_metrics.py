@@ -11,6 +11,7 @@ from pipeline.validation.metrics import (
     delay_metrics,
     macro_f1,
     partial_auc,
+    proportion,
     ranking_metrics,
     wilson,
 )
@@ -39,9 +40,38 @@ def test_class_figures_agree_with_scikit_learn():
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (3, 7), (9, 9), (40, 200)])
 def test_wilson_agrees_with_scipy(hits, n):
     peer = binomtest(hits, n).proportion_ci(method="wilson")
-    found = wilson(hits, n)
-    assert (found.value, found.n) == (hits / n, n)
-    assert (found.low, found.high) == pytest.approx((peer.low, peer.high))
+    assert wilson(hits / n, n) == pytest.approx((peer.low, peer.high))
+    alone = proportion(np.arange(n) < hits, [str(i) for i in range(n)])
+    assert (alone.value, alone.n) == (hits / n, n)
+    assert (alone.low, alone.high) == pytest.approx((peer.low, peer.high))
+
+
+def test_recall_is_as_sure_as_its_groups():
+    heard = np.repeat([True, True, False, False], 50)  # four faulty starts, two always heard, two never
+    truth, decided = np.arange(400) < 200, np.r_[heard, np.zeros(200, bool)]
+    found = binary_metrics(truth, decided.astype(float), decided, [str(i // 50) for i in range(400)])
+    assert found["recall"].value == 0.5 and found["recall"].low < 0.07 and found["recall"].high > 0.93
+    peer = binomtest(2, 2).proportion_ci(method="wilson")  # two starts that were told, both rightly
+    assert (found["precision"].low, found["precision"].high) == pytest.approx((peer.low, peer.high))
+
+
+@pytest.mark.parametrize(("starts", "each", "a", "b"), [(6, 30, 1, 1), (4, 50, 0.5, 0.5), (6, 30, 8, 1), (20, 1, 1, 1)])
+def test_proportions_cover_the_truth_about_as_often_as_they_say(starts, each, a, b):
+    rng, inside = np.random.default_rng(0), 0
+    groups = np.repeat(np.arange(starts), each).astype(str).tolist()
+    for _ in range(400):
+        m = proportion(rng.random(starts * each) < np.repeat(rng.beta(a, b, starts), each), groups)
+        inside += m.low <= a / (a + b) <= m.high
+    assert inside >= 0.91 * 400
+
+
+def test_two_groups_of_each_class_are_the_least_for_an_interval():
+    truth = np.array([True, False, True, False])
+    few = binary_metrics(truth, truth.astype(float), truth, ["a", "b", "a", "c"])
+    assert [few[name].bounded for name in ("auc", "pauc_0.1", "balanced_accuracy", "recall")] == [False] * 3 + [True]
+    assert few["auc"].document() == {"value": 1.0, "low": None, "high": None, "n": 4}
+    assert binary_metrics(truth, truth.astype(float), truth, ["a", "b", "d", "c"])["auc"].bounded
+    assert not delay_metrics([0.1, 0.2], ["a", "a"])["delay_s_p50"].bounded
 
 
 def test_the_bootstrap_draws_groups_not_recordings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from models.packages import load
 from operators.logmel import clip
 from operators.mel import PAPER
 from pipeline.cli.main import main
+from pipeline.contents import contents_of, held
+from pipeline.manifest import read_manifest
 from tests.models.probe.rig import encoder, manifest, sound
 
 TONES = {"idle": 300.0, "cutting": 2500.0, "chatter": 7000.0}
@@ -72,6 +75,22 @@ def test_only_groups_that_it_did_not_learn_from_are_judged(taught: Path, tmp_pat
     row = next(r for r in table(tmp_path / "scores.csv") if r["path"] == "new-chatter7.wav" and "2000" in r["t_end_ns"])
     assert [float(row[label]) for label in package.card.labels] == pytest.approx(p.tolist(), abs=1e-4)
     assert float(row["score"]) == pytest.approx(p[list(package.card.labels).index("chatter")], abs=1e-4)
+
+
+def test_what_taught_is_known_again_from_another_folder(taught: Path, tmp_path: Path) -> None:
+    """By content where the manifest gives other names and groups; other seconds of the same file are new."""
+    rows = [
+        {"path": taught / name, "label": "idle", "group": "", "start_s": start, "end_s": end}
+        for name, start, end in (("idle0.wav", 0, 2), ("idle1.wav", "", ""), ("new-idle7.wav", 0, 2))
+    ]
+    m = manifest(tmp_path / "m.csv", rows)
+    args = ("--model", taught / "heads" / "plain", "--normal", "idle", "--out", tmp_path / "v")
+    assert run("validate", "--manifest", m, *args) == 0
+    assert [Path(r["path"]).name for r in table(tmp_path / "v" / "recordings.csv")] == ["new-idle7.wav"]
+    (row,) = (row for row in read_manifest(m) if row.path.name == "idle0.wav")
+    parts = {end: contents_of([replace(row, start_s=1.0, end_s=end)]) for end in (1.5, None)}
+    assert [held(row, parts[1.5]), held(replace(row, start_s=1.5), parts[1.5])] == [True, False]
+    assert [held(replace(row, end_s=1.0), parts[None]), held(replace(row, end_s=None), parts[None])] == [False, True]
 
 
 def test_the_encoder_must_be_at_hand(taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

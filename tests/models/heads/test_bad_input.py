@@ -53,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.wav").write_text("no sound at all")
     sound(folder / "wrong-rate.wav", 2.0, 300.0, rate=22_050)
     sound(folder / "slow.wav", 2.0, 300.0, rate=11_025)
-    sound(folder / "stereo.wav", 2.0, 300.0, channels=2)
+    sound(folder / "stereo.wav", 2.0, 300.0, seed=9, channels=2)
     return folder
 
 
@@ -189,7 +189,9 @@ def test_a_validation_says_what_its_figures_are_worth(
     assert run("validate", "--manifest", m, "--model", head, "--normal", "idle", "--out", tmp_path / "v") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Labels that the head was never taught count as wrong: odd" in said
-    assert "All recordings are of one group, 'g': intervals resample groups, and say nothing here" in said
+    assert "All recordings are of one group, 'g': the figures say nothing about another" in said
+    assert "macro_f1: 0.333 (too few groups, n = 2)" in said
+    assert json.loads((tmp_path / "v" / "summary.json").read_text())["auc"]["low"] is None
 
 
 # packages -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_an_encoder_beside_the_baseline(tmp_path: Path, capsys: pytest.CaptureFi
     tiny = encoder(tmp_path / "tiny")
     m = folder(tmp_path)
     assert run("--manifest", m, "--encoder", tiny.folder, "--pooling", "band", "--out", tmp_path / "a") == 0
-    assert "use --encoder logmel or --encoder auto" in capsys.readouterr().out
+    assert "; use --encoder logmel" in capsys.readouterr().out
     card = load(tmp_path / "a").card
     assert (card.encoder, card.pooling, card.input.shape) == (tiny.digest, "band", (32,))
     assert "logmel" in card.scores and "log-Mel baseline" in (tmp_path / "a.html").read_text("utf-8")
@@ -117,6 +118,43 @@ def test_split_rows_judge(tmp_path: Path) -> None:
     assert card.labels == ("cutting", "idle") and card.training["clips"] == {"cutting": 4, "idle": 4}
     assert card.scores["evaluation"]["held"] == "test" and card.scores["evaluation"]["clips"] == 4
     assert any("never taught were not judged: odd" in note for note in card.training["notes"])
+
+
+def test_a_test_split_without_a_class_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure is of the classes tested; of one alone there is none."""
+    rows = []
+    for label, tone in {**TONES, "off": 7000.0}.items():
+        for g in range(3):
+            sound(tmp_path / f"{label}{g}.wav", 2.0, tone, seed=g)
+            rows.append({"path": f"{label}{g}.wav", "label": label, "group": f"{label}{g}", "split": "train"})
+    for name, tests in (("two", ("idle2", "cutting2")), ("one", ("idle2",))):
+        marked = [row | {"split": "test"} if row["group"] in tests else row for row in rows]
+        m = manifest(tmp_path / f"{name}.csv", marked)
+        assert run("--manifest", m, "--encoder", "logmel", "--kind", "linear", "--out", tmp_path / name) == 0
+    said, two, one = capsys.readouterr().out, load(tmp_path / "two").card, load(tmp_path / "one").card
+    assert said.count("mean F1") == 1 and "of the classes tested (2 of 3) on 4 clips (test)" in said
+    assert "of the classes tested (2 of 3)" in (tmp_path / "two.html").read_text("utf-8")
+    assert "no test clips were not judged: off." in two.training["notes"][-1]
+    assert one.scores["evaluation"] == "none, test clips of one class only"
+    assert "Add test clips of cutting, off" in (tmp_path / "one.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("copied", ["twin", "copy"])
+def test_one_sound_in_two_groups_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], copied: str) -> None:
+    """Under another name, or as another sensor of a file whose channels are averaged."""
+    rows = []
+    for label, tone in TONES.items():
+        sound(tmp_path / f"{label}.wav", 2.0, tone)
+        shutil.copy(tmp_path / f"{label}.wav", tmp_path / f"{label}-copy.wav")
+        for split, sensor, name in (("train", "left", label), ("test", "right", f"{label}-copy")):
+            path = label if copied == "twin" else name
+            group = f"{label} {split}"
+            rows.append({"path": f"{path}.wav", "label": label, "group": group, "sensor": sensor, "split": split})
+    m = manifest(tmp_path / "m.csv", rows)
+    assert run("--manifest", m, "--encoder", "logmel", "--out", tmp_path / "head") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("the same seconds of" if copied == "twin" else "are equal to the bit") in said
+    assert not (tmp_path / "head").exists()
 
 
 def track(path: Path, *regions: tuple[float, float, str]) -> Path:
