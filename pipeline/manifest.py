@@ -101,6 +101,11 @@ class Row:
     crop: tuple[int, int, int, int] | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def inside(self) -> str:
+        """Which part of the file it is: machine/sensor of a recording in MCAP; empty for others, read as a whole."""
+        return f"{self.machine}/{self.sensor}" if self.path.suffix.lower() == ".mcap" else ""
+
     def cells(self) -> dict[str, str]:
         """Columns whose values can be classes, as text; empty where the manifest does not tell."""
         numbers = {"spindle_rpm": self.spindle_rpm, "teeth": self.teeth}
@@ -191,15 +196,16 @@ def alike(labels: Collection[str]) -> str:
 def torn_recordings(rows: Sequence[Row], classes: bool = False) -> str:
     """A sentence about two rows of the same seconds of a recording in different groups or splits; empty if all is well.
 
-    What learns from the one row is judged by the other, whatever the groups promise.
+    What learns from the one row is judged by the other, whatever the groups promise. Only a recording in MCAP holds
+    several sensors; of any other file all rows hear the same.
 
     Args:
         rows: of a manifest.
         classes: whether labels are what is learned: then the same seconds must not have two.
     """
-    files: dict[tuple[Path, str, str], list[Row]] = {}
+    files: dict[tuple[Path, str], list[Row]] = {}
     for row in rows:
-        files.setdefault((row.path.resolve(), row.machine, row.sensor), []).append(row)
+        files.setdefault((row.path.resolve(), row.inside), []).append(row)
     for same in files.values():
         same.sort(key=lambda row: row.start_s)
         for i, one in enumerate(same):

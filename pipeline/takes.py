@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ import soundfile
 
 from models.impact.crops import SHORTEST_S, Take
 from pipeline.clips import read_clip
+from pipeline.contents import fingerprint
 from pipeline.errors import BadInput, ConfigError
 from pipeline.manifest import Row, learning_rows, read_manifest
 from pipeline.messages import NS, Chunk, Float32, Rate, Stream
@@ -26,7 +26,6 @@ from pipeline.recording.reader import read as read_recording
 
 _SOUND = {".wav", ".flac"}
 _DINOS = {"filepath", "start_sample"}
-_FINGER = 64 << 10
 
 
 def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take]:
@@ -128,7 +127,7 @@ def _of_row(row: Row) -> Iterable[Take]:
         cut = replace(_part(take, n0, n1), source=row.extra.get("source") or row.machine)
         return [cut] if cut.seconds >= SHORTEST_S else []
     clip, source = read_clip(row), row.extra.get("source") or row.machine
-    stream, pieces, content = clip.stream, _pieces(row), _fingerprint(row.path)
+    stream, pieces, content = clip.stream, _pieces(row), fingerprint(row.path)
     scale = max(float(np.abs(x).max()) for x in pieces) or 1.0
 
     def piece(i: int) -> Take:
@@ -179,22 +178,6 @@ def _part(take: Take, n0: int, n1: int) -> Take:
     return replace(take, samples=max(0, n1 - n0), read=read, first=take.first + n0)
 
 
-def _fingerprint(path: Path) -> str:
-    """What tells two recordings of one name apart, at the price of two short reads: size, beginning and end."""
-    facts = path.stat()
-    return _ends(path, facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _ends(path: Path, size: int, changed_ns: int) -> str:
-    del changed_ns
-    with path.open("rb") as file:
-        found = hashlib.sha256(file.read(_FINGER))
-        file.seek(-min(size, _FINGER), os.SEEK_END)
-        found.update(file.read(_FINGER))
-    return f"{size}:{found.hexdigest()[:16]}"
-
-
 def _sound(
     file: Path, name: str, sensor: str, start: int = 0, seconds: float | None = None, average: bool = True
 ) -> Take:
@@ -218,7 +201,7 @@ def _sound(
 
     return Take(
         name, sensor, Rate(info.samplerate), max(0, end - start), info.channels, read, sensor, average, 1.0,
-        start, _fingerprint(file),
+        start, fingerprint(file),
     )  # fmt: skip
 
 

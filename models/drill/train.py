@@ -113,7 +113,8 @@ def train(
     for epoch in range(len(history), settings.epochs):
         history.append(_epoch(network, optimiser, data, told, settings, epoch))
         if not np.isfinite(history[-1]):
-            raise StateError(f"the autoencoder's loss is no longer a number in epoch {epoch}: lower the learning rate")
+            mend = "take another --likelihood or --seed, or a smaller --stft, and another --out"
+            raise StateError(f"the autoencoder's loss is no longer a number in epoch {epoch}: {mend}")
         if checkpoint is not None:
             state = {"identity": identity, "network": network.state_dict(), "optimiser": optimiser.state_dict(),
                      "history": history}  # fmt: skip

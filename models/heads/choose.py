@@ -52,15 +52,13 @@ class Choice:
 
     Attributes:
         head: trained on all rows, calibrated where there were folds.
-        scores: kind → mean F1 of the classes on left-out folds; empty where nothing could be left out.
-        left_out: logits of every row when its group was left out, at the head's temperature (n, C); None without folds.
+        scores: kind → mean F1 of the classes on the left-out folds that chose; empty where nothing could be left out.
         c: inverse penalty of a linear head.
         fair: whether whole groups were left out, so that `scores` say something about another occasion.
     """
 
     head: Head
     scores: Mapping[Kind, float]
-    left_out: Floats | None
     fair: bool
     c: float = USUAL
 
@@ -104,7 +102,7 @@ def choose(x: Float32, rows: Rows, kinds: Sequence[Kind] = KINDS, seed: int = 0)
     tried = [k for k in _SIMPLEST_FIRST if k in kinds and not (few and k == "two_layer" and len(kinds) > 1)]
     if folds is None:
         kind: Kind = "prototypes" if "prototypes" in tried else tried[0]
-        return Choice(train(kind, x, rows, seed), {}, None, False)
+        return Choice(train(kind, x, rows, seed), {}, False)
     logits: dict[Kind, Floats] = {}
     c = USUAL
     for k in tried:
@@ -116,7 +114,7 @@ def choose(x: Float32, rows: Rows, kinds: Sequence[Kind] = KINDS, seed: int = 0)
     best = max(scores.values())
     kind = next(k for k in tried if scores[k] >= best - _AS_GOOD)
     t = temperature(logits[kind], rows.y)
-    return Choice(train(kind, x, rows, seed, c).at_temperature(t), scores, logits[kind] / t, fair, c)
+    return Choice(train(kind, x, rows, seed, c).at_temperature(t), scores, fair, c)
 
 
 def _penalised(x: Float32, rows: Rows, folds: Sequence[Fold]) -> tuple[float, Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from models.heads.choose import ABSTAIN, Choice, Rows, check_rows, choose
 from models.heads.export import Reads
+from models.heads.folds import grouped_folds
 from models.heads.head import KINDS, Floats, Ints, Kind, softmax
 from models.probe.clips import Clips
 from models.probe.metrics import Units, confusion, difference, f1, interval, machine_f1, units
@@ -111,9 +112,19 @@ class Lesson:
         mine = self.clips.at(self.learn)
         return Rows(mine.y, mine.labels, mine.group.tolist(), mine.start_s.tolist())
 
+    @property
+    def judges(self) -> Ints:
+        """Test rows of classes that are taught."""
+        return self.test[np.isin(self.clips.label[self.test], self.labels)]
+
     def unknown(self) -> list[str]:
         """Labels of test rows that were never taught."""
         return sorted(set(self.clips.label[self.test].tolist()) - set(self.labels))
+
+    def untested(self) -> list[str]:
+        """Classes that are taught and have no test row; none where no test row judges."""
+        there = set(self.clips.label[self.judges].tolist())
+        return sorted(set(self.labels) - there) if there else []
 
     def check(self, left_out: Sequence[str] = ()) -> None:
         """Refuse to begin.
@@ -138,6 +149,25 @@ class Lesson:
             raise BadInput(
                 "leak", f"the group '{both[0]}' trains and tests: its score would mean nothing; keep groups whole"
             )
+
+    def check_copies(self, x: Float32) -> None:
+        """Refuse one sound in two groups under two names, since what it teaches would be judged by itself.
+
+        Args:
+            x: features of all clips (n, k); equal to the bit they come of equal samples.
+
+        Raises:
+            BadInput: names both clips.
+        """
+        seen: dict[bytes, int] = {}
+        for i in np.concatenate([self.learn, self.test]).tolist():
+            first = seen.setdefault(x[i].tobytes(), i)
+            if self.clips.group[first] != self.clips.group[i]:
+                one, other = (
+                    f"second {self.clips.start_s[k]:g} of {self.clips.recording[k]} (group '{self.clips.group[k]}')"
+                    for k in (first, i)
+                )
+                raise BadInput("leak", f"{one} and {other} are equal to the bit; leave one out or give both one group")
 
 
 def learn(
@@ -174,20 +204,56 @@ def learn(
     return Candidate(replace(reads, pooling=how), features[how], choose(features[how][lesson.learn], rows, kinds, seed))
 
 
+Teach: TypeAlias = Callable[[Lesson], Sequence[Candidate]]
+"""All heads that a lesson gives, the baseline among them."""
+Pick: TypeAlias = Callable[[Sequence[Candidate]], Candidate]
+
+
+def plain(candidates: Sequence[Candidate]) -> Candidate:
+    """The baseline."""
+    return next(c for c in candidates if c.reads.plain)
+
+
 def better(candidates: Sequence[Candidate]) -> Candidate:
     """The one with the highest score on left-out folds; the baseline where nothing is better."""
-    baseline = next(c for c in candidates if c.reads.plain)
+    baseline = plain(candidates)
     return max(candidates, key=lambda c: (np.nan_to_num(c.score), c is baseline))
 
 
-def evaluate(lesson: Lesson, candidate: Candidate) -> Evaluation | None:
-    """On the test rows, else on left-out groups; None where only one occasion was heard, since that would leak."""
-    known = lesson.test[np.isin(lesson.clips.label[lesson.test], lesson.labels)]
-    if len(known):
-        return _evaluation("test", lesson, known, candidate.choice.head.logits(candidate.x[known]))
-    if candidate.choice.left_out is None or not candidate.choice.fair:
+def evaluate(
+    lesson: Lesson, candidates: Sequence[Candidate], teach: Teach, picks: Sequence[Pick]
+) -> list[Evaluation] | None:
+    """How good the pick of the candidates is, for each way to pick: on the test rows, else on groups left out in turn.
+
+    For groups that are left out everything is taught and chosen anew by the others, encoder, pooling, kind and penalty
+    included: a figure that had chosen among them would be the best of several draws.
+
+    Args:
+        lesson: the clips.
+        candidates: what `teach` makes of it.
+        teach: all heads that some of its clips give.
+        picks: ways to take one of them.
+
+    Returns:
+        None where fewer than two classes are tested, or only one occasion was heard, since that would leak.
+    """
+    if len(lesson.judges):
+        if len(lesson.labels) - len(lesson.untested()) < 2:
+            return None
+        taken = [pick(candidates) for pick in picks]
+        at = lesson.judges
+        return [_evaluation("test", lesson, at, c.choice.head.logits(c.x[at])) for c in taken]
+    rows = lesson.rows
+    folds = grouped_folds(rows.y, rows.groups)
+    if folds is None:
         return None
-    return _evaluation("left out", lesson, lesson.learn, candidate.choice.left_out)
+    found = np.empty((len(picks), len(rows.y), len(rows.labels)))
+    for others, mine in folds:
+        taught = teach(replace(lesson, learn=lesson.learn[others]))
+        for logits, pick in zip(found, picks, strict=True):
+            one = pick(taught)
+            logits[mine] = one.choice.head.logits(one.x[lesson.learn[mine]])
+    return [_evaluation("left out", lesson, lesson.learn, logits) for logits in found]
 
 
 def _evaluation(held: Held, lesson: Lesson, at: Ints, logits: Floats) -> Evaluation:
@@ -221,4 +287,4 @@ def _interval(figure: Figure) -> dict[str, float]:
     return {"value": figure.mean, "low": figure.low, "high": figure.high}
 
 
-__all__ = ["AUTO", "KINDS", "Candidate", "Evaluation", "Lesson", "better", "evaluate", "learn"]
+__all__ = ["AUTO", "KINDS", "Candidate", "Evaluation", "Lesson", "better", "evaluate", "learn", "plain"]

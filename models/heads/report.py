@@ -14,21 +14,27 @@ from models.probe.report import page, table
 from models.probe.summary import Figure
 
 
-def verdict(chosen: Candidate, baseline: Candidate) -> str:
-    """One sentence on whether the encoder earns its place."""
-    if chosen is baseline:
+def verdict(chosen: Candidate, found: Sequence[Evaluation] | None) -> str:
+    """One sentence on whether the encoder earns its place.
+
+    Args:
+        chosen: the head in the package.
+        found: evaluations of the choice and of the baseline on the same clips; None where none is fair.
+    """
+    if chosen.reads.plain:
         what = "time-mean log-Mel" if chosen.reads.encoder == LOGMEL else "log-Mel means and levels of each axis"
         return f"The head reads the {what}."
-    if np.isnan(chosen.score) or np.isnan(baseline.score):
+    if found is None:
         return "Too few groups to compare with the log-Mel baseline."
-    if baseline.score >= chosen.score:
-        return (
-            f"The log-Mel baseline is as good or better on the same left-out clips ({baseline.score:.3f} against "
-            f"{chosen.score:.3f}): use --encoder logmel or --encoder auto."
-        )
-    return (
-        f"Better than the log-Mel baseline on the same left-out clips: {chosen.score:.3f} against {baseline.score:.3f}."
-    )
+    own, beside = found
+    less = own.less(beside)
+    figures = f"mean F1 {own.machine.mean:.3f} against its {beside.machine.mean:.3f} on the same clips"
+    span = f"{less.mean:+.3f} [{less.low:+.3f}, {less.high:+.3f}]"
+    if less.mean <= 0.0:
+        return f"The log-Mel baseline is as good or better: {figures}, {span}; use --encoder logmel."
+    if less.low <= 0.0:
+        return f"Not shown to be better than the log-Mel baseline: {figures}, {span}."
+    return f"Better than the log-Mel baseline: {figures}, {span}."
 
 
 def render(
@@ -36,7 +42,7 @@ def render(
     lesson: Lesson,
     candidates: Sequence[Candidate],
     chosen: Candidate,
-    found: Sequence[Evaluation | None],
+    found: Sequence[Evaluation] | None,
     notes: Sequence[str],
 ) -> str:
     """The whole page.
@@ -46,25 +52,36 @@ def render(
         lesson: the clips.
         candidates: all heads, the baseline among them.
         chosen: the one in the package.
-        found: evaluation of each candidate; None where none is fair.
+        found: evaluations of the choice and of the baseline; None where none is fair.
         notes: what was left out.
     """
-    baseline = next(c for c in candidates if c.reads.plain)
-    parts = [f"<p>{escape(verdict(chosen, baseline))}</p>", *(f'<p class="note">{escape(n)}</p>' for n in notes)]
+    parts = [f"<p>{escape(verdict(chosen, found))}</p>", *(f'<p class="note">{escape(n)}</p>' for n in notes)]
     parts += ["<h2>Clips</h2>", _clips(lesson), "<h2>Choice</h2>", _choice(candidates, chosen)]
-    evaluation = found[list(candidates).index(chosen)]
-    if evaluation is None:
-        parts.append(f'<p class="note">{escape(NO_FIGURE)}</p>')
+    if found is None:
+        parts.append(f'<p class="note">{escape(no_figure(lesson))}</p>')
     else:
-        beside = found[list(candidates).index(baseline)]
-        parts += _figures(evaluation, beside if chosen is not baseline else None)
+        own, beside = found
+        parts += _figures(lesson, own, None if chosen.reads.plain else beside)
     return page(f"Head {title}", parts)
 
 
-NO_FIGURE = (
-    "No accuracy is reported: a class was heard on one occasion only, so that clips to test on would be neighbours of "
-    "those that taught. Record another occasion and give it its own group."
-)
+def no_figure(lesson: Lesson) -> str:
+    """Why there is no accuracy, and what to do for one."""
+    if lesson.untested():
+        return (
+            "No accuracy is reported: the test clips show one of the classes only, and a head that always says so "
+            f"would be right. Add test clips of {', '.join(lesson.untested())}."
+        )
+    return (
+        "No accuracy is reported: a class was heard on one occasion only, so that clips to test on would be "
+        "neighbours of those that taught. Record another occasion and give it its own group."
+    )
+
+
+def tested(lesson: Lesson) -> str:
+    """Of which classes a figure is, where it is not of all."""
+    count = len(lesson.labels)
+    return f" of the classes tested ({count - len(lesson.untested())} of {count})" if lesson.untested() else ""
 
 
 def _clips(lesson: Lesson) -> str:
@@ -91,15 +108,15 @@ def _choice(candidates: Sequence[Candidate], chosen: Candidate) -> str:
             rows.append((f"{reads}, {kind.replace('_', '-')}{penalty}{' (taken)' if taken else ''}", f"{score:.3f}"))
     if not rows:
         return f"<p>One clip per class: {escape(chosen.choice.head.kind)}, nothing to compare by.</p>"
-    left = (
-        "groups left out in turn" if chosen.choice.fair else "stretches of one occasion left out, for the choice only"
-    )
-    return table(("head", f"mean F1, {left}"), rows)
+    left = "groups left out in turn" if chosen.choice.fair else "stretches of one occasion left out"
+    return table(("head", f"mean F1, {left}, for the choice only"), rows)
 
 
-def _figures(own: Evaluation, beside: Evaluation | None) -> list[str]:
-    what = "the manifest's test rows" if own.held == "test" else "each group by a head that was not taught on it"
-    rows = [("mean of the classes", *_cells(own.machine), *(_cells(beside.machine) if beside else ()))]
+def _figures(lesson: Lesson, own: Evaluation, beside: Evaluation | None) -> list[str]:
+    left_out = "each group by a head that was chosen and taught without it"
+    what = "the manifest's test rows" if own.held == "test" else left_out
+    mean = f"mean{tested(lesson) or ' of the classes'}"
+    rows = [(mean, *_cells(own.machine), *(_cells(beside.machine) if beside else ()))]
     for label, figure in own.classes.items():
         rows.append((label, *_cells(figure), *(_cells(beside.classes[label]) if beside else ())))
     header = ("F1", "head", "95 %", *(("log-Mel baseline", "95 %") if beside else ()))
@@ -110,10 +127,6 @@ def _figures(own: Evaluation, beside: Evaluation | None) -> list[str]:
         table(header, rows),
         f"<p>It abstains below a probability of {ABSTAIN:g}; {own.accepted:.1%} of the clips are above, {right}.</p>",
     ]
-    if own.held == "left out":
-        parts.append(
-            "<p>The kind of head and its penalty were chosen by the same left-out groups: slightly optimistic.</p>"
-        )
     cells = [(f"is {label}", *(str(int(n)) for n in row)) for label, row in zip(own.labels, own.table, strict=True)]
     return [*parts, "<h2>Confusion</h2>", table(("", *(f"called {label}" for label in own.labels)), cells)]
 

@@ -129,7 +129,8 @@ class Trainer(ABC):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
             loss, figures = self.losses(images, step)
         if not bool(torch.isfinite(loss)):
-            raise StateError(f"the loss is not finite at step {step + 1}: lower lr_per_256 and resume")
+            mend = "lower lr_per_256 and train in another folder (--work)"
+            raise StateError(f"the loss is not finite at step {step + 1}: {mend}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for module in self.learning.values() for p in module.parameters()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 
 from models.heads.export import LOGMEL, Reads, write_head
 from models.heads.head import KINDS, Kind
-from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, evaluate, learn
-from models.heads.report import NO_FIGURE, render, verdict
+from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, evaluate, learn, plain
+from models.heads.report import no_figure, render, tested, verdict
 from models.impact.pooling import POOLINGS
 from models.packages import VIBRATION, load
 from models.packages.shipped import locate
@@ -24,6 +24,7 @@ from models.probe.vibration import VibrationMean
 from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.tracks import names_of, sources_of_track
+from pipeline.contents import CONTENTS, contents_of
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, alike, read_manifest, torn_groups, torn_recordings
 from pipeline.messages import Float32
@@ -81,17 +82,27 @@ def head(
         )
         lesson = _lesson(facts, splits)
         lesson.check(left_out)
+        lesson.check_copies(next(iter(features.values())))
         kinds: Sequence[Kind] = KINDS if kind == AUTO else (kind,)  # type: ignore[assignment]
-        candidates = [_candidate(lesson, e, unit, features, pooling, kinds, seed) for e in extractors]
-    chosen = _chosen(candidates, encoders)
-    found = [evaluate(lesson, c) for c in candidates]
+
+        def teach(some: Lesson) -> list[Candidate]:
+            return [_candidate(some, e, unit, features, pooling, kinds, seed) for e in extractors]
+
+        def pick(of: Sequence[Candidate]) -> Candidate:
+            return _chosen(of, encoders)
+
+        candidates = teach(lesson)
+        chosen = pick(candidates)
+        bar.update(task, description="judging")
+        found = evaluate(lesson, candidates, teach, (pick, plain))
     notes += [*left_out, *_warnings(lesson)]
     if chosen.reads.encoder == VIBRATION and not unit:
         notes.append(
             "No unit was told: this head judges recordings, a running machine refuses it; add the column unit."
         )
-    digest = _write(out, lesson, candidates, chosen, found, notes, seed)
-    _tell(out, candidates, chosen, found, notes)
+    taught = contents_of([s.row for s in sources if splits[s.facts.recording] == "train"])
+    digest = _write(out, lesson, candidates, chosen, found, notes, {"seed": seed, CONTENTS: taught})
+    _tell(out, lesson, chosen, found, notes)
     if chosen.reads.encoder != VIBRATION or unit:
         named = " ".join([*_beside(chosen.reads, encoders), str(out)])
         click.echo(f"on a running machine: stethos models promote {named} --machine NAME")
@@ -215,6 +226,8 @@ def _warnings(lesson: Lesson) -> list[str]:
     notes = [f"Few clips of {', '.join(few)}: {_TOO_LITTLE} or more of several occasions are better."] if few else []
     if unknown := lesson.unknown():
         notes.append(f"Test clips of labels that were never taught were not judged: {', '.join(unknown)}.")
+    if untested := lesson.untested():
+        notes.append(f"Classes that were taught and have no test clips were not judged: {', '.join(untested)}.")
     return notes
 
 
@@ -236,30 +249,28 @@ def _write(
     lesson: Lesson,
     candidates: Sequence[Candidate],
     chosen: Candidate,
-    found: Sequence[Evaluation | None],
+    found: Sequence[Evaluation] | None,
     notes: Sequence[str],
-    seed: int,
+    about: Mapping[str, Any],
 ) -> str:
-    """The package and its page; returns the package's digest."""
-    evaluation = found[list(candidates).index(chosen)]
+    """The package and its page; returns the package's digest. `about` is told of the training besides."""
     taught = lesson.clips.at(lesson.learn)
     training: dict[str, Any] = {
         "clips": {label: int((taught.label == label).sum()) for label in taught.labels},
         "groups": sorted(set(taught.group.tolist())),
         "hours": round(len(taught) * _step_s(chosen.reads) / 3600.0, 4),
-        "seed": seed,
         "notes": list(notes),
-    }
+    } | dict(about)
     if chosen.choice.head.kind == "linear":
         training["c"] = chosen.choice.c
+    none = f"none, {'test clips of one class' if lesson.untested() else 'one occasion'} only"
     scores: dict[str, Any] = {
         "left_out_f1": {f"{c.reads.name} {c.reads.pooling}".strip(): dict(c.choice.scores) for c in candidates},
-        "evaluation": "none, one occasion only" if evaluation is None else evaluation.document(),
+        "evaluation": none if found is None else found[0].document(),
     }
-    baseline = found[0]
-    if evaluation is not None and baseline is not None and chosen is not candidates[0]:
-        scores["logmel"] = baseline.document()
-        scores["less_logmel"] = evaluation.less(baseline).document()
+    if found is not None and not chosen.reads.plain:
+        scores["logmel"] = found[1].document()
+        scores["less_logmel"] = found[0].less(found[1]).document()
     # the page first: a package never changes, and one without its page could not be given it by the same command
     _page(out).parent.mkdir(parents=True, exist_ok=True)
     _page(out).write_text(render(out.name, lesson, candidates, chosen, found, notes), encoding="utf-8")
@@ -272,19 +283,19 @@ def _page(out: Path) -> Path:
 
 def _tell(
     out: Path,
-    candidates: Sequence[Candidate],
+    lesson: Lesson,
     chosen: Candidate,
-    found: Sequence[Evaluation | None],
+    found: Sequence[Evaluation] | None,
     notes: Sequence[str],
 ) -> None:
-    evaluation = found[list(candidates).index(chosen)]
     head, reads = chosen.choice.head, f"{chosen.reads.name} {chosen.reads.pooling}".strip()
     click.echo(f"{out}: {head.kind.replace('_', '-')} head on {reads}, {', '.join(head.labels)}")
-    click.echo(verdict(chosen, candidates[0]))
-    if evaluation is None:
-        click.echo(NO_FIGURE)
+    click.echo(verdict(chosen, found))
+    if found is None:
+        click.echo(no_figure(lesson))
     else:
-        m, clips = evaluation.machine, int(evaluation.table.sum())
-        click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}] on {clips} clips ({evaluation.held})")
+        own = found[0]
+        m, clips = own.machine, int(own.table.sum())
+        click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]{tested(lesson)} on {clips} clips ({own.held})")
     for note in notes:
         click.echo(note)

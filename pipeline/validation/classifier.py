@@ -16,6 +16,7 @@ from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
 from models.probe.vibration import VibrationMean, shakes
 from pipeline.clips import Clip, Piece, second_ns
+from pipeline.contents import CONTENTS, held
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import Float32, Score
@@ -36,13 +37,14 @@ class ClassifierScorer:
         package: of kind ``head``.
         shelf: where its encoder is looked for.
         normal: labels that mean normal; the rest of the probability is a window's score.
+        rows: of the manifest; groups of those that taught it count as learned, however the manifest calls them.
 
     Raises:
         BadInput: the package is no head.
         StateError: its encoder is not at hand.
     """
 
-    def __init__(self, package: Package, shelf: Shelf, normal: Collection[str]) -> None:
+    def __init__(self, package: Package, shelf: Shelf, normal: Collection[str], rows: Sequence[Row] = ()) -> None:
         card = package.card
         if card.kind != "head":
             raise BadInput(
@@ -51,6 +53,9 @@ class ClassifierScorer:
         self._card, self._digest = card, package.digest[:16]
         self._session = package.session()
         self._normal = np.array([label in normal for label in card.labels])
+        contents = card.training.get(CONTENTS, {})
+        again = (row.group for row in rows if held(row, contents))
+        self._groups = frozenset((*card.training.get("groups", ()), *again))
         plain = card.encoder in {LOGMEL, VIBRATION}
         self._encoder = None if plain else Encoder(card.name, shelf.get(card.encoder))
 
@@ -67,7 +72,7 @@ class ClassifierScorer:
     @property
     def used_groups(self) -> Collection[str]:
         """Groups that it learned from."""
-        return frozenset(self._card.training.get("groups", ()))
+        return self._groups
 
     def judge(self, clip: Clip) -> Judged:
         """Judge one recording.
@@ -157,7 +162,7 @@ def validate_model(
         StateError: the package is missing or damaged, or its encoder is not at hand.
     """
     shelf = Shelf((*search, folder.parent, SHIPPED))
-    scorer = ClassifierScorer(shelf.add(folder), shelf, normal)
+    scorer = ClassifierScorer(shelf.add(folder), shelf, normal, rows)
     said = sentences(validate(rows, scorer, out, normal, progress))
     if strange := sorted({row.label for row in rows} - set(scorer.classes)):
         said.append(f"Labels that the head was never taught count as wrong: {', '.join(strange)}")

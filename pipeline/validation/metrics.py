@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 RESAMPLES = 1000
 _SEED = 0
@@ -17,16 +18,22 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A value with its 95 % interval and the number of recordings behind it."""
+    """A value with its 95 % interval and the number of recordings behind it; NaN limits where groups are too few."""
 
     value: float
     low: float
     high: float
     n: int
 
-    def document(self) -> dict[str, float | int]:
-        """As `summary.json` holds it."""
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return not np.isnan(self.low)
+
+    def document(self) -> dict[str, float | int | None]:
+        """As `summary.json` holds it; limits are null where there is no interval."""
+        low, high = (self.low, self.high) if self.bounded else (None, None)
+        return {"value": self.value, "low": low, "high": high, "n": self.n}
 
 
 def auc(truth: Bools, score: Floats) -> float:
@@ -68,17 +75,37 @@ def macro_f1(truth: NDArray[np.str_], decided: NDArray[np.str_]) -> float:
     return float(np.mean(scores))
 
 
-def wilson(hits: int, n: int) -> Metric:
-    """A proportion with its Wilson score interval (1927)."""
-    p = hits / n
+def wilson(p: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a proportion of `n` independent ones."""
     centre = p + Z95**2 / (2 * n)
     half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
-    return Metric(p, max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale)), n)
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def proportion(hit: Bools, groups: Sequence[str]) -> Metric:
+    """A share of recordings, with Wilson's interval for as many independent ones as their groups are worth.
+
+    That is p(1 - p) over the variance of the share between groups, with Student's t for their number (Korn and
+    Graubard, Survey Methodology 24, 1998). Groups that all agree do not tell it: each then counts once.
+    """
+    n, p = len(hit), float(hit.mean())
+    group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    count = int(group.max()) + 1
+    worth = float(count)
+    if 1 < count < n and 0.0 < p < 1.0:
+        off = np.bincount(group, hit - p)
+        variance = count / (count - 1) * float(off @ off) / n**2
+        t = float(stdtrit(count - 1, 0.975))
+        worth = min(max(1.0, p * (1 - p) / variance * (Z95 / t) ** 2), n) if variance > 0.0 else n
+    return Metric(p, *wilson(p, worth), n)
 
 
 def bootstrap(
-    groups: Sequence[str], figure: Callable[[NDArray[np.intp]], float | None], resamples: int = RESAMPLES
+    groups: Sequence[str],
+    figure: Callable[[NDArray[np.intp]], float | None],
+    resamples: int = RESAMPLES,
+    classes: NDArray[np.generic] | None = None,
 ) -> Metric | None:
     """A figure over recordings, with percentiles of what it becomes when whole groups are drawn with replacement.
 
@@ -86,6 +113,7 @@ def bootstrap(
         groups: of each recording.
         figure: the figure over the recordings with these indices; None where it is not defined.
         resamples: how often groups are drawn.
+        classes: of each recording; without two groups of each, drawing tells nothing and there is no interval.
 
     Returns:
         None where the figure is not defined on all recordings.
@@ -94,6 +122,8 @@ def bootstrap(
     value = figure(everything)
     if value is None:
         return None
+    if fewest_groups(groups, np.zeros(len(groups)) if classes is None else classes) < 2:
+        return Metric(value, float("nan"), float("nan"), len(groups))
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
@@ -109,13 +139,19 @@ def bootstrap(
     return Metric(value, min(value, float(low)), max(value, float(high)), len(groups))
 
 
+def fewest_groups(groups: Sequence[str], classes: NDArray[np.generic]) -> int:
+    """Groups of the class that has fewest."""
+    of = np.asarray(groups, dtype=str)
+    return min(len(np.unique(of[classes == c])) for c in np.unique(classes))
+
+
 def ranking_metrics(
     truth: Bools, score: Floats, groups: Sequence[str], resamples: int = RESAMPLES
 ) -> dict[str, Metric]:
     """AUC and pAUC of recordings; nothing where all are normal or all abnormal."""
 
     def of(area: Callable[[Bools, Floats], float]) -> Metric | None:
-        return bootstrap(groups, lambda i: area(truth[i], score[i]) if _both(truth[i]) else None, resamples)
+        return bootstrap(groups, lambda i: area(truth[i], score[i]) if _both(truth[i]) else None, resamples, truth)
 
     found = {"auc": of(auc), "pauc_0.1": of(partial_auc)}
     return {name: metric for name, metric in found.items() if metric is not None}
@@ -130,12 +166,13 @@ def binary_metrics(truth: Bools, score: Floats, decision: Bools, groups: Sequenc
         return (float(decision[i][truth[i]].mean()) + float((~decision[i][~truth[i]]).mean())) / 2
 
     metrics = ranking_metrics(truth, score, groups)
-    if (accuracy := bootstrap(groups, balanced)) is not None:
+    if (accuracy := bootstrap(groups, balanced, classes=truth)) is not None:
         metrics["balanced_accuracy"] = accuracy
+    of = np.asarray(groups, dtype=str)
     if truth.any():
-        metrics["recall"] = wilson(int((decision & truth).sum()), int(truth.sum()))
+        metrics["recall"] = proportion(decision[truth], of[truth].tolist())
     if decision.any():
-        metrics["precision"] = wilson(int((decision & truth).sum()), int(decision.sum()))
+        metrics["precision"] = proportion(truth[decision], of[decision].tolist())
     return metrics
 
 
@@ -146,8 +183,8 @@ def _both(truth: Bools) -> bool:
 def class_metrics(truth: NDArray[np.str_], decided: NDArray[np.str_], groups: Sequence[str]) -> dict[str, Metric]:
     """Macro F1 and balanced accuracy of recordings."""
     found = {
-        "macro_f1": bootstrap(groups, lambda i: macro_f1(truth[i], decided[i])),
-        "balanced_accuracy": bootstrap(groups, lambda i: balanced_accuracy(truth[i], decided[i])),
+        "macro_f1": bootstrap(groups, lambda i: macro_f1(truth[i], decided[i]), classes=truth),
+        "balanced_accuracy": bootstrap(groups, lambda i: balanced_accuracy(truth[i], decided[i]), classes=truth),
     }
     return {name: metric for name, metric in found.items() if metric is not None}
 

