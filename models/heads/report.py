@@ -13,6 +13,9 @@ from models.heads.lesson import Candidate, Evaluation, Lesson
 from models.probe.report import page, table
 from models.probe.summary import Figure
 
+GROUPS = "groups"
+"""What `models.probe.metrics.units` calls whole occasions."""
+
 
 def verdict(chosen: Candidate, found: Sequence[Evaluation] | None) -> str:
     """One sentence on whether the encoder earns its place.
@@ -32,8 +35,9 @@ def verdict(chosen: Candidate, found: Sequence[Evaluation] | None) -> str:
     span = f"{less.mean:+.3f} [{less.low:+.3f}, {less.high:+.3f}]"
     if less.mean <= 0.0:
         return f"The log-Mel baseline is as good or better: {figures}, {span}; use --encoder logmel."
-    if less.low <= 0.0:
-        return f"Not shown to be better than the log-Mel baseline: {figures}, {span}."
+    if less.low <= 0.0 or own.drawn != GROUPS:  # stretches of one occasion are alike, their interval is too narrow
+        drawn = "" if own.drawn == GROUPS else f", resampled: {own.drawn}"
+        return f"Not shown to be better than the log-Mel baseline: {figures}, {span}{drawn}."
     return f"Better than the log-Mel baseline: {figures}, {span}."
 
 

@@ -122,6 +122,11 @@ def test_same_seed_same_bits_and_an_interruption_changes_nothing(sounds: list[So
         train(x, Training(epochs=3, batch=2, seed=1), checkpoint=tmp_path / "vae.pt")
 
 
+def test_a_loss_that_is_no_number_tells_what_can_be_asked_for(sounds: list[Sound]) -> None:
+    with pytest.raises(StateError, match="another --likelihood or --seed, or a smaller --stft, and another --out"):
+        train(centred(sounds[:4]), Training(epochs=5, batch=2, rate=1e30))
+
+
 def test_synthetic_sounds_name_their_parents(sounds: list[Sound]) -> None:
     networks = [train(centred(sounds[:2]), Training(epochs=1)) for _ in range(2)]
     made = synthesise(networks, [frozenset({"a"}), frozenset({"b", "c"})], 5, 0)

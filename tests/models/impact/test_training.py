@@ -134,8 +134,10 @@ def test_unfinite_loss_stops_the_run(tmp_path: Path) -> None:
     found.run(until=2)
     with torch.no_grad():
         found.encoder.blocks[0].ffn[0].weight.fill_(torch.nan)  # type: ignore[index,union-attr]
-    with pytest.raises(StateError, match="step 3"):
+    with pytest.raises(StateError, match="step 3: lower lr_per_256 and train in another folder"):
         found.run()
+    with pytest.raises(StateError, match="train in another folder"):
+        run(tmp_path, settings(checkpoint_every=1, lr_per_256=1e-6))
     assert checkpoint.newest(tmp_path) == tmp_path / "step-00000002"
 
 
