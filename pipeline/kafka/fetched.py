@@ -1,7 +1,7 @@
 """What brokers answer a fetch with, so that no record stops its partition.
 
 Both libraries end at a record that they cannot read, and so does whoever reads the partition next, for ever. Here its
-batch is read once more: a header's name need not be UTF-8. Where that fails, too (a compression that is not installed),
+batch is read once more: a header's name need not be UTF-8. Where that fails, too (what it holds cannot be unpacked),
 every offset that is left of the batch has a record that says why. Two things stay errors: a checksum that does not
 match, as what was damaged on its way can be fetched again, and a compression of Kafka's own that is not installed.
 """

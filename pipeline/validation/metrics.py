@@ -80,7 +80,8 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     centre = p + Z95**2 / (2 * n)
     half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+    # of none or all a limit is 0 or 1, but for rounding
+    return max(0.0, min(p, float((centre - half) / scale))), min(1.0, max(p, float((centre + half) / scale)))
 
 
 def proportion(hit: Bools, groups: Sequence[str]) -> Metric:

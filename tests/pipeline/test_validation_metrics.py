@@ -46,6 +46,12 @@ def test_wilson_agrees_with_scipy(hits, n):
     assert (alone.low, alone.high) == pytest.approx((peer.low, peer.high))
 
 
+def test_wilsons_limits_hold_the_share_itself() -> None:
+    """Of none and of all, too, whatever rounding makes of them."""
+    for n in range(1, 400):
+        assert wilson(0.0, n)[0] == 0.0 and wilson(1.0, n)[1] == 1.0
+
+
 def test_recall_is_as_sure_as_its_groups():
     heard = np.repeat([True, True, False, False], 50)  # four faulty starts, two always heard, two never
     truth, decided = np.arange(400) < 200, np.r_[heard, np.zeros(200, bool)]
