@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import chi2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -42,6 +43,8 @@ from tests.operators.simulated import DRILL_HZ, FINAL, MILL_HZ, Cut, between_hol
 
 NS = 1e9
 ANCHOR = Anchor(0, 0)
+AIR_S = 1.5
+"""Air before a chattering cut: the longest window at the lowest speed of a mill, and half a second of idle machine."""
 
 
 def table(name: str, **figures: object) -> None:
@@ -134,7 +137,7 @@ def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delays_s
         for agc in (False, True) if unit == "FS" and near is None else (False,):
             heard = [Heard() for _ in on_delays_s]
             for i in range(count):
-                made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near)
+                made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near, air_s=AIR_S)
                 x = made.sound if unit == "FS" else made.acceleration
                 for so_far, scores in zip(heard, delayed_scores(x, made, unit, on_delays_s), strict=True):
                     so_far.take(i, made, [s.t_end_ns / NS for s in scores if s.abnormal])
@@ -159,7 +162,7 @@ def stable(seed: int, minutes: float, on_delays_s: list[float]) -> None:
     hours = runs * seconds / 3600.0
     for on_delay_s, so_far in zip(on_delays_s, where, strict=True):
         false = {unit: sum(one["raised"] for one in so_far if one["sensor"] == unit) for unit in ("FS", "m/s2")}
-        high = {unit: n + 3.0 if n == 0 else n + 1.96 * np.sqrt(n) + 1.92 for unit, n in false.items()}
+        high = {unit: chi2.ppf(0.975, 2 * (n + 1)) / 2.0 for unit, n in false.items()}  # of a Poisson count, exact
         table(
             "stable", seed=seed, minutes=runs * seconds / 60.0, on_delay_s=on_delay_s, false_alarms=false,
             machines=len({one["i"] for one in so_far}),

@@ -2,27 +2,19 @@
 
 A hop counts when the machine cuts (operating state, or 6 dB above its idle level) and its strongest line outside the
 rotation's multiples has neighbours a tooth passing (or two a rotation) away, as chatter lines have; a line without
-them counts only after it has lasted for 350 ms, longer than warning tones do. Four ways lead to the threshold:
+them counts only after it has lasted for 350 ms, longer than warning tones do. Two ways lead to the threshold:
 
-* fast: the tonal share of three hops in a row, with neighbours in the long window too, or very clear ones (20 dB): the
-  noise of the cut rings a lightly damped mode, and the ends of a warning tone splash, for a moment like a family;
-* long: the coherent share (the strongest line and its neighbours alone) of three windows of four times the length in a
-  row, for lines too close to a harmonic for the short window: what the force's own noise rings in a lightly damped
-  mode wavers, chatter keeps its frequency;
-* lasting: the mean tonal share of the long window over half a second, for weak chatter;
-* weak: very clear neighbours in the long window for 0.7 s with a coherent share above what stable cutting had at this
-  speed, for chatter beside strong forced vibration.
-
-Where the force is smooth, as in a slot with two teeth, the tooth passing has no harmonic near the mode: nearly all that
-is heard there is the mode, rung by the force's own noise, and a share of the energy says nothing. It wavers as filtered
-noise does, so that its line is wide; a limit cycle's is narrow. With a wide line and no such harmonic beside it the
-first and the third way wait, unless nearly all is tonal or the neighbours stand far out.
+* fast: the tonal share of three hops in a row, with neighbours in the long window too, or very clear ones (20 dB), and
+  with strong evidence in the last long window: the noise of the cut rings a lightly damped mode, and the ends of a
+  warning tone splash, for a moment like a family. The threshold comes from the baseline: median + 6 MAD for the
+  operating point, within bounds;
+* firm: the mean evidence of the long windows over 0.2 to 0.7 s (`chatter_evidence`), for chatter that is weak beside
+  strong forced vibration, broad, close to a harmonic or, in a balanced slot, a line without neighbours.
 
 An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings; it ends as
 soon as the line's amplitude has been steady for three quarters of the long window, as a rung mode's never is for long.
 
-The first two have a threshold from the baseline: median + 6 MAD for the operating point, within bounds. Lines that the
-idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
+Lines that the idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
 """
 
 from __future__ import annotations
@@ -34,25 +26,23 @@ from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.chatter import CHATTER, DOUBTS, HOP_S, SLOW
+from operators.chatter_evidence import SURE, Evidence, evidence
 from operators.chatter_lines import next_stable_speeds
-from operators.chatter_points import LEAST, MOST, WEAK_LEAST, Points
+from operators.chatter_points import LEAST, MOST, Points
 from operators.spindle import SAME
 from operators.teeth import Teeth
 from pipeline.messages import NS, Feature, Message, Score
 
 DETECTOR = "chatter"
-LASTING = 0.5
-"""Mean tonal share of the long window over half a second that is chatter whatever the baseline says."""
 GATE_DB = 6.0
 """Above the idle level from which a hop is cutting."""
 _LOUD = 2.0  # dB above idle that suffice where nearly all is chatter (a recorder that levels its gain)
 _NEARLY_ALL = 0.8
-_PAIR_DB, _SIDE_DB, _LONG_DB, _CLEAR_DB = 9.0, 11.0, 14.0, 20.0
-"""Power over the noise from which neighbours count: in the short window, in the long one, and beyond doubt."""
-_CONFIRM, _LASTING, _WEAK = 3, 10, 14
-_NARROW, _FORCED_DB = 0.8, -12.0
-"""Share of the tonal energy in the line and its family, and level of a harmonic beside it: below both, a mode rings."""
-_ALL_TONAL, _FAR_OUT_DB = 0.95, 25.0
+_PAIR_DB, _SIDE_DB, _CLEAR_DB = 9.0, 11.0, 20.0
+"""Power over the noise from which neighbours count, and from which they are beyond doubt."""
+_CONFIRM = 3
+_TONES = 0.15
+"""Tonal share of a machine whose idle level is not known that is worth a word."""
 STEADY = 1.25
 """`wavering` of a line below which its amplitude is a limit cycle's, and no noise's."""
 _OVER_IDLE, _IDLE_SHARE = 4.0, 0.05
@@ -96,7 +86,7 @@ class ChatterDetector(Stateful):
             that does.
     """
 
-    schema: ClassVar[int] = 1
+    schema: ClassVar[int] = 2
 
     def __init__(self, teeth: int, highest_rpm: float, *, every: int = 1, on_delay_s: float = 0.0) -> None:
         if teeth < 1 or every < 1 or not highest_rpm > 0.0:
@@ -105,7 +95,7 @@ class ChatterDetector(Stateful):
             raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._on_delay = round(on_delay_s / HOP_S)
-        said = f"{DETECTOR}|5|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
+        said = f"{DETECTOR}|6|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
         self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
@@ -113,12 +103,8 @@ class ChatterDetector(Stateful):
         self._over = 0
         self._rpm = 0.0
         self._short: list[float] = []
-        self._long: list[float] = []
-        self._lasting: list[float] = []
-        self._weak: list[float] = []
+        self._evidence = Evidence()
         self._lone = 0
-        self._plain = 0
-        self._rings = False
         self._seen = False
         self._idle_tonal = 0.0
         self._mismatch = 0
@@ -155,10 +141,10 @@ class ChatterDetector(Stateful):
             self._tool.leave()
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
-        limit, long_limit = self._points.limits
-        if not cutting and not self._air and v["tonal"] > WEAK_LEAST:
+        limit = self._points.limit
+        if not cutting and not self._air and v["tonal"] > _TONES:
             return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
-        value = self._value(limit, long_limit) if cutting and not self._mismatch else 0.0
+        value = self._value(limit) if cutting and not self._mismatch else 0.0
         if self._lone >= _UNEXPLAINED and value <= limit:
             self._tool.leave()
             return self._report(message, 0.0, self._unexplained(v), complete=False)
@@ -197,34 +183,26 @@ class ChatterDetector(Stateful):
         return v["level_db"] >= idle + GATE_DB or (v["level_db"] >= idle + _LOUD and v["tonal"] >= _NEARLY_ALL)
 
     def _count(self, v: Mapping[str, float], cutting: bool) -> None:
-        """Take the hop into the four ways."""
+        """Take the hop into both ways."""
         family = v["pair_db"] >= _CLEAR_DB or ((v["pair_db"] >= _PAIR_DB or v["side_db"] >= _SIDE_DB) and self._seen)
         self._lone = self._lone + 1 if cutting and v["tonal"] >= _LONE_LEAST else 0
         new = v["tonal"] * 10.0 ** (v["level_db"] / 10.0) >= _OVER_IDLE * self._idle_tonal
         counts = cutting and new and not v.get("surprise", 0.0) and (family or self._lone >= _LONE_HOPS)
         self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
-        self._plain = self._plain + 1 if v["tonal"] >= _ALL_TONAL or v["pair_db"] >= _FAR_OUT_DB else 0
         if "long_tonal" in v:
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
-            self._rings = v["coherent"] < _NARROW * v["long_tonal"] and v["forced_db"] < _FORCED_DB
-            family = v["long_pair_db"] >= _LONG_DB or v["long_side_db"] >= _LONG_DB
-            heard = cutting and new and family and not v["contradicts_rpm"]
-            self._long = [*self._long[1 - _CONFIRM :], v["coherent"] if heard else 0.0]
-            self._lasting = [*self._lasting[1 - _LASTING :], v["long_tonal"] if heard else 0.0]
-            clear = heard and v["long_pair_db"] >= _CLEAR_DB
-            self._weak = [*self._weak[1 - _WEAK :], v["coherent"] if clear else 0.0]
+            if cutting:
+                self._evidence.take(evidence(v) if new and not v["contradicts_rpm"] else 0.0)
+            else:
+                self._evidence = Evidence()
             self._slow_view = {k: v[k] for k in _SLOW_VIEW if k in v}
 
     # the decision ----------------------------------------------------------------------------------------------------
 
-    def _value(self, limit: float, long_limit: float) -> float:
-        """The largest of the four ways, each by its own limit, as a tonal share."""
-        wait = self._rings and self._plain < _CONFIRM
-        fast = min(self._short) / limit if len(self._short) == _CONFIRM and not wait else 0.0
-        long = min(self._long) / long_limit if len(self._long) == _CONFIRM else 0.0
-        lasting = 0.0 if wait else sum(self._lasting) / _LASTING / LASTING
-        weak = min(self._weak) / self._points.weak_limit if len(self._weak) == _WEAK else 0.0
-        return limit * max(fast, long, lasting, weak)
+    def _value(self, limit: float) -> float:
+        """The larger of the two ways, as a tonal share."""
+        fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
+        return limit * max(fast if self._evidence.last >= SURE else min(fast, 1.0), self._evidence.ratio)
 
     def _delayed(self, value: float, limit: float) -> float:
         """The value, held at its limit until it has been above for the on-delay, or the line is steady."""
@@ -237,12 +215,12 @@ class ChatterDetector(Stateful):
     def _learn(self, v: Mapping[str, float]) -> None:
         """Stable cutting makes the baseline of its operating point."""
         if self._hops % _LEARN_EVERY == 0 and v["tonal"] < MOST:
-            self._points.learn(v["tonal"], self._slow_view.get("coherent"))
+            self._points.learn(v["tonal"])
 
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
-        self._short, self._long, self._lasting, self._weak, self._lone, self._slow_view = [], [], [], [], 0, {}
-        self._seen, self._rings, self._plain, self._over = False, False, 0, 0
+        self._short, self._evidence, self._lone, self._slow_view = [], Evidence(), 0, {}
+        self._seen, self._over = False, 0
         self._tool.leave()
 
     # what is said ----------------------------------------------------------------------------------------------------
@@ -337,12 +315,8 @@ class ChatterDetector(Stateful):
             "over": self._over,
             "rpm": self._rpm,
             "short": list(self._short),
-            "long": list(self._long),
-            "lasting": list(self._lasting),
-            "weak": list(self._weak),
+            "evidence": self._evidence.snapshot(),
             "seen": self._seen,
-            "rings": self._rings,
-            "plain": self._plain,
             "lone": self._lone,
             "idle_tonal": self._idle_tonal,
             "mismatch": self._mismatch,
@@ -358,9 +332,8 @@ class ChatterDetector(Stateful):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
-        self._short, self._long, self._lasting = list(state["short"]), list(state["long"]), list(state["lasting"])
-        self._weak, self._seen = list(state.get("weak", [])), bool(state.get("seen", False))
-        self._rings, self._plain = bool(state.get("rings", False)), int(state.get("plain", 0))
+        self._short, self._seen = list(state["short"]), bool(state.get("seen", False))
+        self._evidence = Evidence(state.get("evidence", []))
         self._over = int(state.get("over", 0))
         self._idle_tonal = state["idle_tonal"] or 0.0  # earlier versions let it become no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]

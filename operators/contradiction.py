@@ -16,6 +16,7 @@ SURPRISE = 4.0
 """Orders of magnitude by which chance must fail to explain that so many lines are multiples of one frequency."""
 _LEAST_SHARE = 0.7
 _AHEAD = 2
+_LEAST_REST = 0.02
 _FIRST, _DEEPEST = 6, 12
 _RANGE = (0.3, 3.2)
 
@@ -72,10 +73,12 @@ def foreign_comb(lines: Sequence[Line], passing_hz: float, chatter_hz: float, to
     unlikely = bdtrc(count - 2, len(f) - 1, chance)  # one line made the candidate
     best = int(np.lexsort((-share, unlikely))[0])
     apart = np.abs(f[None, :] - np.array([[chatter_hz], [-chatter_hz]]))
-    family = int((np.abs(apart - np.round(apart / passing_hz) * passing_hz) <= tolerance_hz).any(axis=0).sum())
-    own = int(_multiples(f, np.array([passing_hz]), tolerance_hz).sum())
+    family = (np.abs(apart - np.round(apart / passing_hz) * passing_hz) <= tolerance_hz).any(axis=0)
+    own = _multiples(f, np.array([passing_hz]), tolerance_hz)[0]
     surprise = -log10(max(float(unlikely[best]), 1e-30))
-    if surprise < SURPRISE or share[best] < _LEAST_SHARE or count[best] < _AHEAD + max(family, own):
+    if surprise < SURPRISE or share[best] < _LEAST_SHARE or count[best] < _AHEAD + max(family.sum(), own.sum()):
+        return None
+    if ((family | own) & ~hit[best]).sum() > _AHEAD or not _rests_on_more(hit[best, 1:] @ power[1:], power):
         return None
     wider = made[best] * np.arange(1, _DEEPEST + 1)
     explains = _multiples(f, wider, tolerance_hz) @ power / power.sum()
@@ -87,6 +90,11 @@ def _multiples(f: Float64, spacing: Float64, tolerance_hz: float) -> NDArray[np.
     order = np.round(f[None, :] / spacing[:, None])
     found: NDArray[np.bool_] = (np.abs(f[None, :] - order * spacing[:, None]) <= tolerance_hz) & (order >= 1)
     return found
+
+
+def _rests_on_more(others: float, power: Float64) -> bool:
+    """Whether lines besides the strongest bear a comb: a limit cycle has multiples of its own line, but weak ones."""
+    return others >= max(_LEAST_REST * float(power.sum()), 0.5 * float(power[1:].sum()))
 
 
 def contradiction(
@@ -122,6 +130,9 @@ def contradiction(
                     best, best_share = passing, share
     own, _ = _explained(lines, told, tolerance_hz)
     if best_share < 0.7 * total or best_share < 2.0 * own:
+        return 0.0
+    strongest = lines[0][1] if _explained(lines[:1], best, tolerance_hz)[1] else 0.0
+    if not _rests_on_more(best_share - strongest, np.array([power for _, power in lines])):
         return 0.0
     return 60.0 * best / teeth
 

@@ -109,16 +109,16 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         )
 
 
-def perform(mill: Mill, label: Label, length: int, seed: int, index: int) -> Done:
+def perform(mill: Mill, label: Label, length: int, seed: int, index: int, *, air_s: float = 0.0) -> Done:
     """A job of the given label whose motion bears it out: chatter is seen and lasts, a stable cut repeats itself.
 
     The nonlinear motion can stay periodic beyond the linear limit, and runout can disturb it below; such jobs are
-    neither, and another one is drawn.
+    neither, and another one is drawn. `air_s` of the length come before all of it, in the air.
     """
     for attempt in range(_TRIES):
         rng = generator(seed, "job", index, attempt)
         job = Job.draw(rng, mill.tool, mill.rpm)
-        job = job.with_depth(passes(rng, job, label, length / RATE_HZ))
+        job = job.with_depth(passes(rng, job, label, length / RATE_HZ - air_s).later(air_s))
         motion = move(job, length=length, rate_hz=RATE_HZ, seed=derived(seed, index))
         if label == "transition" or (label == "stable" and motion.seen_s is None):
             return Done(job, motion)

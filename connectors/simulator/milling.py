@@ -45,6 +45,10 @@ class Depth:
         """One depth from the start."""
         return cls((0.0,), (depth_m,))
 
+    def later(self, seconds: float) -> Depth:
+        """The same, `seconds` later."""
+        return Depth(tuple(t + seconds for t in self.times_s), self.depths_m)
+
     def at(self, t: Float64) -> Float64:
         """Depth in m at times `t` in s."""
         depth: Float64 = np.interp(t, self.times_s, self.depths_m)

@@ -46,7 +46,7 @@ class Cut:
 
 def cut(
     seed: int, index: int, label: Label, *, snr_db: float, seconds: float = 5.0, agc: bool = False,
-    near: tuple[float, float] | None = None,
+    near: tuple[float, float] | None = None, air_s: float = 0.0,
 ) -> Cut:  # fmt: skip
     """A cut of an own machine, tool, speed and room; `snr_db` is that of the cut over the machine's background.
 
@@ -61,11 +61,15 @@ def cut(
         seconds: length.
         agc: whether the recorder levels its gain.
         near: depth as shares of the limit, entered at once, instead of the label's.
+        air_s: more of it, in the air, before all that.
     """
     mill = Mill.draw(seed, index % 7, index)
     mill = replace(mill, pickup=replace(mill.pickup, snr_db=snr_db, agc=agc))
-    length = round(seconds * MILL_HZ)
-    done = perform(mill, label, length, seed, index) if near is None else _near(mill, seed, index, near, seconds)
+    length = round((seconds + air_s) * MILL_HZ)
+    if near is None:
+        done = perform(mill, label, length, seed, index, air_s=air_s)
+    else:
+        done = _near(mill, seed, index, near, seconds, air_s)
     job, motion = done.job, done.motion
     sound = listen(mill, done, length, seed, index).astype(np.float32) / np.float32(32768.0)
     in_cut = job.cut.depth.at(np.arange(length) / MILL_HZ) > 0.0
@@ -125,15 +129,15 @@ def stable_acceleration(seed: int, index: int, *, rate_hz: int, seconds: float, 
     return x.astype(np.float32)[:, None], job
 
 
-def _near(mill: Mill, seed: int, index: int, near: tuple[float, float], seconds: float) -> Done:
+def _near(mill: Mill, seed: int, index: int, near: tuple[float, float], seconds: float, air_s: float) -> Done:
     """A cut at a share of its limit, drawn until the motion shows chatter."""
     for attempt in range(40):
         rng = generator(seed, "near", index, attempt)
         job = Job.draw(rng, mill.tool, mill.rpm)
         deep = uniform(rng, *near) * job.limit.depth_m
-        into, out = 0.1 * seconds, 0.94 * seconds
+        into, out = air_s + 0.1 * seconds, air_s + 0.94 * seconds
         job = job.with_depth(Depth((into, into + 0.15, out, out + 0.1), (0.0, deep, deep, 0.0)))
-        motion = move(job, length=round(seconds * MILL_HZ), rate_hz=MILL_HZ, seed=seed + index)
+        motion = move(job, length=round((seconds + air_s) * MILL_HZ), rate_hz=MILL_HZ, seed=seed + index)
         if motion.seen_s is not None and motion.seen_s < out - 1.0:
             return Done(job, motion)
     raise AssertionError(f"no chatter at {near} of the limit in 40 tries")

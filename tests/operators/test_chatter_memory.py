@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from operators.chatter_detector import ChatterDetector
-from tests.operators.test_chatter import scores, told
+from tests.operators.test_chatter import CLEAR, scores, told
 
 
 def test_long_cutting_is_not_taken_for_the_idle_machine() -> None:
@@ -16,7 +16,7 @@ def test_long_cutting_is_not_taken_for_the_idle_machine() -> None:
     scores(detector, [told(t=0.1 * k, **quiet) for k in range(120)])
     cut = [told(t=12 + 0.1 * k, cutting=-1.0, tonal=0.05) for k in range(9_000)]
     assert all(s.reasons["cutting"] for s in scores(detector, cut))
-    loud = [told(t=912 + 0.01 * k, cutting=-1.0, level_db=-17.0, tonal=0.75) for k in range(20)]
+    loud = [told(t=912 + 0.01 * k, cutting=-1.0, level_db=-17.0, tonal=0.75, **CLEAR) for k in range(4)]
     assert any(s.abnormal for s in scores(detector, loud))
 
 
@@ -30,4 +30,4 @@ def test_samples_that_overflow_leave_no_trace(value: float) -> None:
     resumed = ChatterDetector(3, 20_000)
     resumed.restore(orjson.loads(orjson.dumps({**detector.snapshot(), "idle_tonal": None})))
     for one in (detector, resumed):
-        assert any(s.abnormal for s in scores(one, [told(t=1 + 0.01 * k, tonal=0.9) for k in range(9)]))
+        assert any(s.abnormal for s in scores(one, [told(t=1 + 0.01 * k, tonal=0.9, **CLEAR) for k in range(4)]))
