@@ -7,9 +7,17 @@ BIN := $(VENV)/bin
 SECONDS_ARG = $(if $(SECONDS_GIVEN),--for $(SECONDS_GIVEN),)
 # bash sets SECONDS itself; only a value given on make's command line or in its environment counts
 SECONDS_GIVEN := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),)
+# an environment fits if it was made here (not copied, not moved) and to its end, and if its Python still starts
+FITS := $(shell [ -e $(VENV)/.demo ] && grep -qsF " $$(pwd -P)/$(VENV)" $(VENV)/pyvenv.cfg && $(BIN)/python -Ic 'import pip' 2>/dev/null && echo yes)
+# a home that cannot be written, such as a service user's, holds no cache
+HOME_HOLDS := $(shell d=$${XDG_CACHE_HOME:-$${HOME:-}/.cache}/uv; until [ -e "$$d" ]; do d=$$(dirname "$$d"); done; [ -d "$$d" ] && [ -w "$$d" ] && echo yes)
+ifeq ($(HOME_HOLDS),)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+endif
+# modules of other programs stand in nobody's way
+unexport PYTHONPATH
 
-
-.PHONY: help demo demo-kafka test test-full bench kafka check lint types clean install install-test servers lock docs
+.PHONY: help demo demo-kafka test test-full bench kafka check lint types clean install install-test servers lock docs anew
 
 help: ## list these jobs
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,12 +53,15 @@ install-test: $(VENV)/.test ## what `make test` needs
 servers: install-test ## real Kafka, InfluxDB, Prometheus, browser and sound device for the tests
 	@scripts/install-servers
 
-$(BIN)/uv:
+$(BIN)/uv: $(if $(FITS),,anew)
+	@[ ! -e $(VENV) ] || echo "$(VENV) is of another folder, of a Python that is gone, or incomplete: making it anew; other extras are to be installed again"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stethos needs Python 3.11 or later; name one with make PYTHON=...")'
+	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { echo "python venv is missing: install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --require-hashes -r locks/uv.lock
+	@touch $@
 
-$(VENV)/.demo: locks/demo.lock | $(BIN)/uv
+$(VENV)/.demo: locks/demo.lock pyproject.toml $(BIN)/uv
 	@echo "installing stethos into $(VENV) …"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/demo.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .

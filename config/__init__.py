@@ -50,7 +50,7 @@ def build(raw: Mapping[str, Any], path: Path) -> Settings:
     except RecursionError:
         raise ConfigError(f"{path}: its keys are nested too deeply") from None
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}".encode(errors="backslashreplace").decode()) from None
 
 
 def migrate(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -158,7 +158,15 @@ def _resolve(value: Any, base: Path, key: str = "") -> Any:
     if key in _PATH_KEYS and isinstance(value, str) and (key, value) != ("encoder", "logmel"):
         # a bare name may be that of a package that ships; where a folder was written, nothing stands in for it
         bare = key in _PACKAGE_KEYS and Path(value).name == value and not (base / value).exists()
-        return str(_SHIPPED / value if bare and (_SHIPPED / value).is_dir() else base / value)
+        path = str(_SHIPPED / value if bare and (_SHIPPED / value).is_dir() else base / value)
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{key} = {value!r} is {path!r}: the folder's name is not UTF-8: rename it, or write an absolute path "
+                "outside of it"
+            ) from None
+        return path
     if key in _SECRETS and isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:")
         if name not in os.environ:

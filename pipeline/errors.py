@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""The checkout, or where packages are installed."""
+
+
+def adding(extra: str) -> str:
+    """How an extra is added to what runs: a checkout, or an installed wheel."""
+    if (ROOT / "pyproject.toml").exists():
+        return f"in the folder of stethos: .venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'"
+    return f"{shlex.quote(sys.executable)} -m pip install 'stethos[{extra}]'"
+
 
 class StethosError(Exception):
     """Anything that stethos raises on purpose."""
@@ -59,6 +73,5 @@ class MissingExtra(StethosError):
 
     def __init__(self, extra: str, what: str, how: str = "") -> None:
         """Name the extra that brings it, or how else to get it."""
-        how = how or f"in the folder of stethos: .venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'"
-        super().__init__(f"{what} needs the extra '{extra}'; {how}")
+        super().__init__(f"{what} needs the extra '{extra}'; {how or adding(extra)}")
         self.extra = extra

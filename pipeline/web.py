@@ -25,6 +25,22 @@ Answer = tuple[int, bytes, str]
 """Status, body and its media type."""
 
 
+def family(host: str) -> socket.AddressFamily:
+    """Of an address to listen on; names are of IPv4."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def try_port(host: str, port: int) -> None:
+    """Listen for a moment, as a server would.
+
+    Raises:
+        OSError: it could not.
+    """
+    with socket.socket(family(host)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
 class WebServer(ThreadingHTTPServer):
     """Answers GET and HEAD, each connection in a thread of its own.
 
@@ -42,8 +58,7 @@ class WebServer(ThreadingHTTPServer):
         self.reply = reply
         self.ended = False
         self._places = threading.BoundedSemaphore(MOST)
-        if ":" in host:
-            self.address_family = socket.AF_INET6
+        self.address_family = family(host)
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:

@@ -150,3 +150,11 @@ def test_the_unit_starts_what_exists() -> None:
     assert int(service["WatchdogSec"]) >= 10
     program, _, rest = service["ExecStart"].partition(" ")
     assert Path(program).name == "stethos" and wrong(f"stethos {rest}") is None
+    assert service["UnsetEnvironment"] == "PYTHONPATH"
+
+
+def test_the_broker_of_the_compose_file_writes_into_its_volume() -> None:
+    """What it wrote elsewhere would be gone with its container."""
+    text = (ROOT / "docker/kafka/compose.yaml").read_text(encoding="utf-8")
+    folders = re.findall(r"^      KAFKA_LOG_DIRS: (\S+)$", text, re.MULTILINE)
+    assert folders == re.findall(r"^      - kafka:(\S+)$", text, re.MULTILINE) != []

@@ -21,12 +21,14 @@ from pipeline.claim import claim
 from pipeline.cli.number import Number
 from pipeline.clock import HostClock
 from pipeline.commissioning import commission_manifest
+from pipeline.errors import ConfigError
 from pipeline.evidence import index
 from pipeline.journal import sha256_of, write_journal
 from pipeline.live import Live
 from pipeline.manifest import read_manifest
 from pipeline.state import Store
 from pipeline.view import View
+from pipeline.web import try_port
 
 EXPECTED = (
     ("lathe", ("anomaly", "level")),
@@ -38,13 +40,19 @@ EXPECTED = (
 _MOST = 1000
 """Newest alarms and states that the summary looks at."""
 _LEARNED = re.compile(r"  # learned state:.*?  # end of the learned state\n", re.DOTALL)
+PORT = 8420
+PORT_OPTION = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Of the status page; 0 takes a free one. [default: {PORT}, or a free one]",
+)
 
 
 @click.command()
 @click.option("--for", "for_s", type=Number(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/demo"), show_default=True)
-@click.option("--port", default=8420, show_default=True, help="Of the status page; 0 takes a free one.")
-def demo(for_s: float | None, out: Path, port: int) -> int:
+@PORT_OPTION
+def demo(for_s: float | None, out: Path, port: int | None) -> int:
     """Commission two machines on normal recordings, play the rest at real speed, raise alarms, keep a recording.
 
     Two more machines are simulated, as their names say: a cut that begins to chatter and a drill that breaks.
@@ -75,8 +83,19 @@ def demo(for_s: float | None, out: Path, port: int) -> int:
     return 1 if for_s is not None and not raised else 0  # who ends it by Ctrl-C has seen enough
 
 
-def prepare(out: Path, data: Path, port: int) -> Path:
-    """An empty working folder with the demonstration's configuration in it."""
+def prepare(out: Path, data: Path, port: int | None) -> Path:
+    """An empty working folder with the demonstration's configuration in it; None for the usual port, or a free one.
+
+    Raises:
+        ConfigError: the port that was asked for is taken; nothing was removed then.
+    """
+    chosen = PORT if port is None else port
+    try:
+        try_port("127.0.0.1", chosen)
+    except OSError as error:
+        if port is not None:
+            raise ConfigError(f"--port {port}: {error.strerror}: choose another (0 takes a free one)") from None
+        chosen = 0
     out = out.resolve()
     with claim(out / "state" / app.STATE_FILE):  # not under the feet of another demonstration
         for part in ("state", "recordings", "evidence", "baselines"):
@@ -85,7 +104,7 @@ def prepare(out: Path, data: Path, port: int) -> Path:
     text = resources.files("pipeline.demo").joinpath("demo.toml").read_text(encoding="utf-8")
     if find_spec("onnxruntime") is None:  # an extra; without it nothing is learned by labels here
         text = _LEARNED.sub("", text)
-    text = text.replace("DATA/", f"{data.as_posix()}/").replace("port = 8420", f"port = {port}")
+    text = text.replace("DATA/", f"{data.as_posix()}/").replace(f"port = {PORT}", f"port = {chosen}")
     (out / "demo.toml").write_text(text, encoding="utf-8")
     return out
 

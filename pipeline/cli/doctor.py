@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from typing import NamedTuple
 import click
 
 from pipeline.cli.configuration import checked
-from pipeline.errors import StethosError
+from pipeline.errors import StethosError, adding
 from pipeline.fingerprint import platform_fingerprint
+from pipeline.web import try_port
 
 LEAST_FREE_BYTES = 1_000_000_000
 _EXTRAS = {
@@ -68,8 +68,7 @@ def _extras() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            how = f".venv/bin/uv pip install --python .venv/bin/python -e '.[{extra}]'"
-            yield Finding(f"extra {extra}", "note", f"not installed ({error}): {how}")
+            yield Finding(f"extra {extra}", "note", f"not installed ({error}): {adding(extra)}")
         else:
             yield Finding(f"extra {extra}", "ok", "installed")
 
@@ -98,7 +97,7 @@ def _configuration(path: Path) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], None]]] = [
         ("state folder", lambda: _writable(settings.engine.state_dir)),
         ("recording folder", lambda: _writable(settings.recording.folder)),
-        ("status port", lambda: _free_port(settings.status.host, settings.status.port)),
+        ("status port", lambda: try_port(settings.status.host, settings.status.port)),
     ]
     for name, check in checks:
         try:
@@ -120,9 +119,3 @@ def _writable(folder: Path) -> None:
     probe = folder / ".stethos-doctor"
     probe.write_bytes(b"x")
     probe.unlink()
-
-
-def _free_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.cli.lazy import Lazy
-from pipeline.errors import StethosError
+from pipeline.errors import ROOT, ConfigError, StethosError
 
 _COMMANDS = {
     "alarms": "pipeline.cli.results",
@@ -49,6 +51,7 @@ def stethos() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line; errors of ours and of files are one readable line, not a traceback."""
     try:
+        _refuse_strangers()
         result: Any = stethos.main(args=args, standalone_mode=False)
     except StethosError as error:
         click.echo(f"error: {error}", err=True)
@@ -65,6 +68,21 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _refuse_strangers() -> None:
+    """Refuse to run with a module of another program in the place of one of stethos' packages.
+
+    Raises:
+        ConfigError: names the module's file.
+    """
+    for name in ("config", "connectors", "models", "operators"):
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None and not Path(spec.origin).parent.samefile(ROOT / name):
+            raise ConfigError(
+                f"{spec.origin}: stands in the place of stethos' own {name}: "
+                "take its folder off PYTHONPATH, or uninstall it"
+            )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import click
 import config as configuration
 from models.anomaly.store import save_all
 from pipeline import app
-from pipeline.cli.demo import EXPECTED, prepare
+from pipeline.cli.demo import EXPECTED, PORT_OPTION, prepare
 from pipeline.cli.kafka import needs_kafka
 from pipeline.cli.replay import play
 from pipeline.clock import HostClock
@@ -97,8 +97,8 @@ class Killing:
     "--for", "for_s", type=click.FloatRange(min=0, min_open=True), help="End after SECONDS. [default: Ctrl-C]"
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("var/demo-kafka"), show_default=True)
-@click.option("--port", default=8420, show_default=True, help="Of the status page; 0 takes a free one.")
-def main(bootstrap: str, for_s: float | None, out: Path, port: int) -> None:
+@PORT_OPTION
+def main(bootstrap: str, for_s: float | None, out: Path, port: int | None) -> None:
     """Play the demonstration's recordings through Kafka and two workers, kill one, and compare the journals."""
     needs_kafka()
     data = Path(str(resources.files("pipeline.demo").joinpath("recordings")))

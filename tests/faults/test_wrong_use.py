@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from pipeline.cli.main import main
+from pipeline.errors import ROOT
 from tests.signals import own_signals
 
 __all__ = ["own_signals"]
@@ -264,3 +268,14 @@ def test_a_number_that_is_none(line: str, tmp_path: Path, capsys: pytest.Capture
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert any(reason in said for reason in ("is no number", "is not in the range", "a real-time factor above 0"))
+
+
+def test_modules_of_other_programs(tmp_path: Path) -> None:
+    """On PYTHONPATH, in the place of stethos' own: the line names the file."""
+    (tmp_path / "config.py").write_text("x = 1")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    code = "from pipeline.cli.main import main; main(['doctor'])"
+    done = subprocess.run([sys.executable, "-Pc", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/config.py: stands in the place of stethos' own config: take")
+    assert done.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -10,14 +11,18 @@ import pytest
 import soundfile
 
 import config as configuration
+from config.schema import Status
 from models.packages import load
 from models.packages.shipped import locate
 from pipeline.app import shelf_of
+from pipeline.cli import demo
 from pipeline.cli.demo import EXPECTED, prepare
+from pipeline.errors import ConfigError
 from pipeline.machine_models import configured
 from pipeline.messages import NS, Alarm, Anchor, Chunk, MachineState, Rate, Stream
 from pipeline.runner import Lane
 from pipeline.stages import LaneSettings
+from pipeline.web import try_port
 
 DATA = Path(str(resources.files("pipeline.demo").joinpath("recordings")))
 TRUTH = {"mill-simulated": ("chatter", 9.278, 13.5), "drill-simulated": ("drill_break", 16.696, 17.0)}
@@ -92,3 +97,24 @@ def test_the_lathe_tells_states_from_an_embedding(tmp_path: Path) -> None:
             said += lane.collect()
         told = [r.state for r in said if isinstance(r, MachineState)]
         assert told[-1] == state
+
+
+def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual one gives way to a free one; one that was asked for is refused before anything is removed."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert configuration.load(prepare(tmp_path, DATA, 0) / "demo.toml").status.port == 0
+        kept = tmp_path / "recordings" / "former.mcap"
+        kept.parent.mkdir()
+        kept.touch()
+        with pytest.raises(ConfigError, match=rf"--port {taken}: Address already in use: choose another"):
+            prepare(tmp_path, DATA, taken)
+        assert kept.exists()
+        (tmp_path / "demo.toml").unlink()
+        monkeypatch.setattr(demo, "try_port", lambda host, _: try_port(host, taken))
+        assert configuration.load(prepare(tmp_path, DATA, None) / "demo.toml").status.port == 0
+        assert not kept.exists()
+    monkeypatch.setattr(demo, "try_port", lambda host, _: try_port(host, 0))
+    assert configuration.load(prepare(tmp_path, DATA, None) / "demo.toml").status.port == demo.PORT == Status().port

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline import errors
 from pipeline.cli.main import stethos
 from tests.config.test_config import GOOD
+
+FOLDERS = (("engine", "state_dir"), ("recording", "folder"), ("evidence", "folder"), ("kafka", "spool_folder"))
 
 
 def findings(config: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -57,3 +62,40 @@ def test_it_refuses_what_the_check_refuses(config: Path, capsys: pytest.CaptureF
     code, found = findings(config, capsys)
     assert code == 1
     assert found["configuration"][0] == "bad" and "gone.wav: no such file" in found["configuration"][1]
+
+
+def test_an_address_of_ipv6(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Usable where the status page could listen on it; a taken port is told, and a box without IPv6."""
+    if not Path("/proc/net/if_inet6").exists():
+        config.write_text(GOOD + '[status]\nhost = "::1"\nport = 0\n')
+        assert findings(config, capsys)[1]["status port"][0] == "bad"
+        return
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        taken.listen()
+        for port, state in ((0, "ok"), (taken.getsockname()[1], "bad")):
+            config.write_text(GOOD + f'[status]\nhost = "::1"\nport = {port}\n')
+            assert findings(config, capsys)[1]["status port"][0] == state
+
+
+def test_a_folder_whose_name_is_not_utf8(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its paths could not be written into results; absolute ones elsewhere can."""
+    folder = config.parent.rename(os.fsdecode(os.fsencode(config.parent) + b"\xe9"))
+    code, found = findings(folder / "c.toml", capsys)
+    assert code == 1
+    state, text = found["configuration"]
+    assert state == "bad" and "state_dir = 'var/state'" in text and "is not UTF-8: rename it" in text
+    assert text.isprintable() and text.encode()
+    (folder / "c.toml").write_text(
+        GOOD + "".join(f'[{s}]\n{k} = "/tmp/{s}"\n' for s, k in FOLDERS) + "[status]\nport = 0\n"
+    )
+    assert findings(folder / "c.toml", capsys)[1]["configuration"][0] == "ok"
+
+
+def test_how_an_extra_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a checkout by its uv, to an installed wheel by the Python that runs it."""
+    assert str(errors.MissingExtra("mqtt", "this")).endswith("-e '.[mqtt]'")
+    monkeypatch.setattr(errors, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "executable", "/opt/a b/python")
+    said = str(errors.MissingExtra("mqtt", "this"))
+    assert said == "this needs the extra 'mqtt'; '/opt/a b/python' -m pip install 'stethos[mqtt]'"
