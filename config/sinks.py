@@ -34,9 +34,12 @@ class InfluxSinkConfig(Closed):
         if "@" in self.url:
             raise ValueError("the url holds a login: take it out, InfluxDB knows writers by their token")
         try:
-            scheme, place = urlsplit(self.url)[:2]
+            split = urlsplit(self.url)
+            scheme, place, host, _ = split.scheme, split.netloc, split.hostname, split.port
         except ValueError:
-            raise ValueError("the url is none: write https://HOST:PORT") from None
+            host = None
+        if not host:
+            raise ValueError("the url is none: write https://HOST:PORT")
         if scheme == "http" and not is_here(place) and not self.unencrypted:
             raise ValueError(
                 "http sends the token as it is: write https:// in the url, or unencrypted = true where nobody listens"

@@ -25,7 +25,7 @@ import soundfile
 
 from connectors.evidence_picture import Caption, picture
 from connectors.evidence_spectrum import shown
-from pipeline.messages import NS, Float32, Record
+from pipeline.messages import NS, Float32, Record, axis_names
 
 VERSION = 1
 AUDIBLE_HZ = 8000
@@ -220,7 +220,8 @@ def _played(clip: Clip, facts: dict[str, Any]) -> list[str]:
     if facts["mean_removed"]:
         notes.append(f"sound file: loudest sample = {PEAK / facts['gain']:.3g} {shown(clip.unit)}")
     if len(facts["channels"]) < clip.samples.shape[1]:
-        notes.append(f"channel {facts['channels'][0]} of {clip.samples.shape[1]} to be heard")
+        channels = clip.samples.shape[1]
+        notes.append(f"{axis_names(channels)[facts['channels'][0] - 1]} of {channels} channels to be heard")
     if facts["speed"] != 1.0:
         notes.append(f"played {facts['speed']:.4g} times faster")
     return notes

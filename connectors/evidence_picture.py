@@ -25,7 +25,7 @@ from connectors.evidence_spectrum import (
     ticks,
     viridis,
 )
-from pipeline.messages import NS, Float32
+from pipeline.messages import NS, Float32, axis_names
 
 SIZE = (1280, 800)
 """Width and height in pixels."""
@@ -127,10 +127,10 @@ def _waveform(page: _Page, samples: Float32, unit: str) -> None:
     page.draw.rectangle((_LEFT, top, _RIGHT, bottom), outline=_DIM)
     _upright(page, shown(unit), (top + bottom) // 2)
     if len(curves) > 1:
-        for k in range(len(curves)):
+        for k, name in enumerate(axis_names(len(curves))):
             place = (_RIGHT + 14, top + 12 + 22 * k)
             page.draw.rectangle((place[0], place[1] - 5, place[0] + 14, place[1] + 5), fill=_WAVES[k % len(_WAVES)])
-            page.small.write(page.draw, (place[0] + 22, place[1]), f"channel {k + 1}", _DIM, "lm")
+            page.small.write(page.draw, (place[0] + 22, place[1]), name, _DIM, "lm")
 
 
 def _curve(page: _Page, lows: Doubles, highs: Doubles, span: tuple[float, float], colour: tuple[int, int, int]) -> None:
@@ -164,6 +164,8 @@ def _spectrum(page: _Page, samples: Float32, rate_hz: float, unit: str) -> None:
         words = f"{mark / 1000:g} kHz" if mark >= 1000 else f"{mark:g} Hz"
         page.small.write(page.draw, (_LEFT - 8, y), words, _DIM, "rm")
     _colour_bar(page, low, high, spectrum.reference)
+    if samples.shape[1] > 1:  # a line in one of them lies lower than where it is told
+        page.small.write(page.draw, (_LEFT, top - 6), f"mean of {samples.shape[1]} channels", _DIM, "ls")
 
 
 def _colour_bar(page: _Page, low: float, high: float, reference: str) -> None:

@@ -85,8 +85,8 @@ def spectrogram(samples: Float32, rate_hz: float, unit: str, columns: int) -> Sp
 
 
 def colour_range(level_db: Float32) -> tuple[float, float]:
-    """Lowest and highest level that the colours tell apart, multiples of 10 dB."""
-    high = math.ceil(float(np.percentile(level_db, 99.9)) / 10.0) * 10.0
+    """Lowest and highest level that the colours tell apart, multiples of 10 dB; the thinnest line is among them."""
+    high = math.ceil(float(np.percentile(level_db.max(axis=1), 99.0)) / 10.0) * 10.0
     low = math.floor(float(np.percentile(level_db, 5.0)) / 10.0) * 10.0
     return high - float(np.clip(high - low, *_RANGE_DB)), high
 

@@ -115,6 +115,12 @@ def _pieces(x: Float32) -> list[Float32]:
     return [x[k : k + _DOT] for k in range(0, len(x), _DOT)]
 
 
+def octave_edges(name: str) -> tuple[float, float]:
+    """Limits in hertz of the octave ``octave_63_db`` ... ``octave_16000_db``."""
+    k = OCTAVES[int(name.split("_")[1])]
+    return 1000.0 * 10.0 ** (0.3 * k - 0.15), 1000.0 * 10.0 ** (0.3 * k + 0.15)
+
+
 def octave_bank(rate_hz: float, n_fft: int) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Octave bands over the lines of a Hann-windowed power spectrum.
 
@@ -129,10 +135,11 @@ def octave_bank(rate_hz: float, n_fft: int) -> tuple[tuple[str, ...], NDArray[np
     scale = one_sided(n_fft) / (n_fft * np.square(hann(n_fft)).sum())
     lines = np.arange(n_fft // 2 + 1)
     names, rows = [], []
-    for nominal, k in OCTAVES.items():
-        low, high = (1000.0 * 10.0 ** (0.3 * k + s) / spacing for s in (-0.15, 0.15))
+    for nominal in OCTAVES:
+        name = f"octave_{nominal}_db"
+        low, high = (f / spacing for f in octave_edges(name))
         if low >= 1.5 and high * spacing <= rate_hz / 2:
-            names.append(f"octave_{nominal}_db")
+            names.append(name)
             rows.append(np.clip(np.minimum(lines + 0.5, high) - np.maximum(lines - 0.5, low), 0.0, 1.0) * scale)
     return tuple(names), np.array(rows).reshape(len(rows), len(lines))
 

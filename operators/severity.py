@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from operators.base import Windowed
 from operators.spectral import hann
-from operators.vibration import axis_names
-from pipeline.messages import Feature, Float32, Message, Stream, Window
+from pipeline.messages import Feature, Float32, Message, Stream, Window, axis_names
 
 Support = Literal["rigid", "flexible"]
 Zone = Literal["A", "B", "C", "D"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from operators.base import Windowed
 from operators.filters import rms
 from operators.spectral import hann
-from pipeline.messages import Feature, Float32, Message, Window
+from pipeline.messages import Feature, Float32, Message, Window, axis_names
 
 Float64 = NDArray[np.float64]
 
@@ -90,11 +90,6 @@ def vibration_features(x: NDArray[np.floating]) -> Float64:
     """
     kurtosis = spectral_kurtosis(x).max(axis=0)
     return np.stack([rms(x), peak(x), crest_factor(x), kurtosis, teager_kaiser(x)], axis=1)
-
-
-def axis_names(channels: int) -> tuple[str, ...]:
-    """``x, y, z`` for three channels, else ``ch0, ch1, ...``."""
-    return ("x", "y", "z") if channels == 3 else tuple(f"ch{c}" for c in range(channels))
 
 
 def feature_names(axes: Sequence[str]) -> tuple[str, ...]:

@@ -134,9 +134,8 @@ class Loader:
         """
         copy = self._copies / folder.name
         if not folder.exists() and not copy.exists():
-            raise StateError(
-                f"{folder}: the baseline that was put in force from here is gone: restore the folder, here or as {copy}"
-            )
+            place = "" if copy == folder else f", here or as {copy}"
+            raise StateError(f"{folder}: the baseline that was put in force from here is gone: restore it{place}")
         return baselines.load(folder if folder.exists() else copy)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from config.schema import Sensor
 from models.anomaly.baseline import Baseline
@@ -48,16 +48,23 @@ class Judges:
     """
 
     def __init__(self, lanes: Sequence[LaneSettings], store: Store) -> None:
-        self.problems: list[str] = []
-        """Baselines that are in force by decision and do not fit what the configuration says now."""
+        self._unfit: list[str] = []
+        self._untold: list[str] = []
         self._lanes = lanes
         self._lacking = {lane.machine.name: list(_lacking(lane)) for lane in lanes}
         self._decided = -1
         sensors = {lane.machine.name: [sensor.name for sensor in lane.machine.sensors] for lane in lanes}
         store.enrol(sensors, self._unasked(store))
 
+    @property
+    def problems(self) -> list[str]:
+        """Baselines that are in force by decision and do not fit the configuration; facts that nobody tells."""
+        return [*self._unfit, *self._untold]
+
     def renew(self, store: Store) -> bool:
-        """Take in what was decided since; says whether that was anything."""
+        """Take in what was decided since; says whether that was anything about baselines."""
+        gone = store.given_up()
+        self._untold = [told for lane in self._lanes for told in _untold(lane, gone)]
         if len(store.decisions("baseline")) == self._decided:
             return False
         store.reask(self._unasked(store))
@@ -67,7 +74,7 @@ class Judges:
         """By machine, detectors that it could have, or had, and has not; ``name|sensor`` where sensors lack them."""
         decided = store.decisions("baseline")
         alarms = [record for record in store.standing(past=True) if record.topic == "alarm"]
-        self._decided, self.problems = len(decided), []
+        self._decided, self._unfit = len(decided), []
         found, snapshots = {}, store.snapshots()
         for lane in self._lanes:
             name = lane.machine.name
@@ -105,7 +112,7 @@ class Judges:
         except BadInput as error:
             wrong, baseline = wrong or str(error), None
         if wrong:
-            self.problems.append(f"machine '{lane.machine.name}', sensor '{sensor.name}': {wrong}")
+            self._unfit.append(f"machine '{lane.machine.name}', sensor '{sensor.name}': {wrong}")
         return set() if baseline is None else {detector for cells in baseline.cells for detector in cells}
 
 
@@ -140,6 +147,15 @@ def fetch(lane: LaneSettings, decisions: Sequence[Decision], snapshot: bytes | N
 def _of(decisions: Sequence[Decision], machine: str, sensor: str) -> list[Decision]:
     """Those on the baseline of a sensor."""
     return [d for d in decisions if (d.kind, d.machine, d.body.get("sensor")) == ("baseline", machine, sensor)]
+
+
+def _untold(lane: LaneSettings, gone: Collection[tuple[str, str]]) -> Iterator[str]:
+    """Facts that the machine's judgement waited for in vain."""
+    machine = lane.machine
+    speed = None if machine.spindle is None else machine.spindle.rpm_context
+    for fact, key in ((machine.state_context, "state_context"), (speed, "spindle.rpm_context")):
+        if (machine.name, fact) in gone:
+            yield f"machine '{machine.name}': nobody tells '{fact}' ({key}), so that nothing is judged by it"
 
 
 def _lacking(lane: LaneSettings) -> Iterator[str]:

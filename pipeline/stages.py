@@ -13,7 +13,7 @@ from config.schema import Machine, Sensor
 from config.schema import Severity as SeveritySettings
 from connectors.rates import exact_rate
 from models.anomaly.baseline import Baseline
-from models.anomaly.score import AnomalyScore
+from models.anomaly.score import UNKNOWN_STATE, AnomalyScore
 from models.anomaly.vectors import extraction
 from operators.align import AlignEstimate, AlignTrack
 from operators.base import Windowed
@@ -36,8 +36,6 @@ from pipeline.models_pool import Pool
 SOUND_RATE = Rate(48_000)
 UNHEARD = -1
 """Epoch of what stands for a sensor before its first stream."""
-UNKNOWN_STATE = "unknown"
-"""The operating state while nothing tells it; never commissioned, so nothing is judged by it."""
 PAST_NS = 120 * NS
 """So long behind a new baseline, the one before may be asked for: by what is read again, or says what went with it."""
 UNTOLD = "untold"

@@ -82,7 +82,7 @@ class LaneSpeed:
         state = None
         if self._state is not None and not self._contexts.given_up(self._state, t_ns):
             state = self._contexts.as_of(self._state, asked)
-        cutting = None if state is None else str(state) in self._cutting
+        cutting = None if state is None else bool({str(state), str(state).removesuffix(".0")} & self._cutting)
         if self._speed is None:
             assert self._rpm is not None
             return Reading(self._rpm, "", cutting)

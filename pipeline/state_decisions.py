@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import orjson
 
 from pipeline.messages import Decision
 from pipeline.state_file import Connection
 from pipeline.state_tables import FACT, ON_FACTS
+
+_HERE = f"FROM decision INDEXED BY decision_fact WHERE {ON_FACTS} AND {FACT}"
 
 
 class Decisions:
@@ -33,15 +35,25 @@ class Decisions:
 
     def outdated(self, keep_ns: int) -> list[Decision]:
         """As `contexts.outdated` says of all `decisions`, which may be hundreds of thousands."""
-        here = f"FROM decision INDEXED BY decision_fact WHERE {ON_FACTS} AND {FACT}"
         old: list[Decision] = []
-        fact = ""
-        while fact := self._db.execute(f"SELECT min({FACT}) {here} > ?", (fact,)).fetchone()[0]:
-            (newest_ns,) = self._db.execute(f"SELECT max(t_ns) {here} = ?", (fact,)).fetchone()
-            told = f"SELECT machine, id, t_ns, kind, body {here} = ? AND t_ns < ? ORDER BY t_ns, kind = 'abandon', seq"
+        for fact in self._facts():
+            (newest_ns,) = self._db.execute(f"SELECT max(t_ns) {_HERE} = ?", (fact,)).fetchone()
+            told = f"SELECT machine, id, t_ns, kind, body {_HERE} = ? AND t_ns < ? ORDER BY t_ns, kind = 'abandon', seq"
             rows = self._db.execute(told, (fact, newest_ns - keep_ns)).fetchall()
             old += [Decision(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows[:-1]]
         return old
+
+    def given_up(self) -> set[tuple[str, str]]:
+        """(machine, name) of the facts that nobody tells: their newest decision gave them up."""
+        newest = f"SELECT machine, body, kind {_HERE} = ? ORDER BY t_ns DESC, kind = 'abandon' DESC LIMIT 1"
+        rows = [self._db.execute(newest, (fact,)).fetchone() for fact in self._facts()]
+        return {(machine, str(orjson.loads(body).get("context"))) for machine, body, kind in rows if kind == "abandon"}
+
+    def _facts(self) -> Iterator[str]:
+        """Those that decisions are about, as `FACT` has them, without reading all of these."""
+        fact = ""
+        while fact := self._db.execute(f"SELECT min({FACT}) {_HERE} > ?", (fact,)).fetchone()[0]:
+            yield fact
 
     def forget(self, decisions: Iterable[Decision]) -> None:
         """Drop decisions that nothing asks for any more."""

@@ -54,6 +54,8 @@ class WebServer(ThreadingHTTPServer):
         ConfigError: the address cannot be listened on.
     """
 
+    request_queue_size = MOST  # socketserver's 5 lets a burst of connections wait for a second
+
     def __init__(self, reply: Callable[[str, str | None], Answer], host: str, port: int, keys: tuple[str, str]) -> None:
         self.reply = reply
         self.ended = False

@@ -108,10 +108,12 @@ def test_journal_and_state(v1: Path) -> None:
 
 
 def test_a_replay_gives_the_journal_of_version_1(v1: Path) -> None:
-    """Bit for bit on the platform of version 1; the same decisions on every other."""
+    """The same decisions and numbers; which bands a reason names, and with which words, may become better."""
     play((v1 / "recording.mcap",), v1 / "replayed.jsonl")
     found = compare(v1 / "journal.jsonl", v1 / "replayed.jsonl", tolerance=TOLERANCE)
-    assert found.agrees, found.to_text()
+    told = {path for difference in found.differences for path in difference.fields}
+    assert found.deciding == 0, found.to_text()
+    assert {path.partition("[")[0] for path in told} <= {"reasons.bands", "reasons.text", "text"}, found.to_text()
 
 
 def test_a_run_goes_on_from_the_state_of_version_1(v1: Path) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from models.anomaly.fusion import Fusion
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StateError
 from pipeline.messages import Float32, Modality, Rate, Stream
 
 SCHEMA = 2
 """The newest that is read. Baselines without an embedding are written as 1, as they always were."""
 _WITHOUT_EMBEDDING = 1
+NO_STATE = "(no state)"
+"""What recordings without an operating state are called, beside others that have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,18 @@ class Cell:
     windows: int
     starts: int
     false_alarms: FalseAlarms
+
+    def __post_init__(self) -> None:
+        """Refuse what judges nothing.
+
+        Raises:
+            StateError: a threshold, a calibration or a number of the arrays is not finite.
+        """
+        numbers = (self.threshold, self.recording_threshold, self.minute_mean, self.minute_std)
+        calibrated = [number for member in self.fusion.members for number in (member.mean, member.std)]
+        arrays = (array for _, array in _parts(self))
+        if not (np.isfinite([*numbers, *calibrated]).all() and all(np.isfinite(array).all() for array in arrays)):
+            raise StateError("a threshold or scale is no finite number, so that nothing would be judged")
 
     @property
     def minute_known(self) -> bool:
@@ -123,7 +137,8 @@ class Baseline:
 
         A baseline of a machine without states judges every state by its one cell.
         """
-        number = self.states.get("" if set(self.states) == {""} else state or "")
+        name = "" if set(self.states) == {""} else state or ""
+        number = self.states.get(name, self.states.get(name.removesuffix(".0")))  # a control tells the 2 of a manifest
         return None if number is None else self.cells[number].get(detector)
 
     def check(self, stream: Stream) -> None:
@@ -207,26 +222,30 @@ class Baseline:
 
     def sentences(self) -> list[str]:
         """What a person should know about it."""
-        starts = f"{len(self.starts)} start{'s' if len(self.starts) != 1 else ''}"
+        starts = counted(len(self.starts), "start")
         where = f"{self.machine}/{self.sensor}"
         lines = [f"{where}: learned from {self.hours:.2f} h of normal running in {starts}, baseline {self.settings}."]
         if self.provisional:
             lines.append("Provisional: one start only, so the next start may look abnormal; add another, better five.")
         for number, cells in enumerate(self.cells):
-            states = [state for state, cell in self.states.items() if cell == number and state]
-            where = f" in {', '.join(states)}" if states else ""
+            states = [state or NO_STATE for state, cell in self.states.items() if cell == number]
+            where = f" in {', '.join(states)}" if set(self.states) != {""} else ""
             lines += [f"{name}{where}: {_learned(cell)}" for name, cell in cells.items()]
         return [*lines, *self.notes]
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 start``, ``2 starts``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _learned(cell: Cell) -> str:
-    starts = f"{cell.starts} start{'s' if cell.starts != 1 else ''}"
-    told = f"{cell.windows} windows of {starts}, threshold {cell.threshold:.2f}; "
+    told = f"{cell.windows} windows of {counted(cell.starts, 'start')}, threshold {cell.threshold:.2f}; "
     if cell.starts == 1:
         return told + "how often it alarms without cause cannot be told from one start."
     found = cell.false_alarms
     return told + (
-        f"{found.count} alarms in {found.hours:.2f} h of left-out normal running, "
+        f"{counted(found.count, 'alarm')} in {found.hours:.2f} h of left-out normal running, "
         f"at most {_plain(found.upper)} false alarms a day with 95 % confidence."
     )
 

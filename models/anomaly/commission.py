@@ -11,17 +11,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.anomaly.baseline import Baseline, Cell, FalseAlarms
+from models.anomaly.baseline import NO_STATE, Baseline, Cell, counted
 from models.anomaly.chain import windows
 from models.anomaly.embedding import BATCH, Embedder, floor_of, joins, strangeness
 from models.anomaly.fusion import fit
-from models.anomaly.thresholds import block_maxima, new_start_limit, poisson_upper, threshold
+from models.anomaly.left_out import LeftOut, Recording
+from models.anomaly.thresholds import threshold
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL, Extraction, extraction
 from operators.cusum import MINUTE_NS
-from operators.persistence import Persistence
 from operators.vibration import LEAST_SAMPLES
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Alarm, Float32, Rate, Score, Segment, Stream
+from pipeline.messages import NS, Float32, Rate, Segment, Stream
 
 BACK_ENDS: Mapping[str, tuple[str, ...]] = {
     ANOMALY: ("knn_l2", "maha", "pca_res"),
@@ -82,13 +82,6 @@ class _Vectors:
     t_ns: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Recording:
-    start: str
-    scores: NDArray[np.float64]
-    t_ns: NDArray[np.int64]
-
-
 def commission(
     recordings: Iterable[Normal],
     notice: Notice | None = None,
@@ -138,7 +131,8 @@ class _Sensor:
         self.vectors: dict[str, dict[str, _Vectors]] = {}
         self.starts: dict[str, None] = {}
         self.seconds = 0.0
-        self.silent = 0
+        self.silent = self.boundless = 0
+        self.strangers: dict[str, tuple[float, int]] = {}
 
     def take(self, number: int, recording: Normal, part: Part) -> None:
         facts = ("modality", "rate", "channels", "unit")
@@ -156,6 +150,9 @@ class _Sensor:
         for window in windows(self.stream, self.extraction, part.segments()):
             found = self.extraction.vectors(window)
             self.silent += not found
+            if not all(np.isfinite(x).all() for x in found.values()):
+                self.boundless += 1
+                found = {}
             if found:
                 self.starts[recording.start] = None
             if found and self.embedder is not None:
@@ -196,7 +193,17 @@ class _Sensor:
                 "signal; record normal running for minutes, better an hour",
             )
         if self.silent:
-            notes.append(f"{self.silent} silent windows were left out.")
+            notes.append(f"{counted(self.silent, 'silent window')} {_were(self.silent)} left out.")
+        if self.boundless:
+            notes.append(
+                f"{counted(self.boundless, 'window')} {_were(self.boundless)} left out whose samples' power is no "
+                "number: values far beyond anything real, as some loggers write where they have none."
+            )
+        notes += [
+            f"Start {start!r} is unlike the other {others}: half of its windows lie above {ratio:.1f} times the limit "
+            "that those give; listen to it, and leave it out if it was not normal."
+            for start, (ratio, others) in self.strangers.items()
+        ]
         if copies > COPIES:
             notes.append(
                 f"{copies:.0%} of the windows repeat others exactly, as of a recording that plays in a loop: whatever "
@@ -266,21 +273,42 @@ class _Sensor:
         for state, by_detector in self.vectors.items():
             if state not in sharing:
                 states[state] = len(cells)
-                cells.append({d: _learn(d, v, self.extraction, self.back_ends[d]) for d, v in by_detector.items()})
+                cells.append(self._cell(by_detector))
         notes: list[str] = []
         if sharing:
             pooled = {d: _pooled([v[d] for v in self.vectors.values()]) for d in self.detectors}
             if len(pooled[LEVEL].x) < FEWEST_WINDOWS:
-                notes.append(f"Too little was recorded of {', '.join(sharing)}; record at least a minute.")
+                notes.append(
+                    f"Too little was recorded of {', '.join(s or NO_STATE for s in sharing)}; record at least a minute."
+                )
                 return states, cells, notes
             states |= dict.fromkeys(sharing, len(cells))
-            cells.append({d: _learn(d, v, self.extraction, self.back_ends[d]) for d, v in pooled.items()})
+            cells.append(self._cell(pooled, mixed=len(self.vectors) > 1))
         if sharing and len(self.vectors) > 1:
+            own = [
+                f"{s or NO_STATE} ({counted(len(set(self.vectors[s][LEVEL].start)), 'start')} of its own)"
+                for s in sharing
+            ]
             notes.append(
                 f"States with fewer than {RECOMMENDED_STARTS} starts are judged by all states together: "
-                f"{', '.join(sharing)}."
+                f"{', '.join(own)}."
             )
         return states, cells, notes
+
+    def _cell(self, by_detector: Mapping[str, _Vectors], mixed: bool = False) -> dict[str, Cell]:
+        """Learn one cell; `mixed` where it is of several states."""
+        cell: dict[str, Cell] = {}
+        for detector, vectors in by_detector.items():
+            cell[detector], strangers = _learn(detector, vectors, self.extraction, self.back_ends[detector])
+            if mixed or detector == EMBEDDING:  # of several states the rare one is unlike; embeddings may be left out
+                continue
+            for start, ratio in strangers.items():
+                self.strangers[start] = max(self.strangers.get(start, (0.0, 0)), (ratio, cell[detector].starts - 1))
+        return cell
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _shown(fact: object) -> str:
@@ -294,73 +322,39 @@ def _pooled(parts: Sequence[_Vectors]) -> _Vectors:
     return _Vectors(*([getattr(whole, name)[i] for i in order] for name in _Vectors.__slots__))
 
 
-def _learn(detector: str, vectors: _Vectors, extraction: Extraction, back_ends: Sequence[str]) -> Cell:
+def _learn(
+    detector: str, vectors: _Vectors, extraction: Extraction, back_ends: Sequence[str]
+) -> tuple[Cell, dict[str, float]]:
+    """The cell, and the starts that are unlike all others: how many times their limit lies half of its windows."""
     starts = len(set(vectors.start))
     names = (*back_ends, *(("ldn",) if starts >= LDN_STARTS else ()))
     x = np.stack(vectors.x)
     floor = floor_of(x) if detector == EMBEDDING else extraction.floor(detector)
     fusion, scores = fit(x, vectors.start, names, floor)
     recordings = list(_by_recording(vectors, scores))
-    maxima = [block_maxima(r.scores, r.t_ns) for r in recordings]
     minutes = np.concatenate([_minute_means(r) for r in recordings])
-    return Cell(
+    left_out = LeftOut(recordings)
+    cell = Cell(
         fusion=fusion,
-        threshold=_limit(recordings, maxima),
+        threshold=left_out.limit(),
         recording_threshold=threshold(np.array([r.scores.mean() for r in recordings])),
         minute_mean=float(minutes.mean()) if len(minutes) else 0.0,
         minute_std=max(float(minutes.std()), 0.1) if len(minutes) >= 10 else 1.0,
         windows=len(scores),
         starts=starts,
-        false_alarms=_false_alarms(recordings, maxima),
+        false_alarms=left_out.false_alarms(),
     )
+    return cell, left_out.strangers()
 
 
-def _by_recording(vectors: _Vectors, scores: NDArray[np.float64]) -> Iterator[_Recording]:
+def _by_recording(vectors: _Vectors, scores: NDArray[np.float64]) -> Iterator[Recording]:
     number, t_ns = np.array(vectors.recording), np.array(vectors.t_ns, np.int64)
     for n in dict.fromkeys(vectors.recording):
         mine = np.flatnonzero(number == n)
-        yield _Recording(vectors.start[mine[0]], scores[mine], t_ns[mine])
+        yield Recording(vectors.start[mine[0]], scores[mine], t_ns[mine])
 
 
-def _minute_means(recording: _Recording) -> NDArray[np.float64]:
+def _minute_means(recording: Recording) -> NDArray[np.float64]:
     minute = recording.t_ns // MINUTE_NS
     counts = [(recording.scores[minute == m].mean(), int((minute == m).sum())) for m in np.unique(minute)]
     return np.array([mean for mean, count in counts if count >= 30], np.float64)
-
-
-def _limit(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.float64]]) -> float:
-    """The threshold of a window: high enough for the scores that were left out, and for one more start."""
-    worst: dict[str, float] = {}
-    for recording in recordings:
-        worst[recording.start] = max(worst.get(recording.start, -np.inf), float(recording.scores.max()))
-    return max(threshold(np.concatenate(maxima)), new_start_limit(list(worst.values())))
-
-
-def _false_alarms(recordings: Sequence[_Recording], maxima: Sequence[NDArray[np.float64]]) -> FalseAlarms:
-    """Alarms after persistence in each start, under the threshold that all the other starts give."""
-    count, seconds = 0, 0.0
-    several = len({r.start for r in recordings}) > 1
-    limits: dict[str, float] = {}
-    for recording in recordings:
-        if recording.start not in limits:
-            others = [i for i, r in enumerate(recordings) if r.start != recording.start or not several]
-            limits[recording.start] = _limit([recordings[i] for i in others], [maxima[i] for i in others])
-        count += _alarms(recording, limits[recording.start])
-        seconds += _covered_s(recording)
-    days = max(seconds, 1.0) / 86_400.0
-    return FalseAlarms(count, seconds / 3600.0, count / days, poisson_upper(count, days))
-
-
-def _covered_s(recording: _Recording) -> float:
-    steps = np.minimum(np.diff(recording.t_ns) / NS, 1.0)
-    return float(steps.sum()) + 1.0
-
-
-def _alarms(recording: _Recording, limit: float) -> int:
-    persistence = Persistence()
-    count = 0
-    for value, t_ns in zip(recording.scores.tolist(), recording.t_ns.tolist(), strict=True):
-        score = Score("", ("",), "", t_ns, value, limit, "")
-        raised = (m for m in persistence.process(score) if isinstance(m, Alarm) and m.transition == "raised")
-        count += sum(1 for _ in raised)
-    return count

@@ -7,12 +7,12 @@ familiar (`strangeness`); with one start nobody can tell, and it stays out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from models.anomaly.baseline import Baseline, Cell
+from models.anomaly.baseline import Baseline, Cell, counted
 from models.anomaly.scale import MAD_TO_SIGMA, fit_scale
 from models.anomaly.score import AnomalyScore
 from models.anomaly.vectors import EMBEDDING
@@ -54,8 +54,8 @@ def joins(cells: Sequence[tuple[Cell, Cell]], strange: tuple[float, float]) -> t
     own = sum(embedding.false_alarms.count for _, embedding in cells)
     other = sum(logmel.false_alarms.count for logmel, _ in cells)
     counts = (
-        f"{own} alarms on left-out starts, {other} by the log-Mel; such a start looks {strange[1]:.2f} times as far "
-        f"away as the own one, {strange[0]:.2f} times by the log-Mel"
+        f"{counted(own, 'alarm')} on left-out starts, {other} by the log-Mel; such a start looks {strange[1]:.2f} "
+        f"times as far away as the own one, {strange[0]:.2f} times by the log-Mel"
     )
     if own > other or strange[1] > STRANGER * strange[0]:
         return False, f"The embedding was left out: {counts}."
@@ -120,11 +120,17 @@ class EmbeddingScore(AnomalyScore):
         if not self.baseline.encoder or not message.complete or message.side.get("silent"):
             return []
         state = None if self._state_of is None else self._state_of(message.t_end_ns)
-        return [self._score(message, EMBEDDING, np.asarray(message.values, np.float32), state)]
+        return [self._score(message, EMBEDDING, {EMBEDDING: np.asarray(message.values, np.float32)}, state)]
 
-    def _judge(self, cell: Cell, detector: str, x: Float32) -> tuple[float, dict[str, Any]]:  # noqa: ARG002
+    def _judge(
+        self,
+        cell: Cell,
+        detector: str,
+        vectors: Mapping[str, Float32],
+        state: str | None,  # noqa: ARG002
+    ) -> tuple[float, dict[str, Any]]:
         """The numbers of an embedding mean nothing to a person; how far it lies from any normal one does."""
-        fused = cell.fusion.score(x)
+        fused = cell.fusion.score(vectors[detector])
         text = f"sounds unlike anything commissioned ({fused.decided_by})"
         why: dict[str, Any] = {"back_end": fused.decided_by, "z": fused.z, "distance": float(fused.apart.min())}
         return fused.value, why | ({"text": text} if fused.value > cell.threshold else {})

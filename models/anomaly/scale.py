@@ -12,6 +12,8 @@ CLIP = np.float32(10.0)
 MAD_TO_SIGMA = 1.4826022185056018
 """1/Φ⁻¹(3/4): makes the median absolute deviation of normal data equal to its standard deviation."""
 
+_CENTRAL = (0.025, 0.975)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scale:
@@ -35,7 +37,10 @@ class Scale:
 
 
 def fit_scale(x: Float32, floor: Float32) -> Scale:
-    """Median and scaled MAD of normal vectors.
+    """Median and scaled MAD of normal vectors, wider where their central 95 % exceed half the clip.
+
+    A machine that idles most of the time has the MAD of its idling alone, and its running would be clipped, whatever
+    it sounds like. Of one kind of running, the central 95 % lie within two MADs, and the MAD stands.
 
     Args:
         x: normal vectors, (n, d).
@@ -44,4 +49,5 @@ def fit_scale(x: Float32, floor: Float32) -> Scale:
     """
     median = np.median(x, axis=0).astype(np.float32)
     spread = MAD_TO_SIGMA * np.median(np.abs(x - median), axis=0)
-    return Scale(median, np.maximum(spread, floor).astype(np.float32))
+    reach = np.abs(np.quantile(x, _CENTRAL, axis=0) - median).max(axis=0) / (CLIP / 2)
+    return Scale(median, np.maximum.reduce([spread, reach, floor]).astype(np.float32))

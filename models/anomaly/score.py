@@ -15,6 +15,8 @@ from pipeline.errors import BadInput
 from pipeline.messages import Float32, Message, Score, Window
 
 StateOf = Callable[[int], str | None]
+UNKNOWN_STATE = "unknown"
+"""The operating state while nobody tells it; never commissioned, so that nothing is judged by it."""
 _EXPLAINED_FROM = 0.5  # of the threshold
 _MAX_STATES = 64
 
@@ -60,17 +62,19 @@ class AnomalyScore(Windowed):
         if not vectors:
             return []
         state = None if self._state_of is None else self._state_of(message.t_end_ns)
-        return [self._score(message, detector, x, state) for detector, x in vectors.items()]
+        return [self._score(message, detector, vectors, state) for detector in vectors]
 
-    def _score(self, window: Window, detector: str, x: Float32, state: str | None) -> Score:
+    def _score(self, window: Window, detector: str, vectors: Mapping[str, Float32], state: str | None) -> Score:
         cell = self._cell(state, detector)
         if cell is None:
             text = f"operating state {state!r} was never commissioned"
+            if state == UNKNOWN_STATE:
+                text = "nobody told the operating state (state_context), so that nothing was judged"
             return self._message(window, detector, 0.0, 1.0, {"state": state, "text": text}, complete=False)
-        if not np.isfinite(x).all():
+        if not np.isfinite(vectors[detector]).all():
             text = "samples far beyond anything that was learned: their power is no number"
             return self._message(window, detector, 0.0, cell.threshold, {"text": text}, complete=False)
-        value, why = self._judge(cell, detector, x)
+        value, why = self._judge(cell, detector, vectors, state)
         if state:
             why["state"] = state
         if self.baseline.provisional:
@@ -85,11 +89,14 @@ class AnomalyScore(Windowed):
             self._cells[key] = self.baseline.cell(state, detector)
         return self._cells[key]
 
-    def _judge(self, cell: Cell, detector: str, x: Float32) -> tuple[float, dict[str, Any]]:
-        fused = cell.fusion.score(x)
+    def _judge(
+        self, cell: Cell, detector: str, vectors: Mapping[str, Float32], state: str | None
+    ) -> tuple[float, dict[str, Any]]:
+        fused = cell.fusion.score(vectors[detector])
         why: dict[str, Any] = {"back_end": fused.decided_by, "z": fused.z}
         if fused.value > _EXPLAINED_FROM * cell.threshold:
-            why |= reasons(x, cell.fusion, fused, self.extraction.dimensions[detector])
+            fusions = {name: beside.fusion for name in vectors if (beside := self._cell(state, name)) is not None}
+            why |= reasons(vectors, fusions, detector, fused, self.extraction)
         return fused.value, why
 
     def _message(

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from operators.levels import full_scale, octave_bank
+from operators.levels import full_scale, octave_bank, octave_edges
 from operators.mel import PAPER, FrontEnd, edges
 from operators.mel import vibration as vibration_front_end
 from operators.vibration import vibration_features
@@ -29,12 +30,15 @@ ANOMALY = "anomaly"
 LEVEL = "level"
 EMBEDDING = "embedding"
 """What an encoder makes of the same image, see `embedding`; no vector of `Extraction`."""
+BAND = "band"
+"""The name of a `Dimension` that is a Mel band."""
 SOUND_RATE = Rate(48_000)
 LOWEST_LOGMEL_HZ = 745.0
 """An accelerometer below this rate has Mel bands without a spectral line of their own."""
 _VERSION = 1  # of these definitions; a change makes older baselines unusable, and says so
 _FLOOR_DB = 0.5
 """Repeatability of a level between two mountings or days that is believed at best, in decibels."""
+_UNHEARD_DB = 1e6
 _TINY = 1e-12
 _SLOW = ("rms", "peak", "crest", "spectral_kurtosis", "tkeo")
 _DB_PER_DECADE = {"rms": 20.0, "peak": 20.0, "crest": 20.0, "kurtosis": 10.0, "tkeo": 10.0}
@@ -42,7 +46,10 @@ _DB_PER_DECADE = {"rms": 20.0, "peak": 20.0, "crest": 20.0, "kurtosis": 10.0, "t
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One number of a vector, for people: a band [low_hz, high_hz) of a channel, or a named quantity."""
+    """One number of a vector, for people: a Mel band [low_hz, high_hz) of a channel, or a named quantity.
+
+    Of the named ones, octaves have limits too; what has none has zeros.
+    """
 
     channel: int
     name: str
@@ -92,15 +99,22 @@ class Extraction:
         corners = edges(front_end.bands, front_end.f_min, front_end.f_max)
         bands = [(float(corners[b]), float(corners[b + 2])) for b in range(front_end.bands)]
         octaves, _ = octave_bank(front_end.rate_hz, front_end.n_fft)
-        names = ("rms", "crest", "kurtosis", *octaves)
+        level = [("rms", 0.0, 0.0), ("crest", 0.0, 0.0), ("kurtosis", 0.0, 0.0)]
+        level += [(name, *octave_edges(name)) for name in octaves]
         return {
-            ANOMALY: tuple(Dimension(c, "band", low, high) for c in range(self.rows) for low, high in bands),
-            LEVEL: tuple(Dimension(c, name) for c in range(self.rows) for name in names),
+            ANOMALY: tuple(Dimension(c, BAND, *band) for c in range(self.rows) for band in bands),
+            LEVEL: tuple(Dimension(c, *named) for c in range(self.rows) for named in level),
         }
 
+    @cached_property
+    def heard(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Detector → which numbers of its vector lie in the sensor's own band; sound at 48 kHz may come from less."""
+        half = self.rate.hz / 2
+        return {detector: np.array([d.low_hz < half for d in ds]) for detector, ds in self.dimensions.items()}
+
     def floor(self, detector: str) -> Float32:
-        """Smallest believed spread of each number of the vector."""
-        return np.full(len(self.dimensions[detector]), _FLOOR_DB, np.float32)
+        """Smallest believed spread of each number of the vector; of one that cannot be heard, more than it can move."""
+        return np.where(self.heard[detector], _FLOOR_DB, _UNHEARD_DB).astype(np.float32)
 
     def vectors(self, window: Window) -> dict[str, Float32]:
         """Detector → vector of this window; empty where it is incomplete, silent, or of the wrong kind.

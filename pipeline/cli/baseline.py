@@ -12,7 +12,7 @@ import click
 import config as configuration
 from config.schema import Machine, Settings
 from connectors.rates import exact_rate
-from models.anomaly.baseline import Baseline
+from models.anomaly.baseline import Baseline, counted
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import DOCUMENT, load, load_all, save
 from pipeline.app import STATE_FILE
@@ -54,7 +54,7 @@ def list_(folder: Path, config_file: Path, as_json: bool) -> None:
         return
     for row in rows:
         mark = "in force" if row["in_force"] else ""
-        starts = f"{row['starts']} starts{' (provisional)' if row['provisional'] else ''}"
+        starts = f"{counted(row['starts'], 'start')}{' (provisional)' if row['provisional'] else ''}"
         click.echo(f"{row['baseline']}  {row['sensor']:<32}{row['hours']:>7.2f} h  {starts:<24}{mark:<10}{row['path']}")
 
 

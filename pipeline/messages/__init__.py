@@ -24,6 +24,7 @@ from pipeline.messages.inputs import (
     Rate,
     Samples,
     Stream,
+    axis_names,
 )
 from pipeline.messages.inside import Float32, Gap, Segment, Span, Window
 from pipeline.messages.results import (
@@ -76,5 +77,6 @@ __all__ = [
     "Span",
     "Stream",
     "Window",
+    "axis_names",
     "result_id",
 ]

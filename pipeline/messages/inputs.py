@@ -38,6 +38,11 @@ class Anchor(NamedTuple):
         return self.t_ns + (n - self.n) * NS * rate.den // rate.num
 
 
+def axis_names(channels: int) -> tuple[str, ...]:
+    """What people call a stream's channels: ``x, y, z`` for three of them, else ``ch0, ch1, ...``."""
+    return ("x", "y", "z") if channels == 3 else tuple(f"ch{c}" for c in range(channels))
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """What does not change in one sensor's data between its start and its restart.

@@ -24,8 +24,9 @@ from pipeline.recording.recorder import ROTATE_BYTES, ROTATE_S, OnDisk, Recorder
 from pipeline.recording.recover import Recovered, adopt, in_use
 
 PREROLL_S: Final = 6.0
-MOST_UNREAD: Final = 1000
 """The longest memory of a lane (5 s) and one chunk."""
+MOST_UNREAD: Final = 1000
+"""Facts that nothing reads of which a file begins with the newest."""
 
 Sampled = Chunk | Image | Mark
 FindPast: TypeAlias = Callable[

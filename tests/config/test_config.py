@@ -82,7 +82,7 @@ def test_secrets_come_from_the_environment_and_stay_out_of_sight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`env:NAME` is resolved; the effective configuration masks it; a missing variable is named."""
-    sink = '[[sink]]\ntype = "influxdb"\nurl = "u"\norg = "o"\nbucket = "b"\ntoken = "env:STETHOS_T"\n'
+    sink = '[[sink]]\ntype = "influxdb"\nurl = "http://localhost:8086"\norg = "o"\nbucket = "b"\ntoken = "env:STETHOS_T"\n'
     with pytest.raises(ConfigError, match="STETHOS_T"):
         load(tmp_path, GOOD + sink)
     monkeypatch.setenv("STETHOS_T", "sesame")
@@ -156,6 +156,8 @@ INFLUX = '[[sink]]\ntype = "influxdb"\norg = "o"\nbucket = "b"\ntoken = "sesame"
         (f'{INFLUX}url = "http://admin:sesame@localhost:8086"\n', "the url holds a login"),
         (f'{INFLUX}url = "https://admin:se/sesame@influx:8086"\n', "the url holds a login"),
         (f'{INFLUX}url = "http://[sesame"\n', "the url is none"),
+        (f'{INFLUX}url = "https://"\n', "the url is none"),
+        (f'{INFLUX}url = "https://localhost:99999"\n', "the url is none"),
         (f'{INFLUX}url = "http://localhost:8086"\nca_file = "ca.pem"\n', "ca_file is for TLS"),
         ('[fast_lane.mqtt]\nhost = "plc"\nusername = "u"\npassword = "sesame"\n', "MQTT sends the password as it is"),
     ],

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from connectors.evidence import PEAK, Clip, Still, audible, evidence_name, slug, write_evidence
-from connectors.evidence_font import built_in, font
+from connectors.evidence_font import Font, built_in, font
 from connectors.evidence_picture import _LEFT, _RIGHT, _SPECTRUM, _WAVE, SIZE, Caption, picture
-from connectors.evidence_spectrum import log_ticks, outline, spectrogram, ticks, viridis
+from connectors.evidence_spectrum import colour_range, log_ticks, outline, spectrogram, ticks, viridis
 from pipeline.messages import NS, Float32
 from tests.connectors.result_records import T0, alarm
 
@@ -272,3 +272,41 @@ def test_built_in_typeface_spells_what_it_lacks() -> None:
 
 def test_peak_is_one_decibel_below_full_scale() -> None:
     assert 20 * np.log10(PEAK) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize(("channels", "names"), [(2, ["ch0", "ch1"]), (3, ["x", "y", "z"])])
+def test_channels_have_the_names_that_alarms_give_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, names: list[str]
+) -> None:
+    """And the picture says that its spectrogram is of all of them."""
+    written: list[str] = []
+    plain = Font.write
+
+    def write(self: Font, draw: object, place: object, words: str, *more: object, **room: object) -> None:
+        written.append(words)
+        plain(self, draw, place, words, *more, **room)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Font, "write", write)
+    x = tone(8000, 0.5, 100.0, 0.1, channels)
+    x[:, -1] *= 3
+    write_evidence(tmp_path, RAISED, [Clip("accel", 8000, T0, x, "m/s2")], [])
+    assert [words for words in written if words in names] == names
+    assert f"mean of {channels} channels" in written
+    if channels > 2:
+        assert any("z of 3 channels to be heard" in words for words in written)
+    written.clear()
+    write_evidence(tmp_path, RAISED, [Clip("mic", 8000, T0, x[:, :1], "FS")], [])
+    assert not any("channel" in words or words in names for words in written)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.05])
+def test_the_colours_reach_to_a_line_above_the_noise(share: float) -> None:
+    """A line that lasts for that share of the clip; a sine's RMS is 3.01 dB below its amplitude."""
+    x = np.random.default_rng(0).normal(0, 0.01, (80_000, 1)).astype(np.float32)
+    n = round(len(x) * share)
+    x[:n, 0] += 3 * np.sin(2 * np.pi * 1000 * np.arange(n) / 8000)
+    spectrum = spectrogram(x, 8000, "m/s2", 1000)
+    low, high = colour_range(spectrum.level_db)
+    line_db = 20 * np.log10(3) - 3.01
+    assert line_db <= high < line_db + 10
+    assert low < -20

@@ -8,7 +8,6 @@ import pytest
 from operators.vibration import (
     FEATURES,
     VibrationFeatures,
-    axis_names,
     crest_factor,
     feature_names,
     peak,
@@ -17,7 +16,7 @@ from operators.vibration import (
     teager_kaiser,
     vibration_features,
 )
-from pipeline.messages import Feature, Segment, Window
+from pipeline.messages import Feature, Segment, Window, axis_names
 from tests.operators.pieces import ANCHOR, column, stream
 
 N = np.arange(2048)

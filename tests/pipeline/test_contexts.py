@@ -45,6 +45,8 @@ def test_given_up_after_ten_seconds_and_taken_back_after_a_restart(tmp_path: Pat
     assert [d.kind for d in Store(path).decisions()] == ["abandon"]
     states = {b.body["reasons"].get("state") for b in Store(path).read(0, ("score",), 10_000)}
     assert states == {"cut", "unknown"}
+    lost = [s.body["reasons"]["text"] for s in Store(path).read(0, ("score",), 10_000) if not s.body["complete"]]
+    assert set(lost) == {"nobody told the operating state (state_context), so that nothing was judged"}
     shard.close()
     again = Shard("a", [settings], Store(path), clock)
     play(again, 30, 45, told=True)

@@ -180,7 +180,7 @@ def test_a_baseline_may_be_gone_where_nothing_asks_for_it(tmp_path: Path) -> Non
     past_s = PAST_NS / NS
     for needed_s in (0.0, 2.0, 2.0 + past_s):
         assert set(load(needed_s).artefacts) == {new.settings}
-    with pytest.raises(StateError, match=r"is gone: restore the folder, here or as .*copies"):
+    with pytest.raises(StateError, match=r"is gone: restore it, here or as .*copies"):
         load(1.9)
     save(old, tmp_path / "copies")
     assert set(load(1.9 + past_s).artefacts) == {old.settings, new.settings}
@@ -223,3 +223,28 @@ def test_a_run_tells_problems_and_prometheus(tmp_path: Path) -> None:
     assert live.problems == [] and active in live._prometheus.render()[0]
     live.close()
     live.engine._close()
+
+
+def test_a_fact_that_nobody_tells_is_a_problem_while_it_is_given_up(tmp_path: Path) -> None:
+    """Else a machine whose state nobody tells is not judged, and nobody knows why."""
+    spindle = {"rpm_context": "speed", "teeth": 4}
+    told = machine(MIC, spindle=spindle, state_context="state")
+    store = Store(tmp_path / "s.sqlite")
+    judges = Judges([lane_of(told), lane_of(machine(MIC, name="n"))], store)
+
+    def say(name: str, kind: str, context: str, t_s: int) -> list[str]:
+        store.decide(Decision(name, f"{name}|{kind}|{context}|{t_s}", T0 + t_s * NS, kind, {"context": context}))
+        judges.renew(store)
+        return judges.problems
+
+    assert say("n", "abandon", "state", 1) == []  # it reads none
+    assert say("m", "abandon", "tool", 1) == []
+    (problem,) = say("m", "abandon", "state", 5)
+    assert problem.startswith("machine 'm': nobody tells 'state' (state_context)")
+    assert len(say("m", "abandon", "speed", 5)) == 2
+    (problem,) = say("m", "return", "state", 9)
+    assert "'speed' (spindle.rpm_context)" in problem
+    assert len(say("m", "abandon", "state", 9)) == 2  # of one time, giving up comes last
+    again = Judges([lane_of(told)], store)
+    again.renew(store)
+    assert again.problems == judges.problems

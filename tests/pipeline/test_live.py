@@ -20,7 +20,7 @@ from pipeline.cli.demo import prepare
 from pipeline.clock import HostClock, ManualClock
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import BadInput, ConfigError, StateError, StethosError
-from pipeline.live import ALIVE_NS, UNKEPT_NS, Live
+from pipeline.live import ALIVE_NS, UNKEPT_NS, Live, _beside
 from pipeline.manifest import read_manifest
 from pipeline.messages import NS
 from pipeline.state import Store
@@ -253,6 +253,13 @@ def test_problems_that_differ_in_a_number_are_told_each(monkeypatch: pytest.Monk
         monkeypatch.setattr(Live, "problems", now)
         told.append([(line.partition(":")[0], line[line.index("'m") + 2]) for line in live.news()])
     assert told == [[("problem", "1")], [("problem", "2")], [], [("over", "1")], [("problem", "3"), ("problem", "3")]]
+
+
+def test_problems_of_two_machines_are_two() -> None:
+    """The number in a name is no number: one's problem ends as the other's begins, and both are said."""
+    one, other = ("lathe-1 mic2: 7 chunks lost", "lathe-2 mic2: 7 chunks lost")
+    assert list(_beside([one], [other])) == [other] and list(_beside([other], [one])) == [one]
+    assert list(_beside([one], [one.replace("7", "1,208")])) == []
 
 
 def test_recordings_that_cannot_be_written_are_a_problem(demo: Path, tmp_path: Path) -> None:

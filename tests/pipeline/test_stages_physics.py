@@ -235,3 +235,12 @@ def test_alarms_of_detectors_that_a_tool_does_not_have_are_not_asked_for() -> No
     assert "drill_classifier" in unasked(machine(ACC, drill={})) and "drill_break" not in unasked(
         machine(ACC, drill={})
     )
+
+
+@pytest.mark.parametrize(("told", "cutting"), [(2.0, True), ("2", True), (2.5, False), (20.0, False), ("air", False)])
+def test_a_control_that_tells_numbers_means_the_states_of_the_configuration(told: float | str, cutting: bool) -> None:
+    """A context's number is a float, and 2.0 as text; the configuration says 2."""
+    spindle = {"rpm": RPM, "teeth": TEETH, "cutting_states": ["2"]}
+    settings = LaneSettings(machine(ACC, spindle=spindle, state_context="state"))
+    settings.contexts.add(Context("m", "state", T0, told))
+    assert LaneSpeed(settings).at(T0 + NS).cutting is cutting

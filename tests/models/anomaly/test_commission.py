@@ -124,7 +124,7 @@ def test_states_with_enough_starts_are_judged_alone():
     both = commission([*normals(ACC, 5, seconds=6.0, state="quiet"), *loud, *few])[0]
     assert both.states == {"quiet": 0, "loud": 1, "rare": 2}
     assert both.cells[2][LEVEL].starts == 12
-    assert any("rare" in note for note in both.notes)
+    assert any("judged by all states together: rare (2 starts of its own)." in note for note in both.notes)
     x = running(ACC, 4.0, 60)
     assert not any(s.abnormal for s in scores(both, x, LEVEL, state="quiet"))
     assert all(s.abnormal for s in scores(both, x, LEVEL, state="loud"))
@@ -132,6 +132,56 @@ def test_states_with_enough_starts_are_judged_alone():
     assert unknown
     assert not any(s.complete for s in unknown)
     assert "never commissioned" in unknown[0].reasons["text"]
+
+
+def test_recordings_without_a_state_beside_others_have_a_name():
+    some = [*normals(ACC, 2, seconds=5.0), *normals(ACC, 1, seconds=5.0, state="idle", first=2)]
+    told = commission(some)[0].sentences()
+    assert any(line.startswith("level in (no state), idle: ") for line in told)
+    assert any("together: (no state) (2 starts of its own), idle (1 start of its own)." in line for line in told)
+
+
+def test_a_control_that_tells_numbers_means_the_states_of_the_manifest(acc):
+    """A context's number is a float, and 2.0 as text; a manifest's column says 2."""
+    numbered = dataclasses.replace(acc, states={"2": 0, "idle": 0})
+    assert numbered.cell("2.0", LEVEL) is numbered.cell("2", LEVEL) is acc.cells[0][LEVEL]
+    assert numbered.cell("2.5", LEVEL) is None and numbered.cell("20", LEVEL) is None
+    assert dataclasses.replace(acc, states={"2.0": 0}).cell("2.0", LEVEL) is not None
+
+
+def test_a_machine_that_mostly_idles_is_judged_while_it_runs():
+    """Running is 20 dB above idling for a quarter of the time; 14 dB more in running is a fault."""
+
+    def cycling(start: int) -> np.ndarray:
+        idle, loud = running(ACC, 16.0, start), running(ACC, 16.0, start, gain=10.0, seed=1)
+        return np.where((np.arange(len(idle)) % 16_000 < 4000)[:, None], loud, idle)
+
+    baseline = commission([Normal(f"r{i}", f"s{i}", "", [Part(ACC, cycling(i))]) for i in range(4)])[0]
+    well, wrong = (scores(baseline, running(ACC, 4.0, 50, gain=g), LEVEL) for g in (10.0, 50.0))
+    assert not any(s.abnormal for s in well)
+    assert all(s.abnormal for s in wrong)
+
+
+def test_windows_without_a_power_teach_nothing_and_are_told(acc):
+    """One cell of a CSV at the largest float32, as loggers write for "no value"."""
+    spoilt = normals(ACC, 3, seconds=6.0)
+    spoilt[1].parts[0].x[6000] = 3.4028235e38
+    with np.errstate(over="ignore", invalid="ignore"):
+        (learned,) = commission(spoilt)
+    assert any("left out whose samples' power is no number" in note for note in learned.notes)
+    assert not any("no number" in note for note in acc.notes)
+    x = running(ACC, 4.0, 50, gain=10.0)
+    assert all(s.abnormal for s in scores(learned, x, LEVEL))
+
+
+def test_a_start_that_is_unlike_the_others_is_told(acc):
+    """It is learned, as nobody but the user knows whether it was normal."""
+    howl = Normal("bad", "bad", "", [Part(ACC, running(ACC, 5.0, 5, tone_hz=500.0))])
+    (learned,) = commission([*normals(ACC, 5, seconds=5.0), howl])
+    (told,) = [note for note in learned.notes if "unlike" in note]
+    assert told.startswith("Start 'bad' is unlike the other 5: ") and "leave it out if it was not normal" in told
+    few = commission([*normals(ACC, 2, seconds=5.0), howl])[0]
+    assert not any("unlike" in note for note in (*acc.notes, *few.notes))
 
 
 def test_a_machine_without_states_is_judged_in_any(acc):

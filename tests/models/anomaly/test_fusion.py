@@ -1,10 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import median_abs_deviation
 
 from models.anomaly.fusion import BANK_SIZE, fit, folds, keep
-from models.anomaly.scale import fit_scale
+from models.anomaly.scale import CLIP, fit_scale
 
 FLOOR = np.full(16, 0.05, np.float32)
 
@@ -76,3 +77,23 @@ def test_scale_is_median_and_mad_with_a_floor_and_clips_at_ten():
     assert scale.spread[15] == FLOOR[15]
     assert scale(np.full(16, 1e6, np.float32)).max() == 10
     np.testing.assert_allclose(scale.undo(scale(x)), x, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.49])
+def test_the_rarer_of_two_kinds_of_running_is_not_clipped(share):
+    """Idle at 0 ± 1 dB, running at 40 ± 1 dB: what is 10 dB louder than running must look louder."""
+    rng = np.random.default_rng(0)
+    running = (np.arange(1000) < 1000 * share)[:, None]
+    x = (rng.normal(size=(1000, 16)) + 40.0 * running).astype(np.float32)
+    scale = fit_scale(x, FLOOR)
+    mixed, alone = scale(x[running[:, 0]]), scale(np.full(16, 50.0, np.float32))
+    assert np.abs(mixed).max() < CLIP
+    assert (alone > mixed.max(axis=0)).all()
+
+
+def test_of_one_kind_of_running_the_spread_is_the_mad():
+    """Also with the tails of real levels: Student's t of 3 has its 97.5 % quantile at 2.8 scaled MADs."""
+    rng = np.random.default_rng(1)
+    for x in (rng.normal(size=(400, 16)), rng.standard_t(3, size=(400, 16)), rng.laplace(size=(400, 16))):
+        expected = median_abs_deviation(x, axis=0, scale="normal")
+        np.testing.assert_allclose(fit_scale(x.astype(np.float32), FLOOR).spread, expected, rtol=1e-4)

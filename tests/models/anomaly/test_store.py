@@ -87,6 +87,23 @@ def test_a_document_of_another_form_is_damage(learned, tmp_path, change):
         load(folder)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_would_judge_nothing_is_refused(learned, tmp_path, number):
+    """No score exceeds such a threshold, and no sample lies far from such a scale: it would never raise an alarm."""
+    cell = learned[0].cells[0]["level"]
+    with pytest.raises(StateError, match="nothing would be judged"):
+        dataclasses.replace(cell, threshold=number)
+    scale = dataclasses.replace(cell.fusion.scale, spread=np.full_like(cell.fusion.scale.spread, number))
+    with pytest.raises(StateError, match="nothing would be judged"):
+        dataclasses.replace(cell, fusion=dataclasses.replace(cell.fusion, scale=scale))
+    folder = save(learned[0], tmp_path)
+    document = json.loads((folder / DOCUMENT).read_text())
+    document["cells"][0]["level"]["threshold"] = number
+    (folder / DOCUMENT).write_text(json.dumps(document))
+    with pytest.raises(StateError, match=r"nothing would be judged.*commission again"):
+        load(folder)
+
+
 def test_json_that_exhausts_the_parser_is_refused(learned, tmp_path):
     folder = save(learned[0], tmp_path)
     (folder / DOCUMENT).write_text("[" * 100_000)

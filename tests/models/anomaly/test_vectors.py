@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.anomaly.chain import operators, windows
+from models.anomaly.scale import CLIP, fit_scale
 from models.anomaly.vectors import ANOMALY, LEVEL, Extraction, extraction
 from pipeline.errors import BadInput
 from pipeline.messages import Anchor, Rate, Segment, Stream, Window
@@ -123,3 +124,16 @@ def test_sound_is_brought_to_48_khz():
     found = list(windows(mic, e, [Segment(mic, Anchor(0, 0), 0, running(mic, 3.0, 0))]))
     assert found
     assert {w.stream.rate.hz for w in found} == {48_000}
+
+
+def test_what_a_slow_microphone_cannot_hear_counts_for_nothing():
+    """Of sound from 8 kHz, all above 4 kHz is what the resampler left: no fault of the machine moves a score there."""
+    phone = extraction(Stream("lathe", "phone", 0, "acoustic", Rate(8000), 1, "<f4", "FS"))
+    for detector, dimensions in phone.dimensions.items():
+        deaf = np.array([d.low_hz >= 4000 for d in dimensions])
+        assert deaf.any() and not deaf.all()
+        scale = fit_scale(np.zeros((9, len(deaf)), np.float32), phone.floor(detector))
+        z = scale(np.full(len(deaf), 60.0, np.float32))
+        assert (np.abs(z[deaf]) < 1e-3).all() and (z[~deaf] == CLIP).all()
+    assert [d.name for d in phone.dimensions[LEVEL] if d.low_hz >= 4000] == ["octave_8000_db", "octave_16000_db"]
+    assert all(heard.all() for e in map(extraction, (MIC, ACC, SLOW)) for heard in e.heard.values())
