@@ -23,7 +23,7 @@ def normal_rows(rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, ma
     machines = sorted({r.machine for r in rows})
     if machine is not None and machine not in machines:
         raise BadInput("manifest", f"no machine '{machine}'; the manifest has {', '.join(machines)}")
-    if twice := torn_recordings(rows):
+    if twice := torn_recordings([r for r in rows if machine in {None, r.machine}], by_sensor=True):
         raise BadInput("leak", f"{twice}; starts are compared with each other, keep each whole")
     learning = [r for r in learning_rows(rows) if r.modality != "frames" and machine in {None, r.machine}]
     chosen = [r for r in learning if r.label in normal]

@@ -193,7 +193,7 @@ def alike(labels: Collection[str]) -> str:
     return ""
 
 
-def torn_recordings(rows: Sequence[Row], classes: bool = False) -> str:
+def torn_recordings(rows: Sequence[Row], classes: bool = False, by_sensor: bool = False) -> str:
     """A sentence about two rows of the same seconds of a recording in different groups or splits; empty if all is well.
 
     What learns from the one row is judged by the other, whatever the groups promise. Only a recording in MCAP holds
@@ -202,10 +202,12 @@ def torn_recordings(rows: Sequence[Row], classes: bool = False) -> str:
     Args:
         rows: of a manifest.
         classes: whether labels are what is learned: then the same seconds must not have two.
+        by_sensor: whether each sensor learns from its own rows alone: then two may hear the same.
     """
     files: dict[tuple[Path, str], list[Row]] = {}
     for row in rows:
-        files.setdefault((row.path.resolve(), row.inside), []).append(row)
+        shared = f"{row.machine}/{row.sensor}" if by_sensor else row.inside
+        files.setdefault((row.path.resolve(), shared), []).append(row)
     for same in files.values():
         same.sort(key=lambda row: row.start_s)
         for i, one in enumerate(same):

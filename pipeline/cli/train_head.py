@@ -24,7 +24,7 @@ from models.probe.vibration import VibrationMean
 from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
 from pipeline.cli.tracks import names_of, sources_of_track
-from pipeline.contents import CONTENTS, contents_of
+from pipeline.contents import CONTENTS, contents_of, cut_short, fitted
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, alike, read_manifest, torn_groups, torn_recordings
 from pipeline.messages import Float32
@@ -95,13 +95,18 @@ def head(
         chosen = pick(candidates)
         bar.update(task, description="judging")
         found = evaluate(lesson, candidates, teach, (pick, plain))
+        bar.update(task, description="noting what taught")
+        taught = contents_of([s.row for s in sources if splits[s.facts.recording] == "train"])
     notes += [*left_out, *_warnings(lesson)]
     if chosen.reads.encoder == VIBRATION and not unit:
         notes.append(
             "No unit was told: this head judges recordings, a running machine refuses it; add the column unit."
         )
-    taught = contents_of([s.row for s in sources if splits[s.facts.recording] == "train"])
-    digest = _write(out, lesson, candidates, chosen, found, notes, {"seed": seed, CONTENTS: taught})
+    training = fitted(_training(lesson, chosen, {"seed": seed, "notes": notes, CONTENTS: taught}))
+    if short := cut_short(training):
+        notes = [*notes, short]
+        training["notes"] = [*training["notes"], short]
+    digest = _write(out, lesson, candidates, chosen, found, notes, training)
     _tell(out, lesson, chosen, found, notes)
     if chosen.reads.encoder != VIBRATION or unit:
         named = " ".join([*_beside(chosen.reads, encoders), str(out)])
@@ -244,6 +249,19 @@ def _step_s(reads: Reads) -> float:
     return 0.5 if reads.encoder == VIBRATION else 1.0
 
 
+def _training(lesson: Lesson, chosen: Candidate, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of the training; `about` besides."""
+    taught = lesson.clips.at(lesson.learn)
+    training: dict[str, Any] = {
+        "clips": {label: int((taught.label == label).sum()) for label in taught.labels},
+        "groups": sorted(set(taught.group.tolist())),
+        "hours": round(len(taught) * _step_s(chosen.reads) / 3600.0, 4),
+    } | dict(about)
+    if chosen.choice.head.kind == "linear":
+        training["c"] = chosen.choice.c
+    return training
+
+
 def _write(
     out: Path,
     lesson: Lesson,
@@ -251,18 +269,9 @@ def _write(
     chosen: Candidate,
     found: Sequence[Evaluation] | None,
     notes: Sequence[str],
-    about: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> str:
-    """The package and its page; returns the package's digest. `about` is told of the training besides."""
-    taught = lesson.clips.at(lesson.learn)
-    training: dict[str, Any] = {
-        "clips": {label: int((taught.label == label).sum()) for label in taught.labels},
-        "groups": sorted(set(taught.group.tolist())),
-        "hours": round(len(taught) * _step_s(chosen.reads) / 3600.0, 4),
-        "notes": list(notes),
-    } | dict(about)
-    if chosen.choice.head.kind == "linear":
-        training["c"] = chosen.choice.c
+    """The package and its page, which has all notes; returns the package's digest."""
     none = f"none, {'test clips of one class' if lesson.untested() else 'one occasion'} only"
     scores: dict[str, Any] = {
         "left_out_f1": {f"{c.reads.name} {c.reads.pooling}".strip(): dict(c.choice.scores) for c in candidates},

@@ -16,7 +16,7 @@ from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
 from models.probe.vibration import VibrationMean, shakes
 from pipeline.clips import Clip, Piece, second_ns
-from pipeline.contents import CONTENTS, held
+from pipeline.contents import CONTENTS, cut_short, held
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import Float32, Score
@@ -162,8 +162,11 @@ def validate_model(
         StateError: the package is missing or damaged, or its encoder is not at hand.
     """
     shelf = Shelf((*search, folder.parent, SHIPPED))
-    scorer = ClassifierScorer(shelf.add(folder), shelf, normal, rows)
+    package = shelf.add(folder)
+    scorer = ClassifierScorer(package, shelf, normal, rows)
     said = sentences(validate(rows, scorer, out, normal, progress))
+    if short := cut_short(package.card.training):
+        said.append(short)
     if strange := sorted({row.label for row in rows} - set(scorer.classes)):
         said.append(f"Labels that the head was never taught count as wrong: {', '.join(strange)}")
     return said

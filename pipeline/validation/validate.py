@@ -234,7 +234,7 @@ def _notes(rows: Sequence[Row], chosen: Sequence[Row], scorer: Scorer) -> Iterab
         yield f"All recordings are of one group, '{chosen[0].group}': the figures say nothing about another"
     if torn := torn_groups(rows):
         yield f"Groups in more than one split, scores may flatter: {', '.join(torn[:10])}"
-    if twice := torn_recordings(rows):
+    if twice := torn_recordings(rows, by_sensor=isinstance(scorer, BaselineScorer)):
         yield f"Scores may flatter: {twice}"
     used = _used(scorer)
     if known := sorted({row.group for row in chosen if was_learned(row, used)}):

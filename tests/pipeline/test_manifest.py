@@ -131,11 +131,14 @@ def test_the_case_of_labels_does_not_matter():
 
 
 def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
-    def told(*lines, head="path,label,group,split,start_s,end_s,sensor"):
-        return torn_recordings(read_manifest(manifest(tmp_path, "\n".join([head, *lines]) + "\n")))
+    def told(*lines, head="path,label,group,split,start_s,end_s,sensor", by_sensor=False):
+        rows = read_manifest(manifest(tmp_path, "\n".join([head, *lines]) + "\n"))
+        return torn_recordings(rows, by_sensor=by_sensor)
 
     assert told("a.wav,x,g,train,0,5,s", "a.wav,x,g,train,3,8,s", "a.wav,x,h,test,8,9,s") == ""
     assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two") != ""  # of sound, both hear the mean of the channels
+    assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two", by_sensor=True) == ""  # but each learns by itself
+    assert told("a.wav,x,g,,0,5,one", "a.wav,x,h,,0,5,two", "a.wav,x,h,,4,6,one", by_sensor=True) != ""
     modal = "path,label,group,modality,sensor"
     assert told("a.mcap,x,g,sound,one", "a.mcap,x,h,sound,two", head=modal) == ""
     assert told("a.mcap,x,g,sound,one", "a.mcap,x,h,sound,one", head=modal) != ""

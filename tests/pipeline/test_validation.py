@@ -176,6 +176,21 @@ def test_commissioning_takes_normal_rows_alone(shop, learned):
         commission_manifest(rows, machine="mill")
 
 
+def test_two_sensors_learn_from_the_same_files_in_groups_of_their_own(shop, tmp_path):
+    rows = read_manifest(shop / "m.csv")[:3]
+    spare = [dataclasses.replace(row, sensor="spare", group=f"spare {row.group}") for row in rows]
+    torn = [dataclasses.replace(rows[0], machine="mill", group=group) for group in ("s0", "other")]
+    found = commission_manifest([*rows, *spare, *torn], machine="lathe")
+    assert [b.sensor for b in found] == ["acc", "spare"]
+    assert [b.starts for b in found] == [("s0", "s1", "s2"), ("spare s0", "spare s1", "spare s2")]
+    judged = [dataclasses.replace(row, group=f"new {row.group}", start_s=6.0, split="test") for row in spare]
+    scorer = BaselineScorer({(b.machine, b.sensor): b for b in found})
+    assert not any("Scores may flatter" in note for note in validate([*rows, *judged], scorer, tmp_path).notes)
+    for machine in (None, "mill"):
+        with pytest.raises(BadInput, match=r"the same seconds of r0\.npz"):
+            commission_manifest([*rows, *torn], machine=machine)
+
+
 class Fake:
     """A scorer that knows the answers: an alarm half a second after the onset, and a false one."""
 
