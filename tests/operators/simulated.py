@@ -23,9 +23,9 @@ from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Given
 from pipeline.messages import Float32
 
-TUNING = (901, 902, 911, 921, 903, 912, 922, 931, 5001, 5002, 5011, 7203)
-FINAL = (7201, 7202, 7111, 7121, 7131, 7141)
-SPENT = (6001, 6002, 6011, 5021, 7101, 7102)
+TUNING = (901, 902, 911, 921, 903, 912, 922, 931, 5001, 5002, 5011, 7203, 8101, 8102, 8111, 8112, 8113, 8114, 8121)
+FINAL = (8201, 7202, 7111, 7121, 7131, 7141, 8202, 8203)
+SPENT = (6001, 6002, 6011, 5021, 7101, 7102, 7201)
 
 MILL_HZ = 48_000
 DRILL_HZ = 96_000
