@@ -82,7 +82,7 @@ def test_secrets_come_from_the_environment_and_stay_out_of_sight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`env:NAME` is resolved; the effective configuration masks it; a missing variable is named."""
-    sink = '[[sink]]\ntype = "influxdb"\nurl = "http://localhost:8086"\norg = "o"\nbucket = "b"\ntoken = "env:STETHOS_T"\n'
+    sink = '[[sink]]\ntype = "influxdb"\nurl = "http://localhost"\norg = "o"\nbucket = "b"\ntoken = "env:STETHOS_T"\n'
     with pytest.raises(ConfigError, match="STETHOS_T"):
         load(tmp_path, GOOD + sink)
     monkeypatch.setenv("STETHOS_T", "sesame")
