@@ -16,10 +16,11 @@ _LONGEST_TOPIC = 65_535
 
 
 class Command(NamedTuple):
-    """An alarm on its way, worthless after `until` (monotonic seconds)."""
+    """An alarm on its way, worthless after `until`; once sent, to be confirmed by `answer_by` (monotonic seconds)."""
 
     alarm: Alarm
     until: float
+    answer_by: float = math.inf
 
 
 def payload_of(alarm: Alarm) -> bytes:

@@ -34,6 +34,8 @@ confirmed it in time (it may have come); the broker refused it; the hook was clo
 SILENT_S = 2.0
 RETRY_S = (0.1, 5.0)
 """First and longest wait between two tries to connect."""
+ANSWER_S = 1.0
+"""A broker has so long at least to confirm a command, however little time that had left when it was sent."""
 LEAVE_S = 1.0
 """What waits at the end has so long to be sent."""
 TURN_S, LAST_TURN_S = 0.25, 0.02
@@ -266,8 +268,10 @@ class MqttCommand:
                 self._count("refused")
                 self._refusal = f"a command of '{command.alarm.id}' cannot be made: {type(error).__name__}: {error}"
                 continue
-            left_s = max(1, math.floor(command.until - time.monotonic()))  # whole seconds; 0 would mean for ever
-            self._flying[session.publish(topic, payload, expiry_s=left_s)] = command
+            now = time.monotonic()
+            left_s = max(1, math.floor(command.until - now))  # whole seconds; 0 would mean for ever
+            number = session.publish(topic, payload, expiry_s=left_s)
+            self._flying[number] = command._replace(answer_by=max(command.until, now + ANSWER_S))
 
     def _settle(self, session: Session) -> None:
         """Take the broker's answers; one that does not answer in time is no connection."""
@@ -277,7 +281,7 @@ class MqttCommand:
             if command is not None:
                 self._count("refused" if refusal else "published")
                 self._refusal = f"MQTT broker {self.broker}: it refuses commands: {refusal}" if refusal else ""
-        if any(command.until < time.monotonic() for command in self._flying.values()):
+        if any(command.answer_by < time.monotonic() for command in self._flying.values()):
             session.lost = "it does not confirm what it is sent"
 
     def _land(self, session: Session, greeted: bool, last: bool) -> None:

@@ -20,8 +20,9 @@ OFFSET_RATIO = 0.25
 FLAT_RATIO = 1e-6
 """Peak-to-peak over full scale below which nothing but a dead input is left."""
 CLEAN_WINDOWS = 3
-"""So many clean seconds bring a sensor back to normal."""
-
+"""So many seconds without a reason end it: all of them clean, they bring a sensor back to normal."""
+REASONS = ("no_data", "gap", "clipping", "flat", "offset")
+"""Of a sensor's state, in the order in which they are told."""
 
 _LONG = 8192
 _PARTS = (2, 3, 5, 1)
@@ -120,27 +121,24 @@ class Quality(Windowed):
 class SensorHealth(Stateful):
     """`Feature` "quality" of one sensor → `Health` when its NE 107 state or the reasons for it change.
 
-    Failure: no data, or a flat line. Out of specification: clipping, an offset, or a gap. A worse state holds at
-    once, a better one after three clean seconds.
+    Failure: no data, or a flat line. Out of specification: clipping, an offset, or a gap. A reason holds at once, and
+    until three seconds have passed without it, whatever else they show.
     """
 
     def __init__(self, sound: frozenset[str] = frozenset()) -> None:
         self._sound = sound
         self._reasons: tuple[str, ...] = ("unknown",)
-        self._clean = 0
+        self._since: dict[str, int] = {}
 
     def process(self, message: Message) -> Iterable[Message]:
         """Compare one second's quality with the limits."""
         if not isinstance(message, Feature):
             raise TypeError(f"SensorHealth takes Feature, not {type(message).__name__}")
-        reasons = self._judge(message)
-        if reasons:
-            self._clean = 0
-        elif self._reasons != ("unknown",):
-            self._clean += 1
-            if self._reasons and self._clean < CLEAN_WINDOWS:
-                return []
-        if reasons == self._reasons or (reasons and set(reasons) < set(self._reasons)):
+        now = self._judge(message)
+        since = {reason: 0 if reason in now else self._since.get(reason, CLEAN_WINDOWS) + 1 for reason in REASONS}
+        self._since = {reason: seconds for reason, seconds in since.items() if seconds < CLEAN_WINDOWS}
+        reasons = tuple(self._since)
+        if reasons == self._reasons:
             return []
         self._reasons = reasons
         span = message.lineage[0]
@@ -163,10 +161,11 @@ class SensorHealth(Stateful):
         return tuple(reasons)
 
     def snapshot(self) -> dict[str, Any]:
-        """Current reasons and clean seconds."""
-        return {"reasons": list(self._reasons), "clean": self._clean}
+        """Current reasons, and the seconds since each was seen."""
+        return {"reasons": list(self._reasons), "since": dict(self._since)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over reasons and clean seconds."""
+        """Take over the reasons; an earlier version did not say when each was seen."""
         self._reasons = tuple(state["reasons"])
-        self._clean = int(state["clean"])
+        known = state.get("since", {})
+        self._since = {reason: int(known.get(reason, 0)) for reason in REASONS if reason in self._reasons}

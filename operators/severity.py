@@ -141,18 +141,6 @@ def alarm_limit(baseline_mm_s: float, limits: Limits) -> float:
     return min(baseline_mm_s + 0.25 * limits.bc, 1.25 * limits.bc)
 
 
-def trip_limit(limits: Limits, factor: float = 1.0) -> float:
-    """TRIP in mm/s: `factor` times C/D, which the standard lets reach 1.25."""
-    if not 0 < factor <= 1.25:
-        raise ValueError(f"a trip lies at up to 1.25 times C/D, not {factor:g}")
-    return factor * limits.cd
-
-
-def significant_change(velocity_mm_s: float, baseline_mm_s: float, limits: Limits) -> bool:
-    """Whether the value went up or down by a quarter of B/C: worth an advisory even inside zones A and B."""
-    return abs(velocity_mm_s - baseline_mm_s) >= 0.25 * limits.bc * (1 - TOLERANCE)
-
-
 def least_length(rate_hz: float, lower_hz: float) -> int:
     """Samples that a window must hold to resolve the lower edge of the band."""
     return int(np.ceil(PERIODS * rate_hz / lower_hz))

@@ -76,9 +76,8 @@ def sums(files: Mapping[str, bytes]) -> bytes:
 
 def _sums(data: bytes, folder: Path) -> dict[str, str]:
     lines = data.decode("ascii", "replace").splitlines()
-    matches = [_LINE.fullmatch(line) for line in lines]
-    found = {m[2]: m[1] for m in matches if m}
-    if None in matches or len(lines) != len(HASHED) or set(found) != set(HASHED):
+    found = {m[2]: m[1] for line in lines if (m := _LINE.fullmatch(line))}
+    if len(lines) != len(HASHED) or set(found) != set(HASHED):
         raise StateError(f"{folder / SUMS}: must hold one line each for {', '.join(HASHED)}; copy the package again")
     return found
 

@@ -189,11 +189,6 @@ class Recorder:
         return self._disk.nbytes
 
     @property
-    def failed(self) -> bool:
-        """Whether an error has stopped this recorder."""
-        return bool(self._failed)
-
-    @property
     def log_ns(self) -> int:
         """The newest log time given."""
         return self._log_ns

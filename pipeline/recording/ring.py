@@ -25,6 +25,8 @@ from pipeline.recording.recover import Recovered, adopt, in_use
 
 PREROLL_S: Final = 6.0
 """The longest memory of a lane (5 s) and one chunk."""
+MOST_PREROLLS: Final = 4
+"""So many prerolls of samples stay at most, whatever times they bear: behind one of the far future none grows old."""
 MOST_UNREAD: Final = 1000
 """Facts that nothing reads of which a file begins with the newest."""
 
@@ -95,7 +97,7 @@ class Ring:
         self._others_bytes = 0  # all files but the growing one, when they were last looked at
         self._limits = (min(rotate_bytes, max(1, self._ring_bytes // 4)), rotate_s)
         self._preroll_ns = int(preroll_s * NS)
-        self._recent: dict[StreamKey, deque[Sampled]] = {}
+        self._recent: dict[StreamKey, deque[tuple[int, Sampled]]] = {}  # with the ns of samples up to its end
         self._context: dict[tuple[str, str], Context] = {}
         self._unread: dict[tuple[str, str], Context] = {}
         self._decisions: dict[tuple[str, str], Decision] = {}
@@ -256,16 +258,17 @@ class Ring:
         else:
             stream = message.stream
             recent = self._recent.setdefault((stream.machine, stream.sensor, 0), deque())
-            if recent and recent[-1].stream.epoch != stream.epoch:
+            if recent and recent[-1][1].stream.epoch != stream.epoch:
                 recent.clear()
-            recent.append(message)
-            oldest = message.t1_ns - self._preroll_ns
-            while len(recent) > 1 and recent[0].t1_ns <= oldest:
+            come_ns = (recent[-1][0] if recent else 0) + min(abs(message.t1_ns - message.t0_ns), NS)
+            recent.append((come_ns, message))
+            oldest, first = message.t1_ns - self._preroll_ns, come_ns - MOST_PREROLLS * self._preroll_ns
+            while len(recent) > 1 and (recent[0][1].t1_ns <= oldest or recent[0][0] <= first):
                 recent.popleft()
 
     def _preroll(self) -> tuple[Input, ...]:
-        samples = [message for recent in self._recent.values() for message in recent]
-        samples.sort(key=lambda message: message.t0_ns)
+        samples = [message for recent in self._recent.values() for _, message in recent]
+        samples.sort(key=lambda message: message.t0_ns)  # a lane would take one that is years ahead for the beginning
         for decision in outdated(self._decisions.values(), CARRIED_NS):
             del self._decisions[(decision.machine, decision.id)]
         return (*self._decisions.values(), *self._context.values(), *self._unread.values(), *samples)
@@ -285,7 +288,7 @@ class Ring:
         self._others_bytes = total - (0 if self._recorder is None else sizes.get(self._recorder.part, 0))
 
     def _grows(self, path: Path) -> bool:
-        if self._recorder is not None and not self._recorder.failed and path == self._recorder.part:
+        if self._recorder is not None and path == self._recorder.part:
             return True
         try:
             return path.suffix == ".part" and in_use(path)

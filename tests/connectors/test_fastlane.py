@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import pytest
 
@@ -92,6 +94,34 @@ class Ear:
         return self.said
 
 
+ALARM = Alarm("m", ("acc",), "x", 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s")
+
+
+class Relay:
+    """An outlet that notes what is done to it."""
+
+    trouble = ""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.counts: Counter[str] = Counter()
+        self.said: list[str] = []
+        self.fails = fails
+
+    def __call__(self, alarm: Alarm) -> None:
+        if self.fails:
+            raise OSError(f"the relay is gone, {alarm.detector} is lost")
+
+    def heard(self, machine: str) -> None:
+        self.said.append(machine)
+
+    def __enter__(self) -> Self:
+        self.said.append("open")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.said.append("closed")
+
+
 def test_samples_come_in_slices_of_five_milliseconds() -> None:
     """End to end, in order, with the chunk's own anchor and number."""
     ear = Ear()
@@ -105,13 +135,12 @@ def test_samples_come_in_slices_of_five_milliseconds() -> None:
 
 def test_a_failing_hook_costs_no_samples() -> None:
     """It is counted and told; another machine's messages are nobody's business."""
-    alarm = Alarm("m", ("acc",), "x", 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s")
 
     def hook(_: Alarm) -> None:
         raise OSError("the relay is gone")
 
     messages = [*log()["acc"][:3], Context("other", SPEED, T0, 1.0)]
-    lane = FastLane(Listed(messages), {"m": Ear([alarm])}, hook)
+    lane = FastLane(Listed(messages), {"m": Ear([ALARM])}, hook)
     assert run(lane) == messages
     assert lane.failures == 12
     assert lane.errors == ["m: OSError: the relay is gone"]
@@ -126,7 +155,7 @@ def test_a_failing_hook_costs_no_other_alarm() -> None:
         if alarm.detector == "x":
             raise OSError("the lamp is gone")
 
-    said = [Alarm("m", ("acc",), name, 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s") for name in ("x", "y")]
+    said = [replace(ALARM, detector=name) for name in ("x", "y")]
     lane = FastLane(Listed([]), {"m": Ear(said)}, hook)
     fact, troubles = Context("m", SPEED, T0, 1.0), []
     for alarms in (said, said[:1], said[1:]):
@@ -136,6 +165,38 @@ def test_a_failing_hook_costs_no_other_alarm() -> None:
     assert told == ["x", "y", "x", "y"]
     assert troubles == ["", "fast lane: 2 faults, the last: m: OSError: the lamp is gone", ""]
     assert lane.failures == 2
+
+
+@pytest.mark.parametrize("judges", [True, False])
+def test_a_machine_is_heard_where_a_detector_judges_what_came(judges: bool) -> None:
+    """Else a PLC reads `online` of a machine that nobody watches."""
+    ear, relay = Ear(), Relay()
+    ear.judges = lambda stream: judges  # type: ignore[method-assign]
+    run(FastLane(Listed([m for m in log()["acc"] if isinstance(m, Chunk)][:2]), {"m": ear}, relay))
+    assert set(relay.said[1:-1]) == ({"m"} if judges else set())
+
+
+def test_a_source_that_is_opened_again_opens_its_outlet_again() -> None:
+    """The intake closes and reopens a device that failed; its alarms go on reaching the PLC."""
+    relay = Relay()
+    lane = FastLane(Listed([]), {}, relay)
+    for _ in range(2):
+        lane.open({}, T0)
+        lane.open({}, T0)
+        lane.close()
+        lane.close()
+    assert relay.said == ["open", "closed"] * 2
+
+
+def test_faults_are_counted_at_the_outlet_and_the_last_ones_kept() -> None:
+    """Ten chunks of four slices each, an alarm a slice, and eight different faults of forty."""
+    names = iter(range(100))
+    ear = Ear()
+    ear.listen = lambda message: [replace(ALARM, detector=str(next(names)))]  # type: ignore[method-assign]
+    lane = FastLane(Listed([m for m in log()["acc"] if isinstance(m, Chunk)][:10]), {"m": ear}, Relay(fails=True))
+    run(lane)
+    assert lane.counts == {"fast_lane.failed": 40} and lane.failures == 40
+    assert lane.errors == [f"m: OSError: the relay is gone, {name} is lost" for name in range(32, 40)]
 
 
 def test_slices_have_a_length() -> None:

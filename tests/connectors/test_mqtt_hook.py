@@ -166,6 +166,21 @@ def test_a_broker_that_freezes_is_left() -> None:
         until(lambda: hook.counts["connected"] == 2)
 
 
+def test_a_command_at_the_end_of_its_time_leaves_the_broker_time_to_confirm_it(broker: MosquittoServer) -> None:
+    """Half a second for one that was worth something for 0.2 s: the connection stays, and what else is on its way."""
+    with Ear(broker) as ear, MqttCommand(at(broker), topic="end", expires_s=5.0, clock_ns=lambda: T0) as hook:
+        until(lambda: hook.counts["connected"] == 1)
+        broker.pause()
+        hook(alarm(1, T0 - 4_800_000_000))
+        hook(alarm(2, T0))
+        until(lambda: len(hook._flying) == 2)
+        time.sleep(0.5)
+        broker.resume()
+        until(lambda: hook.counts["published"] == 2)
+        ear.wait(lambda: numbers(ear, "end") == [1, 2])
+        assert (hook.counts["connection_lost"], hook.failures, hook.trouble) == (0, 0, "")
+
+
 def test_what_waits_is_sent_again_when_a_connection_breaks_before_its_confirmation(broker: MosquittoServer) -> None:
     """At least once: the same id comes again, in the old order."""
     with Ear(broker) as ear, MqttCommand(at(broker), expires_s=60.0, topic="again") as hook:

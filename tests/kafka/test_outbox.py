@@ -1,10 +1,11 @@
-"""What brokers refuse of a worker's records: each is passed over alone, told, and nothing is built upon it."""
+"""What a worker's records wait for, and what brokers refuse of them: passed over alone, told, nothing built upon it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -22,17 +23,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from config.schema import Kafka
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
-from pipeline.kafka.client import Client
+from pipeline.kafka.client import MAX_REQUEST_BYTES, Client
 from pipeline.kafka.commands import Commands
 from pipeline.kafka.health import Families
-from pipeline.kafka.outbox import REFUSED, Outbox
+from pipeline.kafka.outbox import EVERY_NS, REFUSED, ROOM, Outbox
 from pipeline.kafka.ownership import Ownership
 from pipeline.kafka.part import Part
 from pipeline.kafka.records import Claim, Out
 from pipeline.kafka.worker import Worker
-from pipeline.messages import Decision
+from pipeline.messages import Alarm, DeadLetter, Decision
 
 BAD = b"bad"
+ALARM = Alarm("m", ("acc",), "x", 1, "raised", 0, 1, "critical", "", 2.0, 1.0, "s")
 
 
 class Broker:
@@ -173,4 +175,48 @@ def test_a_decision_that_is_refused_does_not_take_hold(outbox: Outbox, monkeypat
     part, lane = SimpleNamespace(number=0, epoch=3), SimpleNamespace()
     decision = Decision("m", "m|model|3.4", 1, "model", {})
     assert asyncio.run(commands.decide(part, lane, decision, None, None)) == []  # type: ignore[arg-type]
+    assert outbox.counts["refused.too_large"] == 1
+
+
+def test_an_alarm_waits_for_nothing(outbox: Outbox) -> None:
+    """Other results may come together for 50 ms."""
+    outbox.add(Part(0, 1, 0, {}), [DeadLetter("raw.acoustic", "m", "range", "", (), b"")], 0)
+    assert not outbox.due(EVERY_NS - 1) and outbox.due(EVERY_NS)
+    outbox.add(Part(0, 1, 0, {}), [ALARM], 0)
+    assert outbox.due(0)
+
+
+def test_a_flush_that_is_cancelled_loses_nothing_and_counts_as_waiting(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But what another worker has by now: it computes that again."""
+    mine, lost = Part(0, 1, 0, {}), Part(0, 1, 0, {})
+
+    async def run() -> None:
+        sending = asyncio.Event()
+
+        async def never(_: object) -> list[int]:
+            sending.set()
+            return await asyncio.get_running_loop().create_future()
+
+        monkeypatch.setattr(outbox, "_send", never)
+        outbox.add(mine, [ALARM], 0)
+        outbox.add(lost, [replace(ALARM, detector="y")], 0)
+        flush = asyncio.create_task(outbox.flush())
+        await sending.wait()
+        assert outbox.waiting == 2
+        outbox.drop(lost)
+        flush.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flush
+
+    asyncio.run(run())
+    assert outbox.waiting == 1 and [waiting.part for waiting in outbox._results] == [mine]
+
+
+def test_what_is_too_large_with_what_a_batch_adds_is_not_sent(outbox: Outbox) -> None:
+    """It would be refused for ever."""
+    room = MAX_REQUEST_BYTES - ROOM - len(b"m")
+    assert outbox.fits(Out("score", 0, b"m", b"x" * room, []))
+    assert not outbox.fits(Out("score", 0, b"m", b"x" * (room + 1), []))
     assert outbox.counts["refused.too_large"] == 1

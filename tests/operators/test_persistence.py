@@ -59,6 +59,14 @@ def test_a_pause_in_the_scores_starts_the_wait_again():
     assert [a.transition for a in feed(p, [0.0] * 12, start=125.0)] == ["cleared"]
 
 
+def test_an_excursion_above_the_dead_band_starts_the_wait_again():
+    """Calm from 1.0 s, above the dead-band (not the threshold) at 2.5 s, calm from 3.0 s: cleared at 3.0 + 2 s."""
+    p = Persistence(alpha=1.0, k=1, n=1, clear_s=2.0, clear_ratio=0.8)
+    values = [5.0, 0.1, 0.1, 0.1, 1.8, *[0.1] * 6]  # threshold 2: 1.8 is 90 % of it
+    alarms = feed(p, values)
+    assert [(a.transition, a.t_ns / NS) for a in alarms] == [("raised", 0.5), ("cleared", 5.0)]
+
+
 def test_incomplete_and_old_scores_do_nothing():
     p = Persistence(alpha=1.0, k=2, n=3)
     feed(p, [5.0])
@@ -78,6 +86,30 @@ def test_a_score_that_is_no_number_leaves_the_alarm_to_be_cleared(value):
     assert feed(p, [value] * 3, start=1.5) == []
     assert p.snapshot() == before
     assert [a.transition for a in feed(p, [0.1] * 5, start=3.0)] == ["cleared"]
+
+
+def test_a_score_without_a_threshold_does_nothing():
+    """A quotient by zero would start the operator afresh, and the active alarm would stand for ever."""
+    p = Persistence(alpha=1.0, k=1, n=1, clear_s=1.0)
+    feed(p, [5.0])
+    before = p.snapshot()
+    assert feed(p, [5.0] * 3, start=1.5, threshold=0.0) == []
+    assert p.snapshot() == before
+    assert [a.transition for a in feed(p, [0.1] * 5, start=3.0)] == ["cleared"]
+
+
+def test_the_text_ends_where_the_detector_gave_no_reason():
+    (alarm,) = feed(Persistence(alpha=1.0, k=1, n=1), [5.0], reasons={})
+    assert alarm.text == "lathe mic: anomaly at 250 % of its threshold, 1 of 1 scores above it"
+
+
+def test_a_calm_score_raises_nothing_where_fewer_exceedances_are_asked_for_than_before():
+    """The snapshot of a run with k = 3 holds two of them; it goes on with k = 2."""
+    before, after = Persistence(alpha=1.0, k=3, n=5), Persistence(alpha=1.0, k=2, n=5)
+    feed(before, [5.0, 5.0])
+    after.restore(json.loads(json.dumps(before.snapshot())))
+    assert feed(after, [0.1], start=2.0) == []
+    assert [a.transition for a in feed(after, [5.0], start=2.5)] == ["raised"]
 
 
 def test_a_clock_that_was_set_back_clears_after_the_whole_wait():

@@ -1,8 +1,11 @@
-"""What a second says about its sensor, against its definition, however the stream was cut."""
+"""What a second says about its sensor, however the stream was cut, and when its NE 107 state changes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from operators.quality import Quality
-from pipeline.messages import Anchor, Feature, Gap, Rate, Segment, Stream
+from operators.quality import CLEAN_WINDOWS, REASONS, Quality, SensorHealth
+from pipeline.messages import Anchor, Feature, Gap, Health, Rate, Segment, Span, Stream
 
 ANCHOR = Anchor(0, 10**9)
 
@@ -77,3 +80,114 @@ def test_counts_of_a_small_converter_in_32_bits_are_not_flat(unit: str, flat: bo
     assert feature.values["clipped_ratio"] == 0
     full = np.full((1000, 1), np.float32(2.0**31 - 1) * np.float32(source.scale), np.float32)
     assert judged(source, full, [])[0].values["clipped_ratio"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit", "scale", "full"),
+    [("<f4", "FS", 1.0, 1.0), ("<i2", "FS", 2.0**-15, 1.0), ("<i2", "m/s2", 0.01, 327.68), ("<f4", "m/s2", 1.0, 0.0)],
+)
+def test_full_scale_is_what_the_type_and_the_unit_say(dtype: str, unit: str, scale: float, full: float) -> None:
+    """A quarter of the samples at full scale, the others 0; without one, nothing clips and nothing is an offset."""
+    source = Stream("m", "s", 0, "acoustic", Rate(1000), 1, dtype, unit, scale)
+    x = np.zeros((1000, 1), np.float32)
+    x[:250] = full or 123.0
+    (f,) = judged(source, x, [])
+    assert f.values["clipped_ratio"] == (0.25 if full else 0.0)
+    assert f.values["offset_ratio"] == pytest.approx(0.25 if full else 0.0)
+    assert f.values["range_ratio"] == pytest.approx(1.0)
+
+
+# sensors' states -------------------------------------------------------------------------------------------------
+
+NORMAL = (0, "normal", ())
+CLEAN: dict[str, Any] = {}
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "clipping": ({"clipped": 0.0011}, "out_of_specification"),
+    "offset": ({"offset": 0.26}, "out_of_specification"),
+    "flat": ({"span": 0.9e-6}, "failure"),
+    "no_data": ({"complete": False, "silent": 1.0}, "failure"),
+    "gap": ({"complete": False}, "out_of_specification"),
+}
+
+
+def second(
+    k: int,
+    *,
+    complete: bool = True,
+    clipped: float = 0.0,
+    offset: float = 0.0,
+    span: float = 0.5,
+    silent: float = 0.0,
+) -> Feature:
+    """What `Quality` tells of second k of the sensor s; clean unless said otherwise."""
+    values = {"clipped_ratio": clipped, "offset_ratio": offset, "range_ratio": span, "missing_s": 0.0, "silent": silent}
+    return Feature("m", ("s",), "quality", k, values, complete, (Span("s", 0, k, k + 1),))
+
+
+Told = list[tuple[int, str, tuple[str, ...]]]
+
+
+def told(seconds: Sequence[dict[str, Any]], sound: tuple[str, ...] = ("s",), restart: int | None = None) -> Told:
+    """The second, state and reasons of each transition; before second `restart`, the operator is restored."""
+    health, found = SensorHealth(frozenset(sound)), []
+    for k, said in enumerate(seconds):
+        if k == restart:
+            state = json.loads(json.dumps(health.snapshot()))
+            health = SensorHealth(frozenset(sound))
+            health.restore(state)
+        found += [(k, h.state, h.reasons) for h in health.process(second(k, **said)) if isinstance(h, Health)]
+    return found
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_worse_state_holds_at_once_and_a_better_one_after_three_clean_seconds(reason: str) -> None:
+    bad, state = BAD[reason]
+    ill = (1, state, (reason,))
+    assert told([CLEAN, bad, *[CLEAN] * 4]) == [NORMAL, ill, (1 + CLEAN_WINDOWS, "normal", ())]
+    assert told([CLEAN, bad, CLEAN, CLEAN, bad, *[CLEAN] * 3]) == [NORMAL, ill, (7, "normal", ())]
+
+
+def test_a_failure_ends_while_a_lesser_fault_recurs() -> None:
+    """An input that was stuck at full scale works again, and clips every second second."""
+    found = told([CLEAN, {"clipped": 1.0, "span": 0.0}, *[{"clipped": 0.01}, CLEAN] * 5])
+    assert found[-1] == (1 + CLEAN_WINDOWS, "out_of_specification", ("clipping",))
+
+
+def test_a_silence_is_not_over_with_the_first_gap() -> None:
+    """What comes behind it comes in pieces: a failure until three seconds were without it, normal three later."""
+    silent, gap = BAD["no_data"][0], BAD["gap"][0]
+    assert told([CLEAN, silent, gap, gap, gap, *[CLEAN] * 4]) == [
+        NORMAL, (1, "failure", ("no_data",)), (2, "failure", ("no_data", "gap")),
+        (1 + CLEAN_WINDOWS, "out_of_specification", ("gap",)), (4 + CLEAN_WINDOWS, "normal", ()),
+    ]  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["", "", *BAD, "flat clipping"]), min_size=1, max_size=40), st.integers(0, 40))
+def test_what_is_told_is_what_the_last_three_seconds_showed(shown: list[str], restart: int) -> None:
+    """Whenever that changes, also across a restart."""
+    said = [{key: v for word in words.split() for key, v in BAD[word][0].items()} for words in shown]
+    expected: Told = []
+    for k in range(len(shown)):
+        seen = " ".join(shown[max(0, k + 1 - CLEAN_WINDOWS) : k + 1]).split()
+        worst = {"no_data", "flat"} & set(seen)
+        state = ("failure" if worst else "out_of_specification") if seen else "normal"
+        if not expected or set(expected[-1][2]) != set(seen):
+            expected.append((k, state, tuple(reason for reason in REASONS if reason in seen)))
+    assert told(said, restart=restart) == expected
+
+
+def test_a_snapshot_of_before_begins_the_wait_anew() -> None:
+    """It did not say when each reason was seen."""
+    health = SensorHealth()
+    health.restore({"reasons": ["flat"], "clean": 2})
+    found = [list(health.process(second(k))) for k in range(CLEAN_WINDOWS)]
+    assert [len(messages) for messages in found] == [0, 0, 1]
+
+
+def test_limits_themselves_are_within_specification() -> None:
+    assert told([{"clipped": 0.001, "offset": 0.25, "span": 1e-6}]) == [NORMAL]
+
+
+def test_a_mean_is_no_fault_of_an_accelerometer() -> None:
+    assert told([{"offset": 0.9}], sound=()) == [NORMAL]

@@ -14,8 +14,6 @@ from operators.severity import (
     Support,
     alarm_limit,
     refusal,
-    significant_change,
-    trip_limit,
     velocity_rms,
     zone_of,
 )
@@ -67,6 +65,14 @@ def test_a_boundary_belongs_to_the_lower_zone(group: int, support: Support, boun
     assert zone_of(limit, LIMITS[group, support]) == ZONES[boundary]
 
 
+@pytest.mark.parametrize("limits", LIMITS.values())
+def test_what_lies_within_the_integrations_error_of_a_limit_lies_on_it(limits: Limits) -> None:
+    """An error of 0.01 %."""
+    for zone, above, limit in zip("ABC", "BCD", limits[:3], strict=True):
+        assert zone_of(limit * (1 + 0.9e-4), limits) == zone
+        assert zone_of(limit * (1 + 1.1e-4), limits) == above
+
+
 @pytest.mark.parametrize("frequency", [20, 20.37, 159.2, 900])
 @pytest.mark.parametrize("rate", [2106, 2560, 25_600])
 @pytest.mark.parametrize(("unit", "factor"), [("m/s2", 1.0), ("g", 9.80665), ("mg", 9.80665e-3)])
@@ -112,6 +118,8 @@ def test_outside_the_band_nothing_counts() -> None:
         (5000, "g", Asset(1, "rigid", power_kw=14.9, shaft_height_mm=400), "out of scope"),
         (5000, "g", Asset(2, "rigid", power_kw=float("nan")), "out of scope"),
         (5000, "g", Asset(1, "rigid", power_kw=200), "315 mm or more"),
+        (5000, "g", Asset(1, "rigid", power_kw=200, shaft_height_mm=314), "315 mm or more"),
+        (5000, "g", Asset(1, "rigid", power_kw=300), "315 mm or more"),
         (5000, "g", Asset(2, "rigid", power_kw=301), "belongs to group 1"),
         (5000, "g", Asset(2, "rigid", shaft_height_mm=315), "belongs to group 1"),
         (5000, "g", Asset(3, "rigid"), "groups 1 and 2"),  # type: ignore[arg-type]
@@ -130,9 +138,11 @@ def test_refusals(rate: int, unit: str, asset: Asset, reason: str) -> None:
 
 
 def test_what_is_just_allowed() -> None:
-    """2106 Hz, 15 kW, group 1 by shaft height."""
+    """2106 Hz, 15 kW, group 1 by shaft height or by power alone, the largest of group 2."""
     assert refusal(stream(2106, "g"), Asset(2, "rigid", power_kw=15)) is None
     assert refusal(stream(5000, "mg"), Asset(1, "rigid", power_kw=200, shaft_height_mm=315)) is None
+    assert refusal(stream(5000, "mg"), Asset(1, "rigid", power_kw=301)) is None
+    assert refusal(stream(5000, "mg"), Asset(2, "rigid", power_kw=300, shaft_height_mm=314)) is None
 
 
 def test_an_assessment_says_what_it_rests_on() -> None:
@@ -149,25 +159,10 @@ def test_an_assessment_says_what_it_rests_on() -> None:
 
 
 def test_alarm_rule() -> None:
-    """AC-V5: the published example 0.8 + 0.25 · 4.5 = 1.925, capped at 1.25 · 4.5; trip 7.1 up to 1.25 times."""
+    """AC-V5: the published example 0.8 + 0.25 · 4.5 = 1.925, capped at 1.25 · 4.5."""
     limits = LIMITS[1, "rigid"]
     assert alarm_limit(0.8, limits) == pytest.approx(1.925)
     assert alarm_limit(5.0, limits) == pytest.approx(5.625)
-    assert trip_limit(limits) == 7.1
-    assert trip_limit(limits, 1.25) == pytest.approx(8.875)
-    with pytest.raises(ValueError, match=r"1\.25"):
-        trip_limit(limits, 1.3)
-
-
-@pytest.mark.parametrize("step", [1, -1])
-def test_a_step_of_a_quarter_is_an_advisory(step: int) -> None:
-    """AC-V5: ±25 % of B/C within zones A and B is significant, 24 % is not."""
-    limits = LIMITS[2, "rigid"]
-    baseline = 1.3
-    after = baseline + step * 0.25 * limits.bc
-    assert zone_of(after, limits) in "AB"
-    assert significant_change(after, baseline, limits)
-    assert not significant_change(baseline + step * 0.24 * limits.bc, baseline, limits)
 
 
 @pytest.mark.parametrize("rate", [51_200 / 3, 51_200 / 7, 12_800.5, 2106.4, 8000.0])

@@ -10,10 +10,12 @@ from connectors.memory import ListSink
 from connectors.prometheus import PrometheusSink
 from pipeline.clock import ManualClock
 from pipeline.delivery import Delivery
+from pipeline.errors import StateError
 from pipeline.messages import NS, Decision, Record
 from pipeline.metrics import families
 from pipeline.retention import TOPICS, Retention
 from pipeline.state import PIECE, Store
+from pipeline.topics import TOPICS as ALL
 
 HOUR = 3600 * NS
 
@@ -109,6 +111,45 @@ def test_days_of_old_results_go_piece_by_piece(tmp_path: Path) -> None:
     retention.close()
     assert len(store.read(0, ("score",), 20 * PIECE)) > 5 * PIECE
     store.close()
+
+
+def test_every_topic_that_goes_to_the_log_grows_old(tmp_path: Path) -> None:
+    """Dead letters and late samples come by the thousand from one device that is set up wrongly."""
+    out = {topic.name for topic in ALL if topic.kind == "out"}
+    assert out == set(TOPICS)
+    store, clock = Store(tmp_path / "s.sqlite"), ManualClock()
+    store.commit([Record(0, topic, "m", 0, topic, {}) for topic in sorted(out)])
+    store.commit([Record(0, "score", "m", 0, "last", {})])
+    store.prune(clock.now_ns(), 10**6 * HOUR, TOPICS)
+    retention = Retention(store, 1.0, clock, (), clock.now_ns)
+    for _ in range(2):
+        clock.sleep(2 * 3600)
+        retention.mind()
+        retention.join()
+    assert [r.id for r in store.read(0, sorted(out))] == ["health", "last"]  # a sensor's newest health stands
+
+
+def test_that_nothing_could_be_dropped_is_said_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once."""
+    store, clock = Store(tmp_path / "s.sqlite"), ManualClock()
+    retention = Retention(store, 1.0, clock, (), clock.now_ns)
+
+    def fails(*_: object, **__: object) -> int:
+        raise StateError("no space")
+
+    def mind() -> None:
+        clock.sleep(61)
+        try:
+            retention.mind()
+        finally:
+            retention.join()
+
+    with monkeypatch.context() as full:
+        full.setattr(Store, "prune", fails)
+        mind()
+    with pytest.raises(StateError, match="no space"):
+        mind()
+    mind()
 
 
 def test_decisions_about_a_slow_fact_go_with_the_results(tmp_path: Path) -> None:

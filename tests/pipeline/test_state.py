@@ -38,27 +38,64 @@ def test_a_repeat_overwrites_and_only_news_moves(tmp_path: Path) -> None:
     assert len({r.seq for r in store.read(0, TOPICS)}) == 3
 
 
+def test_the_event_time_of_a_result_is_that_of_what_it_says_now(tmp_path: Path) -> None:
+    """An alarm's name does not say when it was cleared: a repeat under other settings may say another time."""
+    store = Store(tmp_path / "s.sqlite")
+    for t_ns in (5, 9):
+        store.commit([told("alarm", "a|1", alarm="a", transition="cleared", t_ns=t_ns)])
+    assert [(r.t_ns, r.body["t_ns"]) for r in store.read(0, TOPICS)] == [(9, 9)]
+    assert store.newest_ns("m") == 9
+
+
 def test_everything_survives_reopening(tmp_path: Path) -> None:
     """Results, snapshots, positions, decisions, cursors, commands."""
     path = tmp_path / "s.sqlite"
     store = Store(path)
-    position = Position("m", "s", 3, 77, Anchor(5, 6))
-    store.commit([record("a")], {"m": b"{}"}, [position], urgent=True)
+    position, over = Position("m", "s", 3, 77, Anchor(5, 6)), Position("m", "t", 0, 7, Anchor(0, 1), ended=True)
+    store.commit([record("a")], {"m": b"{}"}, [position, over], urgent=True)
     decision = Decision("m", "d1", 9, "baseline", {"sensor": "s"})
     store.decide(decision)
     store.decide(decision)
     store.move_cursor("influx", 1)
-    number = store.ask("m", "baseline", {"path": "x"})
+    number, later = (store.ask("m", "baseline", {"path": path}) for path in "xa")
     store.close()
     again = Store(path)
-    assert again.positions() == {("m", "s"): position}
+    assert again.positions() == {("m", "s"): position, ("m", "t"): over}
     assert again.snapshots() == {"m": b"{}"}
     assert again.decisions() == [decision]
     assert again.cursor("influx") == 1
-    assert [c.seq for c in again.open_commands()] == [number]
+    assert [(c.seq, c.body["path"]) for c in again.open_commands()] == [(number, "x"), (later, "a")]  # as asked
     again.answer(number, error="no such baseline")
     assert again.command_state(number) == (None, "no such baseline")
-    assert again.open_commands() == []
+    assert [c.seq for c in again.open_commands()] == [later]
+
+
+def test_alarms_and_decisions_wait_for_the_disk_and_nothing_else_does(tmp_path: Path) -> None:
+    """A power cut must not take an alarm, or a decision under which results were computed."""
+    store, durable, at = Store(tmp_path / "s.sqlite"), False, list[tuple[str, bool]]()
+
+    def note(text: str) -> None:
+        nonlocal durable
+        if text.startswith("PRAGMA synchronous="):
+            durable = text.endswith("FULL")
+        elif text.startswith(("COMMIT", "INSERT OR IGNORE INTO decision")):
+            at.append((text.split()[0], durable))
+
+    store._db.set_trace_callback(note)
+    store.commit([told("alarm", "a|0", alarm="a", transition="raised")], urgent=True)
+    store.commit([record("s")])
+    store.decide(Decision("m", "d", 0, "baseline", {}))
+    store.commit([record("t")])
+    store._db.set_trace_callback(None)
+    assert at == [("COMMIT", True), ("COMMIT", False), ("INSERT", True), ("COMMIT", False)]
+
+
+def test_a_clock_that_was_set_back_makes_no_silence(tmp_path: Path) -> None:
+    """Nor one of less than nothing."""
+    store = Store(tmp_path / "s.sqlite")
+    assert store.quiet_ns(100) is None
+    store.put_meta("stored_ns", "100")
+    assert [store.quiet_ns(now_ns) for now_ns in (160, 100, 40)] == [60, 0, 0]
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm"])

@@ -10,14 +10,17 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from models.packages import load, write
-from models.packages.checks import sums, whole
+from models.packages.checks import Golden, check_golden, sums, whole
 from pipeline.errors import BadInput, StateError
 from tests.models.packages import rig
 
@@ -129,6 +132,16 @@ def test_sums_that_name_other_files_are_refused(folder: Path, name: str) -> None
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda lines: lines[:2], lambda lines: [*lines[:2], "?"], lambda lines: [*lines, "?"]]
+)
+def test_sums_hold_one_line_for_each_file_and_no_others(folder: Path, spoil: Callable[[list[str]], list[str]]) -> None:
+    lines = spoil((folder / "SHA256SUMS").read_text().splitlines())
+    (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+    with pytest.raises(StateError, match="one line each"):
+        load(folder)
+
+
 def test_a_pickle_is_not_loaded(folder: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -169,6 +182,28 @@ def test_golden_rows_that_prove_nothing_are_refused(folder: Path, x: np.ndarray)
     with pytest.raises(BadInput) as caught:
         load(folder)
     assert caught.value.reason == "golden"
+
+
+def test_golden_rows_without_an_answer_are_refused(folder: Path) -> None:
+    golden(folder, x=rig.ROWS, y=np.zeros((len(rig.ROWS) - 1, rig.C), np.float32))
+    with pytest.raises(BadInput, match="as many in x as in y"):
+        load(folder)
+
+
+@pytest.mark.parametrize("norm", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("error", "fine"), [(0.0099, True), (0.0101, False)])
+def test_a_deviation_is_relative_to_the_golden_row(norm: float, error: float, fine: bool) -> None:
+    """Embeddings and logits have norms of any size."""
+    y = np.array([[3.0, 4.0], [0.0, 5.0]], np.float32) * np.float32(norm / 5.0)
+    given = y + np.array([[0.0, error * norm], [0.0, 0.0]], np.float32)
+    card = SimpleNamespace(outputs=[SimpleNamespace(name="y")], tolerance=0.01)
+    session: Any = SimpleNamespace(run=lambda _x: {"y": given}, card=card)
+    rows = Golden(np.zeros((2, 3), np.float32), y)
+    if fine:
+        assert check_golden(session, rows, "p") == pytest.approx(error, rel=1e-2)
+    else:
+        with pytest.raises(BadInput, match=r"deviate by 0\.01"):
+            check_golden(session, rows, "p")
 
 
 def test_golden_rows_with_another_answer_are_refused(folder: Path) -> None:
