@@ -56,6 +56,7 @@ servers: install-test ## real Kafka, InfluxDB, Prometheus, browser and sound dev
 $(BIN)/uv: $(if $(FITS),,anew)
 	@[ ! -e $(VENV) ] || echo "$(VENV) is of another folder, of a Python that is gone, or incomplete: making it anew; other extras are to be installed again"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stethos needs Python 3.11 or later; name one with make PYTHON=...")'
+	@[ ! -e $(VENV) ] || [ -e $(VENV)/.demo ] || [ -e $(BIN)/uv ] || { rm -rf $(VENV).before; mv $(VENV) $(VENV).before; }
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { echo "python venv is missing: install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --require-hashes -r locks/uv.lock

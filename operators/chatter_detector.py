@@ -138,6 +138,7 @@ class ChatterDetector(Stateful):
             self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
             self._heard = v["contradicts_rpm"] or self._heard
         if self._mismatch >= _MISMATCH and cutting:
+            self._evidence = Evidence()  # what came before has nothing to say about what comes behind it
             self._tool.leave()
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)

@@ -58,10 +58,11 @@ class Evidence:
 
     @property
     def ratio(self) -> float:
-        """Above 1 where it is enough, 0 before four windows."""
+        """Above 1 where it is enough; 0 before four windows, and where as much speaks against chatter as for it."""
         n = len(self._kept)
-        over = [sum(self._kept[-count:]) / count - enough for count, enough in _ENOUGH if n >= count]
-        return max(0.0, 1.0 + max(over) / _STEP) if over else 0.0
+        means = [(sum(self._kept[-count:]) / count, enough) for count, enough in _ENOUGH if n >= count]
+        over = [(mean - enough) / (_STEP if mean > enough else enough) for mean, enough in means]
+        return max(0.0, 1.0 + max(over)) if over else 0.0
 
     def snapshot(self) -> list[Any]:
         """As JSON values."""

@@ -38,6 +38,9 @@ _BY_STAGE: Mapping[str, Sequence[str]] = {
 _EMBEDDINGS = ("embedding", "embedding_vibration", "embedding_slow")
 """Stages that heads read."""
 
+LOOKS = 120
+"""A problem of a fact stands for so many looks more: one that is told every 30 s comes and goes, and is one problem."""
+
 
 class Judges:
     """Keeps the roster of a run: at its start, and with every baseline that is put in force while it goes on.
@@ -49,7 +52,7 @@ class Judges:
 
     def __init__(self, lanes: Sequence[LaneSettings], store: Store) -> None:
         self._unfit: list[str] = []
-        self._untold: list[str] = []
+        self._untold: dict[str, int] = {}  # problems of facts, by how many looks they still stand
         self._lanes = lanes
         self._lacking = {lane.machine.name: list(_lacking(lane)) for lane in lanes}
         self._decided = -1
@@ -64,7 +67,8 @@ class Judges:
     def renew(self, store: Store) -> bool:
         """Take in what was decided since; says whether that was anything about baselines."""
         gone = store.given_up()
-        self._untold = [told for lane in self._lanes for told in _untold(lane, gone)]
+        stand = {told: left - 1 for told, left in self._untold.items() if left > 1}
+        self._untold = stand | {told: LOOKS for lane in self._lanes for told in _untold(lane, gone)}
         if len(store.decisions("baseline")) == self._decided:
             return False
         store.reask(self._unasked(store))

@@ -42,7 +42,7 @@ SAMPLE_BYTES = 2
 """Of most sound; a lower bound for others."""
 LEAST_RING = 8
 """So many times what its files repeat, a ring must hold."""
-_NUMBER = re.compile(r"(?<![\w-])[\d,.]*\d")  # not that of a name: lathe-1, mic2
+_NUMBER = re.compile(r"(?<!\w)(?<![A-Za-z_]-)[\d,.]*\d")  # not that of a name: lathe-1, mic2
 """Counters stand in the texts of problems, and grow."""
 ALIVE_NS = 10_000_000_000
 """An engine that has not come round for so long does not work."""

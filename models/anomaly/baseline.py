@@ -138,7 +138,8 @@ class Baseline:
         A baseline of a machine without states judges every state by its one cell.
         """
         name = "" if set(self.states) == {""} else state or ""
-        number = self.states.get(name, self.states.get(name.removesuffix(".0")))  # a control tells the 2 of a manifest
+        whole = name.removesuffix(".0")  # a control tells the 2 of a manifest as 2.0
+        number = self.states.get(name, self.states.get(whole) if whole.removeprefix("-").isdigit() else None)
         return None if number is None else self.cells[number].get(detector)
 
     def check(self, stream: Stream) -> None:

@@ -16,6 +16,7 @@ from models.anomaly.chain import windows
 from models.anomaly.embedding import BATCH, Embedder, floor_of, joins, strangeness
 from models.anomaly.fusion import fit
 from models.anomaly.left_out import LeftOut, Recording
+from models.anomaly.scale import widened
 from models.anomaly.thresholds import threshold
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL, Extraction, extraction
 from operators.cusum import MINUTE_NS
@@ -36,6 +37,8 @@ with several operations come in clusters, so that nothing is assumed of their jo
 LDN_STARTS = 3
 FEWEST_WINDOWS = 5
 RECOMMENDED_STARTS = 5
+WIDE = 0.25
+"""Share of numbers that vary between kinds of running from which a note says what that costs."""
 COPIES = 0.2
 """More windows than this share that repeat others are worth a word."""
 """Fewer starts say little about the next one; a state that has fewer is judged by all states together."""
@@ -133,6 +136,7 @@ class _Sensor:
         self.seconds = 0.0
         self.silent = self.boundless = 0
         self.strangers: dict[str, tuple[float, int]] = {}
+        self.wide: set[str] = set()
 
     def take(self, number: int, recording: Normal, part: Part) -> None:
         facts = ("modality", "rate", "channels", "unit")
@@ -204,6 +208,11 @@ class _Sensor:
             "that those give; listen to it, and leave it out if it was not normal."
             for start, (ratio, others) in self.strangers.items()
         ]
+        if self.wide:
+            notes.append(
+                f"{' and '.join(sorted(self.wide))}: kinds of running that differ widely were learned together, so a "
+                "fault in one of them must be larger to be seen; name them in the column state, and tell the state."
+            )
         if copies > COPIES:
             notes.append(
                 f"{copies:.0%} of the windows repeat others exactly, as of a recording that plays in a loop: whatever "
@@ -300,6 +309,9 @@ class _Sensor:
         cell: dict[str, Cell] = {}
         for detector, vectors in by_detector.items():
             cell[detector], strangers = _learn(detector, vectors, self.extraction, self.back_ends[detector])
+            x = np.stack(vectors.x)
+            if widened(cell[detector].fusion.scale, x, self._floor(detector, x)) > WIDE:
+                self.wide.add(detector)
             if mixed or detector == EMBEDDING:  # of several states the rare one is unlike; embeddings may be left out
                 continue
             for start, ratio in strangers.items():

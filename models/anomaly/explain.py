@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.anomaly.fusion import Fused, Fusion
-from models.anomaly.vectors import ANOMALY, BAND, LEVEL, Dimension, Extraction
+from models.anomaly.vectors import ANOMALY, BAND, LEVEL, UNHEARD_DB, Dimension, Extraction
 from pipeline.messages import Float32, axis_names
 
 _STRONGEST = 8
@@ -40,7 +40,7 @@ def reasons(
     dimensions, fusion = extraction.dimensions[detector], fusions[detector]
     nearest = int(np.argmin(fused.apart))
     db = _change(vectors[detector], fusion, nearest)
-    db[~extraction.heard[detector]] = 0.0
+    db[fusion.scale.spread >= UNHEARD_DB] = 0.0  # older baselines judge what cannot be heard, and say so
     if detector == ANOMALY:
         levels = _change(vectors[LEVEL], fusions[LEVEL], nearest) if LEVEL in fusions else None
         for channel in range(extraction.rows):

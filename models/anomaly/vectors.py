@@ -38,7 +38,7 @@ LOWEST_LOGMEL_HZ = 745.0
 _VERSION = 1  # of these definitions; a change makes older baselines unusable, and says so
 _FLOOR_DB = 0.5
 """Repeatability of a level between two mountings or days that is believed at best, in decibels."""
-_UNHEARD_DB = 1e6
+UNHEARD_DB = 1e6
 _TINY = 1e-12
 _SLOW = ("rms", "peak", "crest", "spectral_kurtosis", "tkeo")
 _DB_PER_DECADE = {"rms": 20.0, "peak": 20.0, "crest": 20.0, "kurtosis": 10.0, "tkeo": 10.0}
@@ -114,7 +114,7 @@ class Extraction:
 
     def floor(self, detector: str) -> Float32:
         """Smallest believed spread of each number of the vector; of one that cannot be heard, more than it can move."""
-        return np.where(self.heard[detector], _FLOOR_DB, _UNHEARD_DB).astype(np.float32)
+        return np.where(self.heard[detector], _FLOOR_DB, UNHEARD_DB).astype(np.float32)
 
     def vectors(self, window: Window) -> dict[str, Float32]:
         """Detector → vector of this window; empty where it is incomplete, silent, or of the wrong kind.

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.detectors import chatter_scores
 from operators.chatter_detector import ChatterDetector
 from operators.chatter_evidence import SURE, Evidence, evidence
+from operators.persistence import Persistence
+from pipeline.messages import NS, Alarm
 from tests.operators.simulated import cut
 from tests.operators.test_chatter import CLEAR, scores, told
 
@@ -77,6 +79,32 @@ def test_what_is_no_evidence() -> None:
         assert detector.snapshot()["evidence"][2] == 0.0
         (air,) = scores(detector, [told(t=2.3, cutting=0.0, **CLEAR)])
         assert not air.abnormal and detector.snapshot()["evidence"] == []
+
+
+def test_a_cut_without_evidence_scores_nothing_and_clears_the_alarm() -> None:
+    """A second of chatter, then clean cutting beside a line of the idle machine: the alarm ends after its wait."""
+    detector = ChatterDetector(3, 20_000)
+    scores(detector, [told(t=0.01 * k, cutting=0.0, tonal=0.1, **CLEAR) for k in range(100)])
+    strong = CLEAR | {"tonal": 0.9, "long_side_db": 20.0}
+    hops = [told(t=1.0 + 0.05 * k, **strong) for k in range(20)]
+    hops += [told(t=2.0 + 0.05 * k, **CLEAR | {"tonal": 0.0}) for k in range(200)]
+    found = scores(detector, hops)
+    assert found[-1].value == 0.0
+    waits = Persistence(alpha=1.0, k=1, n=1, clear_s=3.0, clear_ratio=0.8)
+    alarms = [m for score in found for m in waits.process(score) if isinstance(m, Alarm)]
+    assert [alarm.transition for alarm in alarms] == ["raised", "cleared"]
+    assert alarms[1].t_ns < 7 * NS
+
+
+def test_evidence_from_before_a_contradicted_speed_counts_no_more() -> None:
+    """Chatter for a moment, a minute of another speed's lines, a stable cut: the old windows raise nothing."""
+    detector = ChatterDetector(3, 20_000, on_delay_s=60.0)
+    chatter = [told(t=0.05 * k, tonal=0.9, **CLEAR | {"long_side_db": 20.0}) for k in range(14)]
+    wrong = [told(t=0.7 + 0.05 * k, tonal=0.9, **CLEAR | {"contradicts_rpm": 9300.0}) for k in range(100)]
+    stable = [told(t=5.7 + 0.05 * k, tonal=0.01, **CLEAR | {"long_pair_db": 0.0, "coherent": 0.06}) for k in range(20)]
+    scores(detector, [*chatter, *wrong])
+    assert detector.snapshot()["evidence"] == []
+    assert all(s.value < s.threshold for s in scores(detector, stable))
 
 
 @pytest.mark.parametrize(

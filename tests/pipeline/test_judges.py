@@ -17,7 +17,7 @@ from models.anomaly.store import save
 from pipeline.app import Loader, plan
 from pipeline.clock import ManualClock
 from pipeline.errors import StateError
-from pipeline.judges import Judges, fetch
+from pipeline.judges import LOOKS, Judges, fetch
 from pipeline.live import Live
 from pipeline.messages import NS, Alarm, Decision, Stream
 from pipeline.results import record_of
@@ -242,9 +242,12 @@ def test_a_fact_that_nobody_tells_is_a_problem_while_it_is_given_up(tmp_path: Pa
     (problem,) = say("m", "abandon", "state", 5)
     assert problem.startswith("machine 'm': nobody tells 'state' (state_context)")
     assert len(say("m", "abandon", "speed", 5)) == 2
-    (problem,) = say("m", "return", "state", 9)
+    assert len(say("m", "return", "state", 9)) == 2  # it may come and go, as when it is told every 30 s
+    for _ in range(LOOKS):
+        judges.renew(store)
+    (problem,) = judges.problems
     assert "'speed' (spindle.rpm_context)" in problem
     assert len(say("m", "abandon", "state", 9)) == 2  # of one time, giving up comes last
     again = Judges([lane_of(told)], store)
     again.renew(store)
-    assert again.problems == judges.problems
+    assert sorted(again.problems) == sorted(judges.problems)

@@ -149,7 +149,7 @@ def test_a_control_that_tells_numbers_means_the_states_of_the_manifest(acc):
     assert dataclasses.replace(acc, states={"2.0": 0}).cell("2.0", LEVEL) is not None
 
 
-def test_a_machine_that_mostly_idles_is_judged_while_it_runs():
+def test_a_machine_that_mostly_idles_is_judged_while_it_runs(acc):
     """Running is 20 dB above idling for a quarter of the time; 14 dB more in running is a fault."""
 
     def cycling(start: int) -> np.ndarray:
@@ -160,6 +160,8 @@ def test_a_machine_that_mostly_idles_is_judged_while_it_runs():
     well, wrong = (scores(baseline, running(ACC, 4.0, 50, gain=g), LEVEL) for g in (10.0, 50.0))
     assert not any(s.abnormal for s in well)
     assert all(s.abnormal for s in wrong)
+    assert any("kinds of running that differ widely" in note for note in baseline.notes)
+    assert not any("differ widely" in note for note in acc.notes)
 
 
 def test_windows_without_a_power_teach_nothing_and_are_told(acc):
