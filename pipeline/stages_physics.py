@@ -29,7 +29,7 @@ from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
-from pipeline.messages import NS, Alarm, Context, Decision, Message, Score, Stream
+from pipeline.messages import NS, Alarm, Context, Decision, Message, Score, Stream, whole
 from pipeline.stages import UNTOLD, LaneSettings, Switchable
 from pipeline.stages_models import EMBEDDING
 from pipeline.states import SHADOW
@@ -82,7 +82,7 @@ class LaneSpeed:
         state = None
         if self._state is not None and not self._contexts.given_up(self._state, t_ns):
             state = self._contexts.as_of(self._state, asked)
-        cutting = None if state is None else bool({str(state), str(state).removesuffix(".0")} & self._cutting)
+        cutting = None if state is None else bool({str(state), whole(str(state))} & self._cutting)
         if self._speed is None:
             assert self._rpm is not None
             return Reading(self._rpm, "", cutting)

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.anomaly.fusion import Fusion
 from pipeline.errors import BadInput, StateError
-from pipeline.messages import Float32, Modality, Rate, Stream
+from pipeline.messages import Float32, Modality, Rate, Stream, whole
 
 SCHEMA = 2
 """The newest that is read. Baselines without an embedding are written as 1, as they always were."""
@@ -138,8 +138,7 @@ class Baseline:
         A baseline of a machine without states judges every state by its one cell.
         """
         name = "" if set(self.states) == {""} else state or ""
-        whole = name.removesuffix(".0")  # a control tells the 2 of a manifest as 2.0
-        number = self.states.get(name, self.states.get(whole) if whole.removeprefix("-").isdigit() else None)
+        number = self.states.get(name, self.states.get(whole(name)))
         return None if number is None else self.cells[number].get(detector)
 
     def check(self, stream: Stream) -> None:

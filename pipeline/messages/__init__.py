@@ -25,6 +25,7 @@ from pipeline.messages.inputs import (
     Samples,
     Stream,
     axis_names,
+    whole,
 )
 from pipeline.messages.inside import Float32, Gap, Segment, Span, Window
 from pipeline.messages.results import (
@@ -79,4 +80,5 @@ __all__ = [
     "Window",
     "axis_names",
     "result_id",
+    "whole",
 ]

@@ -38,6 +38,12 @@ class Anchor(NamedTuple):
         return self.t_ns + (n - self.n) * NS * rate.den // rate.num
 
 
+def whole(told: str) -> str:
+    """A state as a manifest writes it: "2" where a control tells the number 2.0; any other text as it is."""
+    short = told.removesuffix(".0")
+    return short if short.removeprefix("-").isdigit() else told
+
+
 def axis_names(channels: int) -> tuple[str, ...]:
     """What people call a stream's channels: ``x, y, z`` for three of them, else ``ch0, ch1, ...``."""
     return ("x", "y", "z") if channels == 3 else tuple(f"ch{c}" for c in range(channels))

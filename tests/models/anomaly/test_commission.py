@@ -147,6 +147,7 @@ def test_a_control_that_tells_numbers_means_the_states_of_the_manifest(acc):
     assert numbered.cell("2.0", LEVEL) is numbered.cell("2", LEVEL) is acc.cells[0][LEVEL]
     assert numbered.cell("2.5", LEVEL) is None and numbered.cell("20", LEVEL) is None
     assert dataclasses.replace(acc, states={"2.0": 0}).cell("2.0", LEVEL) is not None
+    assert dataclasses.replace(acc, states={"v1": 0}).cell("v1.0", LEVEL) is None  # a name is no number
 
 
 def test_a_machine_that_mostly_idles_is_judged_while_it_runs(acc):
