@@ -2,13 +2,14 @@
 
 A hole begins when the level by band rises above the idle machine and ends when it is back. Within it a break is
 
-* the loss of more than 6 dB of the cutting energy for 30 ms, or
+* the loss of more than 6 dB of the cutting energy for 30 ms, against the level before or against what is usual in this
+  hole, and of 1.5 dB against both: where a blast ends, the drill goes on; or
 * a level below the template's tube (mean - 4 sigma) by 6 dB for 100 ms,
 
-where good holes of this program still cut. A burst up to 200 ms before (Teager-Kaiser energy above the base by 10 MAD,
-crest above 6) allows the decision nearer to the hole's end; without one it may also be a hole that was cut short, and
-the reason says so. A second one that ends at the same place without a burst is no break but another program, which is
-learned anew.
+where good holes of this program still cut. Where a hole begins, fades and ends, bands decide by vote (`hole_course`).
+A burst up to 200 ms before (Teager-Kaiser energy above the base by 10 MAD, crest above 6) allows the decision nearer to
+the hole's end; without one it may also be a hole that was cut short, and the reason says so. A second one that ends at
+the same place without a burst is no break but another program, which is learned anew.
 
 The cutting energy is what is louder than the idle machine, by band. Rooms ring on for some tenths of a second: that,
 not the detector, limits how fast a loss can be seen. Advisory, not a protective function.
@@ -23,10 +24,11 @@ from math import inf, log10
 from statistics import median
 from typing import Any, ClassVar
 
-from operators.band_levels import TINY, excess, loss_db, mean, ratio, shape_db, usual
+from operators.band_levels import TINY, excess, loss_db, mean, ratio, usual
 from operators.base import Stateful
 from operators.breakage import FRAME, HOP_S
-from operators.hole_template import BEGUN, BINS, LONG, Hole, HoleTemplate, trimmed
+from operators.hole_course import BEGUN, BIN_FRAMES, MAJORITY, course
+from operators.hole_template import BINS, LONG, Heard, Hole, HoleTemplate, sound
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
@@ -39,11 +41,11 @@ MISSING_DB = 6.0
 _RECENT = 80  # frames kept: 400 ms
 _BEFORE = 40  # the oldest of them are what the level was
 _NOW = 8  # frames that the present level is the mean of
-_MAJORITY = 0.6
 _FALLING_DB = 2.0
 _HOLD = 6  # frames that a loss must last
 _UNDER = 20  # frames below the template's tube
 _BURST_FRAMES = 40  # a burst is forgotten after 200 ms
+_LEAD = 40  # frames before that belong to a hole
 _STARTED, _ENDED = 20, 20  # frames above, or back at, the idle level that begin or end a hole
 _ABOVE, _BACK = 2.0, 1.4
 _FAINT = 0.1
@@ -51,14 +53,11 @@ _FAINT = 0.1
 _FAINT_LENGTH = 0.3
 _STILL_DB = 1.5
 """Down to so far below what it did most of the time the drill goes on, whatever has just fallen silent."""
-_LOUD = 2.0
-"""Times a good hole's mean cutting energy that a frame counts for at most in what a hole sounds like."""
 _SAME_PLACE = 0.05
 _IDLE_FRAMES = 20
-_SETTLING = 60  # frames of a hole before a loss can be told from the entry
+_SETTLING = 80  # frames that a hole must last, and from which a loss can be told from the entry
 _IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
 """Share of a frame in the running mean of the idle level, 0.5 s; 5 s where it must not follow a faint hole."""
-_WEAR_BANDS = (2, 3)
 
 
 class BreakDetector(Stateful):
@@ -78,13 +77,13 @@ class BreakDetector(Stateful):
         every: frames between scores while nothing happens.
     """
 
-    schema: ClassVar[int] = 1
+    schema: ClassVar[int] = 2
 
     def __init__(self, teach: int = 4, *, every: int = 100) -> None:
         if teach < 2 or every < 1:
             raise ValueError("a template needs two holes at least, and scores a positive distance")
         self._teach, self._every = teach, every
-        self.settings = sha256(f"{BREAK}|2|{teach}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{BREAK}|3|{teach}".encode()).hexdigest()[:12]
         self._frames = 0
         self._idle: list[float] = []
         self._idle_frames = 0
@@ -138,7 +137,7 @@ class BreakDetector(Stateful):
         hole, template = self._hole, self._template
         if hole is None or hole.broken or hole.other or hole.frames < _SETTLING:
             return False
-        return template.still_cuts(hole.frames) and not template.foreign(shape_db(hole.bands))
+        return template.still_cuts(hole.frames - hole.begun) and not template.foreign(sound(hole.usual_db))
 
     def hear_burst(self) -> None:
         """Somebody else heard a burst just now."""
@@ -179,7 +178,9 @@ class BreakDetector(Stateful):
             self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
         if self._rising >= _STARTED:
             self._rising, self._faint, self._faint_sum, self._still = 0, 0, 0.0, 0
-            self._hole = Hole(frames=_STARTED)
+            self._hole = Hole()
+            for frame in self._recent[-_LEAD:]:
+                self._sum_up(self._hole, frame)
         return out
 
     def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
@@ -216,28 +217,43 @@ class BreakDetector(Stateful):
         hole = self._hole
         assert hole is not None
         level = mean(self._recent[-_NOW:])
-        hole.frames += 1
         self._sum_up(hole, powers)
         cutting = sum(excess(level, self._idle))
-        usually = hole.sum / max(hole.frames - _STARTED, 1)
         taught = 10.0 ** (self._template.mean_level() / 10.0) if self._template.ready else inf
-        faint = cutting < _FAINT * min(usually, taught)  # compressed air in a hole does not make the rest of it faint
+        faint = cutting < _FAINT * min(hole.sum / hole.frames, taught)  # a blast does not make the rest of a hole faint
         hole.back = hole.back + 1 if faint or ratio(level, self._idle) < _BACK else 0
         self._watch_burst(message, hole)
         out: list[Message] = []
-        loss = loss_db(usual(self._recent[:_BEFORE]), level, self._idle, _MAJORITY)
         if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
-            below = self._template.below_db(hole.frames, 10.0 * log10(max(sum(excess(level, self._idle)), TINY)))
-            hole.falling = hole.falling + 1 if loss > _FALLING_DB else 0
-            hole.loss = hole.loss + 1 if loss > LOSS_DB and not _goes_on(hole, cutting) else 0
-            hole.under = hole.under + 1 if below > LOSS_DB else 0
-            if not hole.other and self._confirmed(hole) and not self._template.foreign(shape_db(hole.bands)):
-                out = self._lost(message, hole, loss if hole.loss else below)
+            out = self._watch_loss(message, hole, level)
         if hole.back >= _ENDED or stands:
             out += self._close(message, hole)
         elif hole.frames > self._template.longest:
             out.append(self._hall(message, level))
         return out
+
+    def _watch_loss(self, message: Feature, hole: Hole, level: Sequence[float]) -> list[Message]:
+        """Compare the level with what it was, what is usual in this hole, and what the template says."""
+        before = loss_db(usual(self._recent[:_BEFORE]), level, self._idle, MAJORITY)
+        hole.falling = hole.falling + 1 if before > _FALLING_DB else 0
+        if hole.falling == 1 or hole.frames % _RECENT == 0 or not hole.usual_db:
+            self._look_back(hole)
+        whole = [10.0 ** (db / 10.0) + idle for db, idle in zip(hole.usual_db, self._idle, strict=True)]
+        fallen = loss_db(whole, level, self._idle, MAJORITY)
+        loss = max(before, fallen) if min(before, fallen) > _STILL_DB else 0.0
+        below = self._template.below_db(
+            hole.frames - hole.begun, 10.0 * log10(max(sum(excess(level, self._idle)), TINY))
+        )
+        hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
+        hole.under = hole.under + 1 if below > LOSS_DB else 0
+        if hole.other or not self._confirmed(hole) or self._template.foreign(sound(hole.usual_db)):
+            return []
+        return self._lost(message, hole, loss if hole.loss else below)
+
+    def _look_back(self, hole: Hole) -> None:
+        """Since when the drill has been cutting, and how loud it usually is: the last 50 ms may be the loss."""
+        found = course(hole.bins[:-2] or hole.bins, self._idle)
+        hole.begun, hole.usual_db = found.first * BIN_FRAMES, list(found.usual_db)
 
     def _hall(self, message: Feature, level: list[float]) -> Score:
         """No hole lasts so long: coolant or a fan was switched on, and is the idle machine from now on."""
@@ -258,14 +274,14 @@ class BreakDetector(Stateful):
             hole.burst = _BURST_FRAMES
 
     def _confirmed(self, hole: Hole) -> bool:
-        began = hole.frames - max(hole.falling, hole.under)
+        began = hole.frames - hole.begun - max(hole.falling, hole.under)
         if hole.burst and hole.loss >= _HOLD:
             return self._template.still_cuts(began, 0.0)
         return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
 
     def _lost(self, message: Feature, hole: Hole, loss: float) -> list[Message]:
         """The cutting energy is gone: a break, unless the hole before ended here too and neither had a burst."""
-        began = hole.frames - max(hole.falling, hole.under)
+        began = hole.frames - hole.begun - max(hole.falling, hole.under)
         if not hole.burst and abs(began - self._short) <= _SAME_PLACE * self._short:
             hole.other, self._short = True, 0
             text = "unlike the template: two holes ended here without a burst; another program, learned anew"
@@ -282,51 +298,44 @@ class BreakDetector(Stateful):
         reasons = {"loss_db": loss, "burst": bool(hole.burst), "into_hole_s": hole.frames * HOP_S, "text": text}
         return self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, reasons)
 
-    def _sum_up(self, hole: Hole, powers: list[float]) -> None:
+    def _sum_up(self, hole: Hole, powers: Sequence[float]) -> None:
         louder = excess(powers, self._idle)
+        hole.frames += 1
         hole.sum += sum(louder)
-        hole.wear_sum += sum(louder[i] for i in _WEAR_BANDS if i < len(louder))
-        most = _LOUD * 10.0 ** (self._template.mean_level() / 10.0) if self._template.ready else sum(louder)
-        share = min(1.0, most / max(sum(louder), TINY))  # a blast within the hole is not most of it
-        hole.bands = [a + share * b for a, b in zip(hole.bands or [0.0] * len(louder), louder, strict=True)]
-        hole.bin_sum, hole.bin_frames = hole.bin_sum + sum(louder), hole.bin_frames + 1
-        if hole.bin_frames == self._template.bin_frames and len(hole.envelope) < BINS:
-            hole.envelope.append(10.0 * log10(max(hole.bin_sum / hole.bin_frames, TINY)))
-            hole.bin_sum, hole.bin_frames = 0.0, 0
+        hole.bin_sum = [a + b for a, b in zip(hole.bin_sum or [0.0] * len(louder), louder, strict=True)]
+        if hole.frames % BIN_FRAMES == 0 and len(hole.bins) < BINS:
+            hole.bins.append([round(10.0 * log10(max(total / BIN_FRAMES, TINY)), 1) for total in hole.bin_sum])
+            hole.bin_sum = []
 
     # after a hole ----------------------------------------------------------------------------------------------------
 
     def _close(self, message: Feature, hole: Hole) -> list[Message]:
         """Judge a whole hole against the template, then learn it if it was good."""
         self._hole = None
-        envelope = trimmed(hole.envelope)
-        taught = self._template.ready  # then the hole began when it was loud enough, with the frames that showed it
-        frames = len(envelope) * self._template.bin_frames + (_STARTED if taught else 0)
-        if hole.broken or frames < _SETTLING:
+        found = course(hole.bins, self._idle)
+        whole, taught = Heard.of(hole, found), self._template.ready
+        if hole.broken or whole.frames < _SETTLING:
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
-        shape = shape_db(hole.bands)
-        if taught and self._template.foreign(shape) and self._template.unlike(frames):
+        if taught and self._template.foreign(whole.shape_db) and self._template.unlike(whole.frames):
             text = "end of a sound that is unlike the drill's and lasted unlike a hole"
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
-        level = 10.0 * log10(sum(10.0 ** (db / 10.0) for db in envelope) / len(envelope))
-        wear = level + 10.0 * log10(max(hole.wear_sum, TINY) / max(hole.sum, TINY))
-        judged = f", judged in its first {BINS / 20:g} s" if taught and self._template.cut_off else ""
+        judged = f", judged in its first {BINS * BIN_FRAMES * HOP_S:g} s" if taught and self._template.cut_off else ""
         out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole" + judged})]
         self._short = self._long = 0
         if hole.other:
             self._template.begin_anew()
             self._wear = 0.0
         if self._template.ready:
-            out += self._advise(message, level, wear, frames)
-        self._template.learn(frames, envelope, level, wear, shape)
+            out += self._advise(message, whole)
+        self._template.learn(whole)
         return list(out)
 
-    def _advise(self, message: Feature, level: float, wear: float, frames: int) -> list[Score]:
+    def _advise(self, message: Feature, whole: Heard) -> list[Score]:
         t = self._template
-        below = t.mean_level() - level
-        z = (wear - t.mean_wear()) / max(t.std_wear(), 0.5)
+        below = t.mean_level() - whole.level_db
+        z = (whole.wear_db - t.mean_wear()) / max(t.std_wear(), 0.5)
         self._wear = min(max(0.0, self._wear + z - WEAR_ALLOWANCE), 2.0 * WEAR_LIMIT)  # a new drill takes it down
-        unlike = t.unlike(frames)
+        unlike = t.unlike(whole.frames)
         text = f"hole {below:+.1f} dB below the template" + (
             "; unlike the template: another program?" if unlike else ""
         )
@@ -379,14 +388,8 @@ class BreakDetector(Stateful):
         self._energies, self._base = list(state["energies"]), list(state["base"])
         self._faint, self._faint_sum, self._still = state["faint"]
         hole = state["hole"]
-        lists = {} if hole is None else {name: list(hole.get(name, ())) for name in ("envelope", "bands")}
-        self._hole = None if hole is None else Hole(**{**hole, **lists})
+        self._hole = None if hole is None else Hole(**hole)
         self._template = HoleTemplate(self._teach)
         self._template.restore(state["template"])
-        self._wear, self._short = state["wear"], int(state.get("short", 0))
-        self._long = int(state.get("long", 0))
-        self._rest, self._rested = state.get("rest", (0, 0))
-
-
-def _goes_on(hole: Hole, cutting: float) -> bool:
-    return bool(hole.envelope) and 10.0 * log10(max(cutting, TINY)) > median(hole.envelope) - _STILL_DB
+        self._wear, self._short, self._long = state["wear"], state["short"], state["long"]
+        self._rest, self._rested = state["rest"]

@@ -4,42 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import sqrt
-from statistics import fmean, pstdev
+from math import log10, sqrt
+from statistics import fmean, median, pstdev
 from typing import Any
 
-from operators.band_levels import apart_db
+from operators.band_levels import TINY, apart_db, shape_db
+from operators.hole_course import BIN_FRAMES, Course
 
 TUBE_SIGMA = 4.0
 _LEAST_LEVEL_DB = 1.5
+_WEAR_BANDS = (2, 3)
 _LEAST_LENGTH = 0.03  # of the mean duration: the smallest standard deviation believed
 _KEPT = 20
 _LEAST_FADE = 0.015
-_FADING_DB = 3.0
 ANOTHER = 0.15
 _CANDIDATES = 6
 """Times as many holes as make a template of which it is chosen."""
-FOREIGN_DB = 5.0
+FOREIGN_DB = 4.0
 """Mean distance by band from which a sound is not that of the taught drill; other holes of it are 1 to 3 dB apart."""
-BEGUN = 0.25
-"""Share of a hole's mean energy from which it counts as begun: well above the hall, on the steep part of the entry."""
-BINS = 1200
-"""Bins of 50 ms that a template can have: a minute."""
+BINS = 2400
+"""Bins of 25 ms that a template can have: a minute."""
 _LONGEST, LONG = 120_000, 6_000
 """Frames of the longest hole that is believed, 10 min; 30 s, or three times a good hole, where good ones are known."""
 
 
 @dataclass(slots=True)
 class Hole:
-    """A hole under way: its frames so far, sums for its summary, and whether it is broken."""
+    """A hole under way.
+
+    Attributes:
+        frames: so far.
+        bins: levels over the idle machine in dB, by band, of each 25 ms.
+        bin_sum: of the frames of the bin under way, unit² by band.
+        sum: of all frames, unit².
+        begun: frame in which the drill began to cut, as far as is known.
+        usual_db: level by band that is usual in this hole so far.
+        back: frames in which it has been as quiet as the idle machine.
+        falling: frames since a loss began.
+        loss: frames with all of it.
+        burst: frames for which a burst is remembered.
+        under: frames below the template's tube.
+        broken: whether a break was told.
+        other: whether it is of another program.
+    """
 
     frames: int = 0
-    envelope: list[float] = field(default_factory=list)
-    bands: list[float] = field(default_factory=list)
-    bin_sum: float = 0.0
-    bin_frames: int = 0
+    bins: list[list[float]] = field(default_factory=list)
+    bin_sum: list[float] = field(default_factory=list)
     sum: float = 0.0
-    wear_sum: float = 0.0
+    begun: int = 0
+    usual_db: list[float] = field(default_factory=list)
     back: int = 0
     falling: int = 0
     loss: int = 0
@@ -51,7 +65,7 @@ class Hole:
 
 @dataclass(slots=True)
 class Heard:
-    """What is kept of a hole while the template is taught."""
+    """What is kept of a whole hole: its frames, those until it fades, levels in dB, of all bins and by band."""
 
     frames: int
     fade: int
@@ -59,6 +73,20 @@ class Heard:
     wear_db: float
     envelope: list[float]
     shape_db: list[float]
+
+    @classmethod
+    def of(cls, hole: Hole, found: Course) -> Heard:
+        """What to keep of a hole that is over."""
+        powers = [[10.0 ** (db / 10.0) for db in levels] for levels in hole.bins[found.first : found.last]]
+        worn = [sum(levels[band] for band in _WEAR_BANDS if band < len(levels)) for levels in powers]
+        return cls(
+            frames=(found.last - found.first) * BIN_FRAMES,
+            fade=(found.fades - found.first) * BIN_FRAMES,
+            level_db=10.0 * log10(fmean(map(sum, powers))),
+            wear_db=10.0 * log10(max(fmean(worn), TINY)),
+            envelope=[round(10.0 * log10(sum(levels)), 1) for levels in powers],
+            shape_db=sound(found.usual_db),
+        )
 
     def like(self, other: Heard) -> bool:
         """Whether both may be of one program: within 15 % as long, and alike by band."""
@@ -72,15 +100,13 @@ class HoleTemplate:
     was heard meanwhile: bangs and compressed air may come between them. Later a hole whose duration differs (from mean
     ± 4 sigma and 10 %) is passed over; a second one like it in a row begins the template anew: another program.
 
-    The envelope is the level in dB of each 50 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
+    The envelope is the level in dB of each 25 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Durations go on being learned from good holes (the newest 20); levels and the
     envelope stay as taught, so that wear shows.
 
     Args:
         teach: holes that make a template.
     """
-
-    bin_frames = 10
 
     def __init__(self, teach: int) -> None:
         self._teach = teach
@@ -101,24 +127,11 @@ class HoleTemplate:
         """Whether enough good holes are known."""
         return self.holes >= self._teach
 
-    def learn(
-        self, frames: int, envelope: Sequence[float], level_db: float, wear_db: float, shape_db: Sequence[float]
-    ) -> None:
-        """Take a good hole in.
-
-        Args:
-            frames: its duration.
-            envelope: level in dB of each whole bin.
-            level_db: of the whole hole.
-            wear_db: of the bands in which wear shows.
-            shape_db: each band's share of the whole.
-        """
-        full = [i for i, db in enumerate(envelope) if db >= level_db - _FADING_DB]
-        fade = frames - self.bin_frames * (len(envelope) - 1 - full[-1] if full else 0)
-        hole = Heard(frames, fade, level_db, wear_db, list(envelope[:BINS]), list(shape_db))
-        if self.ready and (self.unlike(frames) or self.still_cuts(fade)):
-            again = _alike(fade, self._odd)
-            self._odd = fade
+    def learn(self, hole: Heard) -> None:
+        """Take a good hole in."""
+        if self.ready and (self.unlike(hole.frames) or self.still_cuts(hole.fade)):
+            again = _alike(hole.fade, self._odd)
+            self._odd = hole.fade
             if not again:
                 return
             self.begin_anew()
@@ -126,9 +139,9 @@ class HoleTemplate:
         if not self.ready:
             self._hear(hole)
             return
-        self._fades = [*self._fades[1 - _KEPT :], fade]
-        self._lengths = [*self._lengths[1 - _KEPT :], frames]
-        self._follow(shape_db)
+        self._fades = [*self._fades[1 - _KEPT :], hole.fade]
+        self._lengths = [*self._lengths[1 - _KEPT :], hole.frames]
+        self._follow(hole.shape_db)
         self.holes += 1
 
     def _hear(self, hole: Heard) -> None:
@@ -190,7 +203,7 @@ class HoleTemplate:
 
     def below_db(self, frames: int, level_db: float) -> float:
         """How far a level at this place of a hole lies below the tube; 0 where there is none."""
-        place = frames // self.bin_frames
+        place = frames // BIN_FRAMES
         if not self.ready or place >= len(self._mean) or not self.still_cuts(frames):
             return 0.0
         sigma = max(sqrt(self._square[place] / self._teach), _LEAST_LEVEL_DB)
@@ -200,9 +213,10 @@ class HoleTemplate:
         """Whether good holes are sure to cut fully here: mean - 4 sigma of when they begin to fade, less a margin."""
         if not self.ready:
             return False
-        mean = fmean(self._fades)
-        sigma = max(pstdev(self._fades), _LEAST_FADE * mean)
-        return frames < (1.0 - margin) * mean - TUBE_SIGMA * sigma
+        middle = median(self._fades)
+        below = [min(fade - middle, 0.0) for fade in self._fades]
+        sigma = max(sqrt(2.0 * fmean(x * x for x in below)), _LEAST_FADE * middle)
+        return frames < (1.0 - margin) * middle - TUBE_SIGMA * sigma
 
     def unlike(self, frames: int, more: float = 0.1) -> bool:
         """Whether a hole of this duration is outside mean ± 4 sigma and ± a share of the mean."""
@@ -216,7 +230,7 @@ class HoleTemplate:
     @property
     def cut_off(self) -> bool:
         """Whether good holes last longer than the envelope that is kept of them."""
-        return fmean(self._lengths) >= 0.9 * BINS * self.bin_frames
+        return fmean(self._lengths) >= 0.9 * BINS * BIN_FRAMES
 
     @property
     def longest(self) -> float:
@@ -268,11 +282,6 @@ def _alike(frames: float, others: float) -> bool:
     return abs(frames - others) <= ANOTHER * others
 
 
-def trimmed(envelope: Sequence[float]) -> list[float]:
-    """The part of a hole from the first to the last bin that has a quarter of its mean energy."""
-    if not envelope:
-        return []
-    shares = [10.0 ** (db / 10.0) for db in envelope]
-    least = BEGUN * fmean(shares)
-    loud = [i for i, share in enumerate(shares) if share >= least]
-    return list(envelope[loud[0] : loud[-1] + 1])
+def sound(usual_db: Sequence[float]) -> list[float]:
+    """What a drill sounds like: each band's share in dB, of its usual level by band in dB."""
+    return shape_db([10.0 ** (db / 10.0) for db in usual_db])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from operators.breakage import EDGES_HZ, FRAME, BreakFeatures, band_powers, crest, energy_peak
 from operators.breakage_detector import BREAK, LOSS_DB, MISSING, WEAR, BreakDetector
-from operators.hole_template import HoleTemplate, trimmed
+from operators.hole_template import Heard, HoleTemplate
 from operators.vibration import teager_kaiser
 from pipeline.messages import NS, Feature, Message, Score
 from tests.operators.pieces import ANCHOR, column, cuts, gap, run, segments, stream, tail
@@ -148,11 +148,11 @@ def test_another_program_teaches_anew() -> None:
     """Two holes of another length in a row begin the template again."""
     template = HoleTemplate(3)
     for length in (400, 410, 700, 405):  # one odd hole is passed over
-        template.learn(length, [0.0] * 40, 0.0, 0.0, [])
+        template.learn(Heard(length, length, 0.0, 0.0, [0.0] * 80, []))
     assert template.ready
     other = HoleTemplate(3)
     for length in (400, 700, 710):
-        other.learn(length, [0.0] * 40, 0.0, 0.0, [])
+        other.learn(Heard(length, length, 0.0, 0.0, [0.0] * 80, []))
     assert not other.ready and other.holes == 2
     assert template.unlike(700) and not template.unlike(410)
 
@@ -252,12 +252,6 @@ def test_missing_samples_are_said() -> None:
     """The hole under way is forgotten."""
     (score,) = BreakDetector().process(Feature("m", ("s",), FRAME, 5, {}, complete=False))
     assert isinstance(score, Score) and not score.complete
-
-
-def test_only_the_loud_part_of_an_envelope_counts() -> None:
-    """What lies 10 dB below the mean is cut off at both ends."""
-    assert trimmed([-30.0, -30.0, 0.0, -20.0, 0.0, -30.0]) == [0.0, -20.0, 0.0]
-    assert trimmed([]) == []
 
 
 # simulated holes -------------------------------------------------------------------------------------------------

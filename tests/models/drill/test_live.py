@@ -119,7 +119,7 @@ def taught(rule: Rule) -> LearnedBreak:
 
 BROKEN = broken(200)
 FRACTURE = len(AIR) + 200
-NEAR_THE_END = broken(348)
+NEAR_THE_END = broken(368)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_fracture_raises_the_alarm_in_whatever_frame_it_is_heard() -> None:
 def test_a_heard_fracture_is_a_burst_under_that_rule() -> None:
     """And allows the decision nearer to the hole's end, as a burst of the physics detector's own does."""
     alone, helped = taught("advisory"), taught("burst")
-    at = len(AIR) + 348
+    at = len(AIR) + 368
     assert not said(alone, heard(NEAR_THE_END, at), BREAK)
     (found,) = said(helped, heard(NEAR_THE_END, at), BREAK)
     assert found.reasons["burst"] is True
