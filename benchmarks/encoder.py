@@ -87,7 +87,7 @@ def macs(encoder: Encoder, linears: list[Linear]) -> tuple[int, int]:
     tokens = patches + encoder.cls
     rows = {"patch": patches}
     linear = sum(rows.get(layer.name, tokens) * layer.weight.size for layer in linears)
-    stem = encoder.size.maps * 9 * 64 * 64 if encoder.size.stem == "conv" else 0
+    stem = encoder.size.maps * 9 * 64 * 64 if encoder.size.stem == "conv" else patches * 256 * d
     return linear, linear + stem + encoder.size.depth * 2 * tokens * tokens * d
 
 

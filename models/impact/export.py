@@ -15,7 +15,7 @@ import torch
 from models.impact.graph import OPSET, build
 from models.impact.network import Encoder
 from models.impact.pooling import check as check_pooling
-from models.impact.quantise import FLOAT_LAYERS, WEIGHT_LIMIT, calibrate, compare, tokens_of
+from models.impact.quantise import WEIGHT_LIMIT, calibrate, compare, tokens_of
 from models.packages import Card, Input, Output, Package, write
 from models.packages.session import Session
 from operators.mel import PAPER, FrontEnd
@@ -142,7 +142,6 @@ def _int8(encoder: Encoder, clips: Float32, tokens: Float32, probe: Probe | None
         "form": "static, QDQ; activations u8 per tensor, weights s8 per channel",
         "weight_limit": WEIGHT_LIMIT,
         "layers": len(quantisers),
-        "float32_layers": sorted(FLOAT_LAYERS.get(encoder.size.name, ())),
         "calibration_clips": len(clips[::2]),
         "held_out_clips": loss.clips,
         "cosine_median": dict(loss.cosine),

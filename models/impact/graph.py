@@ -219,14 +219,13 @@ def _patches(body: Graph, stem: Any, rows: int, columns: int, maps: int) -> str:
 
 
 def _patch_stem(g: Graph, encoder: Encoder) -> str:
+    """One convolution: it reads the patches where they lie, while a product of rows needs them gathered first."""
     stem: Any = encoder.stem
     weight, bias = _folded(stem.conv, stem.norm)
-    rows, columns = encoder.grid
-    x = g.reshape("logmel", (-1, rows, 16, columns, 16), "stem.split")
-    x = g.add("Transpose", [x], "stem.patches", perm=[1, 3, 0, 2, 4])
-    x = g.reshape(x, (-1, 256), "stem.rows")
-    x = g.linear(x, Linear("patch", weight.reshape(len(weight), -1).T.copy(), bias))
-    return _placed(g, g.add("Relu", [x], "stem.relu"), encoder)
+    constants = [g.constant("conv.w", weight), g.constant("conv.b", bias)]
+    x = g.add("Conv", ["logmel", *constants], "conv.y", strides=[16, 16])
+    x = g.reshape(g.add("Relu", [x], "conv.relu"), (-1, encoder.width, encoder.grid[0] * encoder.grid[1]), "conv.maps")
+    return _placed(g, g.add("Transpose", [x], "conv.tokens", perm=[2, 0, 1]), encoder)
 
 
 def _placed(g: Graph, x: str, encoder: Encoder) -> str:

@@ -51,10 +51,10 @@ def image_target(x: Tensor) -> Tensor:
 
 
 def frame_loss(prediction: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
-    """Mean Huber loss against a target that passes no gradient."""
+    """Mean Huber loss, shape (), of two tensors of one shape; the target passes no gradient."""
     return huber_loss(prediction, target.detach(), delta=delta)
 
 
 def utterance_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error against a target that passes no gradient."""
+    """Mean squared error, shape (), of two tensors of one shape; the target passes no gradient."""
     return mse_loss(prediction, target.detach())

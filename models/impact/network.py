@@ -96,7 +96,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
+        """(B, T, width) → (B, T, width); every token sees all."""
         b, t, d = x.shape
         q, k, v = self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         weights = (q * (d // self.heads) ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
@@ -118,7 +118,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attention and feed-forward part, each added to its input."""
+        """Attention and feed-forward part, each added to its input: (B, T, width) → (B, T, width)."""
         x = x + self.attention(self.norm1(x))
         out: Tensor = x + self.ffn(self.norm2(x))
         return out
@@ -134,7 +134,7 @@ class ConvStem(nn.Module):
         self.patch = nn.Linear(size.maps * 16 * 16, size.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens without position; row is frequency, column is time."""
+        """(B, 1, 128, 128) → tokens without position, (B, 16, width); row is frequency, column is time."""
         x = nn.functional.gelu(self.norm(self.conv(x)))
         b, c, h, w = x.shape
         x = x.reshape(b, c, h // 16, 16, w // 16, 16).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
@@ -151,7 +151,7 @@ class PatchStem(nn.Module):
         self.norm = nn.BatchNorm2d(size.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens without position; row is frequency, column is time."""
+        """(B, 1, 128, 128) → tokens without position, (B, 64, width); row is frequency, column is time."""
         return nn.functional.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2)
 
 
@@ -199,7 +199,7 @@ class Encoder(nn.Module):
         return outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens of the whole image."""
+        """Tokens of the whole image: (B, 1, 128, 128) → (B, T, width)."""
         return self.layers(self.embed(x))[-1]
 
 
@@ -216,7 +216,7 @@ class Decoder(nn.Module):
         initialise(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Decode."""
+        """(B, width) → (B, 1, 64, 64)."""
         out: Tensor = self.grow(self.seed(z).reshape(-1, 128, 2, 2))
         return out
 

@@ -22,8 +22,6 @@ from pipeline.messages import Float32
 WEIGHT_LIMIT = 64
 """Largest 8-bit weight. Processors without a dot-product instruction (before AVX512-VNNI) add pairs of products in
 16 bits: 2 · 255 · 64 still fits, so that they give the same sums as newer ones; 127 would saturate there."""
-FLOAT_LAYERS: Mapping[str, frozenset[str]] = {"edge": frozenset({"patch"})}
-"""Layers that stay in float32 by size: edge's patches are fused with their ReLU, which is as quick."""
 _BATCH = 8
 _SAMPLES = 1 << 16
 _SHRINK = np.linspace(0.4, 1.0, 25)
@@ -52,7 +50,7 @@ def calibrate(encoder: Encoder, clips: Float32) -> dict[str, Quantiser]:
         clips: log-Mel images of typical sound, (n, 1, 128, 128).
 
     Returns:
-        Layer → its quantiser, without the layers that stay in float32.
+        Layer → its quantiser.
 
     Raises:
         BadInput: no clips, or layers that see nothing but zeros.
@@ -60,7 +58,7 @@ def calibrate(encoder: Encoder, clips: Float32) -> dict[str, Quantiser]:
     if len(clips) == 0:
         raise BadInput("calibration", "quantisation needs clips of typical sound to calibrate on; there are none")
     model, linears = build(encoder, probes=True)
-    names = [layer.name for layer in linears if layer.name not in FLOAT_LAYERS.get(encoder.size.name, ())]
+    names = [layer.name for layer in linears]
     step = max(1, -(-len(clips) // _BATCH))
     seen: dict[str, list[Float32]] = {name: [] for name in names}
     limits = dict.fromkeys(names, (0.0, 0.0))

@@ -15,7 +15,7 @@ from models.impact.images import Batches, Pool, image, remix, tilt
 from models.impact.settings import Mixing
 from operators.logmel import clip
 from pipeline.errors import BadInput, ConfigError, StateError
-from pipeline.takes import takes_of
+from pipeline.pretraining import takes_of
 from tests.models.impact.conftest import take
 
 PLAIN = Mixing(mix_share=0, noise_share=0, tilt_db=0, remix_share=0)

@@ -21,6 +21,8 @@ from pipeline.messages import Float32
 
 TINY = Size("tiny", 32, 2, 4, 64, maps=8)
 NORMED = Size("normed", 32, 1, 4, 64, maps=8, final_norm=True)
+PATCHED = Size("patched", 32, 1, 4, 64, stem="patch")
+"""Patches of the image itself and a class token before them."""
 
 
 def images(n: int, seed: int = 0) -> Float32:
@@ -40,7 +42,9 @@ def trained(size: str | Size) -> Encoder:
     return encoder.eval()
 
 
-@pytest.mark.parametrize("size", [TINY, NORMED, *(SIZES[name] for name in ("edge", "small"))], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "size", [TINY, NORMED, PATCHED, *(SIZES[name] for name in ("edge", "small"))], ids=lambda s: s.name
+)
 def test_the_graph_gives_what_torch_gives(size: Size) -> None:
     encoder, x = trained(size), images(3)
     with torch.no_grad():

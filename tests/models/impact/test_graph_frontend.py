@@ -12,7 +12,7 @@ from models.impact.graph import build
 from models.impact.graph_frontend import INPUT, build_frontend
 from models.packages import Card, Input, Output, Package, write
 from operators.logmel import clip
-from operators.mel import LISTEN, PAPER
+from operators.mel import DRILL, PAPER
 from pipeline.errors import BadInput
 from pipeline.messages import Float32
 from tests.models.impact.test_export import TINY, trained
@@ -88,5 +88,5 @@ def test_a_pure_tone_is_as_exact_as_single_precision_allows(package: Package) ->
 
 def test_other_front_ends_are_refused() -> None:
     with pytest.raises(BadInput) as caught:
-        build_frontend(LISTEN)
+        build_frontend(DRILL)
     assert caught.value.reason == "features"
