@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), default=Path("stethos.toml"), show_default=True
 )
+MEND = ": stethos topics clean"
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -56,6 +57,8 @@ def run_kafka(config_file: Path, role: str, name: str | None, for_s: float | Non
     live = KafkaLive(plan, role)
     if live.sinks is not None and live.sinks.address:
         click.echo(f"status page: {live.sinks.address}")
+    if live.waits:
+        click.echo(f"no broker answers at {plan.settings.kafka.bootstrap}: waiting for one", err=True)
     if live.crew is not None:
         click.echo("workers: " + ", ".join(f"{n} (pid {pid})" for n, pid in live.crew.pids.items()))
     sys.stdout.flush()
@@ -155,7 +158,7 @@ def topics_create(config_file: Path) -> None:
 def topics_list(config_file: Path, as_json: bool) -> int:
     """Compare the topics on Kafka with those that the configuration wants; exit code 1 if they differ."""
     needs_kafka()
-    from pipeline.kafka import admin
+    from pipeline.kafka import admin, leftovers
     from pipeline.kafka.client import Client
     from pipeline.kafka.topics import wanted
 
@@ -178,7 +181,25 @@ def topics_list(config_file: Path, as_json: bool) -> int:
             click.echo(f"{row['topic']:<30}{row['partitions']:>6} of {row['wanted']:<6}{state}")
         for line in _changes(client, differ):
             click.echo(line, err=True)
+    for one in leftovers.left(client):
+        click.echo(f"{one}{'' if one.works else MEND if one.gone else f'{MEND} {one.name}'}", err=True)
     return 0 if not differ and all(row["partitions"] == row["wanted"] for row in rows) else 1
+
+
+@click.command("clean")
+@click.argument("replays", nargs=-1)
+@CONFIG
+def topics_clean(replays: tuple[str, ...], config_file: Path) -> None:
+    """Remove the topics that killed replays of this host have left; also those of other hosts' REPLAYS, by name.
+
+    Of other hosts it is not known here whether they run: look there first.
+    """
+    needs_kafka()
+    from pipeline.kafka import leftovers
+    from pipeline.kafka.client import Client
+
+    done = leftovers.clean(Client(configuration.load(config_file).kafka), replays)
+    click.echo("\n".join(f"removed {one.name}: {len(one.topics)} topics" for one in done) or "nothing to remove")
 
 
 def _changes(client: Client, differ: Mapping[str, Mapping[str, tuple[str, str]]]) -> Iterator[str]:

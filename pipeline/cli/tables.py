@@ -52,5 +52,5 @@ def topics(ctx: click.Context, as_json: bool, markdown: bool) -> None:
         click.echo(f"{row['name']:<18}{row['kind']:<6}{row['text']}")
 
 
-for _command in (kafka.topics_create, kafka.topics_list, kafka.topics_lag):
+for _command in (kafka.topics_create, kafka.topics_list, kafka.topics_lag, kafka.topics_clean):
     topics.add_command(_command)

@@ -63,7 +63,8 @@ class Collector:
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         store: Store | None = None

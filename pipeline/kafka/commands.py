@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from pipeline import codec
 from pipeline.errors import StethosError
@@ -42,24 +43,47 @@ class Commands:
         try:
             body = lane.settings.verify(wish.kind, wish.body)
         except Exception as error:  # of what was written by hand or by another version, or of the files that it names
-            said = str(error) if isinstance(error, StethosError) else f"{type(error).__name__}: {error}"
-            headers = command_headers(wish.machine, wish.ident)
-            value = command_value(wish.kind, wish.body)
-            return [DeadLetter(COMMAND, wish.machine, "command", said, tuple(headers), value)]
+            return [
+                _letter(wish, str(error) if isinstance(error, StethosError) else f"{type(error).__name__}: {error}")
+            ]
         decision = Decision(wish.machine, ident, lane.reach.newest_ns, wish.kind, {**body, "since": lane.reach.saved()})
-        return await self.decide(part, lane, decision, claim, found)
+        untaken = _letter(wish, "the brokers do not take the decision: the worker's log says why")
+        return await self.decide(part, lane, decision, claim, found, [untaken])
 
-    async def decide(self, part: Part, lane: Lane, decision: Decision, claim: Claim, found: Found) -> list[Result]:
-        """Durable first, then known to count, then in force; returns what follows from it."""
+    async def decide(
+        self,
+        part: Part,
+        lane: Lane,
+        decision: Decision,
+        claim: Claim,
+        found: Found,
+        untaken: Sequence[Result] = (),
+    ) -> list[Result]:
+        """Durable first, then known to count, then in force; returns what follows from it.
+
+        Args:
+            part: the partition.
+            lane: of the machine.
+            decision: of the lane.
+            claim: ours.
+            found: in the partition's log.
+            untaken: what follows where the brokers refuse it.
+        """
         headers, value = codec.encode(decision)
         key, topic = codec.key_of(decision), self._client.topic(DECISION)
         out = Out(topic, part.number, key, value, [*headers, (OWNER, b"%d" % part.epoch)])
         if REFUSED in await self._outbox.write([out]):
-            return []
+            return list(untaken)
         if not await self._ownership.holds(claim, found):
             log.warning("partition %d has another owner, its decision is void", part.number)
             return []
         return lane.process(decision)
+
+
+def _letter(wish: Wish, said: str) -> DeadLetter:
+    """The answer to a command that becomes no decision."""
+    headers, value = command_headers(wish.machine, wish.ident), command_value(wish.kind, wish.body)
+    return DeadLetter(COMMAND, wish.machine, "command", said, tuple(headers), value)
 
 
 def _answers(known: Decision, wish: Wish) -> bool:

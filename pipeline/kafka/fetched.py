@@ -4,10 +4,12 @@ Both libraries end at a record that they cannot read, and so does whoever reads 
 batch is read once more: a header's name need not be UTF-8. Where that fails, too (what it holds cannot be unpacked),
 every offset that is left of the batch has a record that says why. Two things stay errors: a checksum that does not
 match, as what was damaged on its way can be fetched again, and a compression of Kafka's own that is not installed.
+No batch takes more memory than `unpacking` allows.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +17,11 @@ from typing import Any, SupportsIndex
 
 import aiokafka.consumer.fetcher
 from aiokafka.errors import UnsupportedCodecError
+from aiokafka.record.default_records import DefaultRecordBatch as LibraryBatch
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
 from pipeline.errors import DecodeError
+from pipeline.kafka import unpacking
 
 with warnings.catch_warnings():  # kafka-python 3.0 reads its schemas by a function that Python deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -147,5 +151,7 @@ def _read_all(fetcher: Any, kind: Any) -> None:
     fetcher.MemoryRecords = lambda data: _Answer(made(data), data, kind)
 
 
+for unpacks in {sys.modules[kind.__module__] for kind in (LibraryBatch, _DefaultRecordBatchPy, DefaultRecordBatch)}:
+    unpacking.bound(unpacks)
 _read_all(aiokafka.consumer.fetcher, _DefaultRecordBatchPy)
 _read_all(kafka.consumer.fetcher, DefaultRecordBatch)

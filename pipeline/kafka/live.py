@@ -9,29 +9,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from connectors.prometheus import PrometheusSink
-from connectors.results import RecordsRejected
-from pipeline.app import Plan, config_sha256
+from pipeline.app import Plan
 from pipeline.claim import claim
 from pipeline.clock import HostClock
-from pipeline.delivery import Delivery
-from pipeline.errors import StateError
-from pipeline.judges import Judges
-from pipeline.kafka import admin, checks
+from pipeline.kafka import admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.crew import Crew
 from pipeline.kafka.feed import Feed, FeedPublisher
+from pipeline.kafka.preparing import Preparing, listens, prepare
 from pipeline.kafka.records import unlike
-from pipeline.live import configured, known
-from pipeline.metrics import families
-from pipeline.retention import Retention
+from pipeline.outlets import Outlets
 from pipeline.sources import build_sources
-from pipeline.state import Store
-from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
 log = logging.getLogger(__name__)
@@ -43,7 +36,6 @@ UNSETTLED = (
     f"not all that was published has been worked up: nothing moved for {SETTLE_S:g} s; what is left stays on Kafka and "
     "on disk for the next start"
 )
-TOPICS = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
 
 
 def claim_spool(folder: Path) -> contextlib.AbstractContextManager[None]:
@@ -55,8 +47,8 @@ def claim_spool(folder: Path) -> contextlib.AbstractContextManager[None]:
     return claim(folder / "spool", "kafka.spool_folder")
 
 
-class Sinks:
-    """Collector, sinks and status page around one durable state.
+class Sinks(Outlets):
+    """The outlets of all workers, whose results a collector brings into the durable state.
 
     Args:
         plan: what to run.
@@ -65,79 +57,38 @@ class Sinks:
     """
 
     def __init__(self, plan: Plan, client: Client, troubles: Callable[[], Sequence[str]] = tuple) -> None:
-        settings = plan.settings
-        self.store = Store(plan.state)
-        self.store.put_meta("config_sha256", config_sha256(settings))
+        super().__init__(plan, HostClock(), lambda: self._alive, self.problems)
         self.collector = Collector(client, plan.state)
         self._machines = client.spread(lane.machine.name for lane in plan.lanes)
-        self._judges = Judges(plan.lanes, self.store)
-        self._prometheus = PrometheusSink(machines=[machine.name for machine in settings.machines])
-        self._prometheus.restore(known(self.store))
-        self._deliveries = [
-            Delivery(self._prometheus, plan.state, TOPICS, "prometheus"),
-            *configured(settings.sinks, plan.state),
-        ]
-        cursors = [delivery.cursor for delivery in self._deliveries]
-        self._retention = Retention(self.store, settings.engine.out_retention_h, HostClock(), cursors)
         self._troubles = troubles
         self._alive = True
-        self._trouble = ""
-        self._status: StatusServer | None = None
-        if settings.status.enabled:
-            self._status = StatusServer(
-                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self._alive,
-                settings.status.host, settings.status.port, self.problems,
-            )  # fmt: skip
-
-    @property
-    def address(self) -> str:
-        """Of the status page; empty without one."""
-        return self._status.address if self._status else ""
 
     def problems(self) -> list[str]:
         """What the collector, the sinks and the durable state complain about now."""
-        sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
         results = [f"results cannot be taken in: {self.collector.error}"] if self.collector.error else []
-        troubles = [*unlike(self.collector.claims().values(), self._machines), *filter(None, [self._trouble])]
-        return [*self._troubles(), *self._judges.problems, *results, *sinks, *troubles]
+        strangers = unlike(self.collector.claims().values(), self._machines)
+        return [*self._troubles(), *results, *strangers, *self.complaints]
 
-    def start(self) -> None:
-        """Begin to read and to deliver."""
+    def read(self) -> None:
+        """Begin to read; call it when the topics are there."""
         self.collector.start()
-        for delivery in self._deliveries:
-            delivery.start()
-        if self._status:
-            self._status.start()
 
-    def publish(self, feed: Mapping[str, Mapping[str, Any]]) -> None:
-        """Counters, those of the feed of this process too, to the exporter; old results out of the log."""
-        try:
-            self._retention.mind()
-            if self._judges.renew(self.store):
-                with contextlib.suppress(RecordsRejected):  # counted there
-                    self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
-            counters, lags = self.store.metrics(), self.store.lags()
-            self._trouble = ""
-        except StateError as error:  # for now; the collector says so too
-            self._trouble = str(error)
-            log.warning("%s", error)
-            return
-        sinks = {d.name: d.metrics(lags, self._retention.lost) for d in self._deliveries}
-        self._prometheus.update(families({**counters, **feed}, sinks))
+    def publish(self, own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        """As every engine's; a state that cannot be written now is in the log too."""
+        counters = super().publish(own)
+        if self.trouble:
+            log.warning("%s", self.trouble)
+        return counters
 
     def close(self, to_the_end: bool = False) -> list[str]:
         """End, if asked behind the last result on the brokers; returns what the sinks complain about."""
         self._alive = False
         self.collector.stop()
         whole = self.collector.finish(self.store) if to_the_end else True
-        for delivery in self._deliveries:
-            delivery.stop()
-        if self._status:
-            self._status.stop()
-        self._retention.close()
+        errors = super().close()
         self.store.close()
         left = [] if whole else ["the last results could not be taken in: they stay on Kafka for the next start"]
-        return [*left, *(f"sink {d.name}: {d.error}" for d in self._deliveries if d.error)]
+        return [*left, *errors]
 
 
 class KafkaLive:
@@ -148,12 +99,16 @@ class KafkaLive:
         role: ``"feed"``, ``"sinks"``, or ``"all"``, which has worker processes too.
     """
 
+    _preparing: Preparing | None = None
+    """Waits for brokers that were not there at the start."""
+
     def __init__(self, plan: Plan, role: str = "all") -> None:
         self._client = Client(plan.settings.kafka)
         self._stop = threading.Event()
         self.crew: Crew | None = None
         self.feed: Feed | None = None
         self.sinks: Sinks | None = None
+        self._make_crew: Callable[[], Crew] | None = None
         with contextlib.ExitStack() as claims:
             self._build(plan, role, claims)
             self._claims = claims.pop_all()
@@ -165,9 +120,9 @@ class KafkaLive:
             claims.enter_context(claim(plan.state))
         if role in {"all", "feed"}:
             claims.enter_context(claim(feed_state))
-        if role in {"all", "sinks"}:  # a feed begins without a broker: its publisher makes the topics
-            admin.create(self._client)
-            checks.topics(self._client, admin.partitions(self._client))
+        if role in {"all", "sinks"}:  # a feed makes the topics by its publisher
+            if not self._prepared():
+                self._preparing = Preparing(self._client, self._begin)
             self.sinks = Sinks(plan, self._client, self._errors)
         clock = HostClock()  # of the feed and of its sources
         sources = build_sources(plan.settings, clock) if role in {"all", "feed"} else []
@@ -178,10 +133,40 @@ class KafkaLive:
             self.feed = Feed(sources, publisher, self._client, clock, feed_state, lambda: publisher.troubles)
         if role == "all":
             host = kafka.instance_id or socket.gethostname()
-            self.crew = Crew(plan, [f"{host}-{number}" for number in range(plan.settings.engine.shards or 1)])
+            names = [f"{host}-{number}" for number in range(plan.settings.engine.shards or 1)]
+            self._make_crew = partial(Crew, plan, names)
+            if self._preparing is None:
+                self.crew = self._make_crew()
+
+    def _prepared(self) -> bool:
+        try:
+            if listens(self._client):
+                prepare(self._client)
+                return True
+        except admin.BrokerError as error:
+            log.warning("waiting for brokers: %s", error)
+        return False
+
+    def _begin(self) -> None:
+        """What waited for brokers."""
+        if self.sinks is not None:
+            self.sinks.read()
+        if self._make_crew is not None:
+            self.crew = self._make_crew()
+
+    @property
+    def waits(self) -> bool:
+        """Whether no broker was there at the start."""
+        return self._preparing is not None
+
+    @property
+    def waiting(self) -> str:
+        """Why brokers that were not there at the start are still waited for; empty where they are not."""
+        return "" if self._preparing is None else self._preparing.error
 
     def _errors(self) -> list[str]:
-        return [error for part in (self.feed, self.crew) if part is not None for error in part.errors]
+        parts = [error for part in (self.feed, self.crew) if part is not None for error in part.errors]
+        return [*parts, *filter(None, [self.waiting])]
 
     def stop(self, *_: object) -> None:
         """Ask `run` to end."""
@@ -195,10 +180,16 @@ class KafkaLive:
             signal.signal(number, self.stop)
         if self.sinks is not None:
             self.sinks.start()
+        if self._preparing is not None:
+            self._preparing.start()
+        elif self.sinks is not None:
+            self.sinks.read()
         notify("READY=1")
 
         def second() -> None:
             notify("WATCHDOG=1")
+            if self._preparing is not None and self._preparing.failed is not None:
+                raise self._preparing.failed
             if self.sinks is not None:
                 self.sinks.publish(self.feed.metrics() if self.feed is not None else {})
             if every is not None:
@@ -209,7 +200,8 @@ class KafkaLive:
             if self.feed is not None:
                 self.feed.run(for_s, second)
                 errors += self.feed.errors
-                if self.crew is not None and not self._stop.is_set() and not self.settle():
+                works = self.crew is not None or self._preparing is not None
+                if works and not self._stop.is_set() and not self.settle():
                     errors += [] if self._stop.is_set() else [UNSETTLED]
             else:
                 self._idle(for_s, second)
@@ -230,6 +222,9 @@ class KafkaLive:
             patience_s: for so long, nothing may move.
         """
         since, last = time.monotonic(), (-1, -1)
+        while self._preparing is not None and not self._preparing.over(0.5):
+            if time.monotonic() - since >= patience_s or self._stop.is_set() or self._preparing.failed is not None:
+                return False
         while time.monotonic() - since < patience_s and not self._stop.is_set():
             unsent = 0 if self.feed is None else self.publisher.waiting
             left = unsent, sum(row.unread for row in admin.lags(self._client))
@@ -242,10 +237,13 @@ class KafkaLive:
 
     def close(self) -> list[str]:
         """End everything, workers first, so that their last results are read."""
+        waited = self.waiting
+        if self._preparing is not None:
+            self._preparing.stop()
         if self.feed is not None:
             self.publisher.close()
         if self.crew is not None:
             self.crew.stop()
         errors = [] if self.sinks is None else self.sinks.close(to_the_end=self.crew is not None)
         self._claims.close()
-        return errors
+        return [*errors, *filter(None, [waited])]

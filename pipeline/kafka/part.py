@@ -13,6 +13,7 @@ from pipeline.kafka.records import Out, snapshot_out
 from pipeline.kafka.topics import COMMAND
 from pipeline.messages import Chunk, DeadLetter, Decision, Image, Input, Late, Mark, Result
 from pipeline.runner import Lane
+from pipeline.succession import retire
 
 Needs = Mapping[tuple[str, int], int]
 """What `Lane.needs_from` says: by sensor and epoch, the first sample still needed."""
@@ -83,14 +84,14 @@ class Part:
         """Whether another worker has it: its results are dropped, no snapshot may say that they are durable."""
 
     def catch_up(self, decisions: Iterable[Decision]) -> list[Result]:
-        """Give the lanes what the log has decided; those that they know change nothing."""
-        return [
-            result
-            for decision in decisions
-            for machine, lane in self.lanes.items()
-            if decision.machine in {machine, "*"}
-            for result in lane.process(decision)
-        ]
+        """Give the lanes what the log has decided, less what a later decision has outlived; what they know stays."""
+        given, results = list(decisions), list[Result]()
+        for machine, lane in self.lanes.items():
+            mine = [decision for decision in given if decision.machine in {machine, "*"}]
+            if sum(decision.kind == "baseline" for decision in mine) > 1:
+                mine = retire(lane.settings, mine, lane.snapshot())
+            results += [result for decision in mine for result in lane.process(decision)]
+        return results
 
     def renew(self, epoch: int) -> None:
         """Go on under a new claim: nobody else had the partition meanwhile, the lanes stay as they are.

@@ -7,16 +7,18 @@ import logging
 import signal
 import socket
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 
 import orjson
 
 from pipeline.app import Plan
 from pipeline.clock import HostClock
-from pipeline.kafka import admin, checks
+from pipeline.kafka import checks, preparing
 from pipeline.kafka.client import Client
 from pipeline.kafka.health import Health
-from pipeline.kafka.patience import Purpose
+from pipeline.kafka.machines import Purpose
 from pipeline.kafka.worker import Worker
 
 
@@ -51,12 +53,12 @@ def worker_name(plan: Plan, name: str | None = None) -> str:
 
 
 def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, purpose: Purpose = "live") -> int:
-    """Run one worker until it is told to end; returns the exit code.
+    """Run one worker until it is told to end; it waits for brokers first. Returns the exit code.
 
     Raises:
         ConfigError: libraries or topics are not as they must be, or the port for health is taken.
-        BrokerError: no broker answers.
     """
+    began = time.monotonic()
     called = worker_name(plan, name)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(called))
@@ -65,9 +67,15 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
         logging.getLogger(noisy).setLevel(logging.WARNING)
     checks.libraries()
     client = Client(plan.settings.kafka)
-    admin.create(client)
-    checks.topics(client, admin.partitions(client))
-    return asyncio.run(_run(plan, client, called, for_s, purpose))
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())  # asyncio has its own
+    try:
+        if not preparing.wait(client, stop, for_s):
+            return 0 if stop.is_set() else 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    left_s = None if for_s is None else max(0.0, for_s - (time.monotonic() - began))
+    return asyncio.run(_run(plan, client, called, left_s, purpose))
 
 
 async def _run(plan: Plan, client: Client, name: str, for_s: float | None, purpose: Purpose) -> int:

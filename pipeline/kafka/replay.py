@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ from pipeline.app import Plan
 from pipeline.clock import Clock
 from pipeline.errors import BadInput, ConfigError, StethosError
 from pipeline.journal import TOPICS
-from pipeline.kafka import admin
+from pipeline.kafka import admin, leftovers
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.feed import publish
+from pipeline.kafka.machines import Purpose
 from pipeline.kafka.outbox import Outbox
-from pipeline.kafka.patience import Purpose
 from pipeline.kafka.process import run_worker
 from pipeline.kafka.records import NOBODY, Out, snapshot_out
 from pipeline.kafka.topics import DECISION, STATE
@@ -56,7 +56,7 @@ def replay_settings(bootstrap: str, base: Kafka | None = None) -> Kafka:
     Raises:
         ConfigError: the password would go to this broker as it is.
     """
-    name = f"stethos-replay-{os.getpid()}-{time.time_ns() // 1_000_000}"
+    name = leftovers.new_name(os.getpid())
     own = {"bootstrap": bootstrap, "prefix": name + ".", "group": name, "partitions": 4, "raw_retention_h": FOREVER_H}
     own |= {"instance_id": None, "health_port": None, "session_timeout_s": 6.0}
     try:
@@ -130,8 +130,10 @@ class KafkaReplay:
         """Play everything and collect the results."""
         purpose = "replay" if self.faithful else "trial"
         worker = mp.get_context("spawn").Process(target=_work, args=(self.plan, purpose))
-        with terminable():
+        with terminable(), ExitStack() as stack:
             admin.partitions(self._client)  # brokers that do not answer have nothing to be removed either
+            leftovers.clean_quietly(self._client)
+            stack.enter_context(leftovers.held(self._client.kafka.group))
             try:
                 admin.create(self._client)
                 asyncio.run(self._before())
@@ -147,6 +149,7 @@ class KafkaReplay:
                     worker.terminate()
                     worker.join(30)
                 admin.remove(self._client)
+                leftovers.forget(self._client.kafka.group)
 
     async def _before(self) -> None:
         """Decisions and snapshots, and what of the results is known."""

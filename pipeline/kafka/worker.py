@@ -18,7 +18,8 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.clock import Clock
-from pipeline.errors import ConfigError
+from pipeline.context_timeout import ContextTimeout
+from pipeline.errors import ConfigError, StateError
 from pipeline.kafka import checks, faust_flow, trace
 from pipeline.kafka.absence import Absence
 from pipeline.kafka.batches import Batches
@@ -29,12 +30,11 @@ from pipeline.kafka.faust_app import commit, committed, highwater, make_app, see
 from pipeline.kafka.inbox import Inbox
 from pipeline.kafka.intake import Taken, take_in
 from pipeline.kafka.logs import LogReader
-from pipeline.kafka.machines import Machines
+from pipeline.kafka.machines import Machines, Purpose
 from pipeline.kafka.outbox import REFUSED, Outbox
 from pipeline.kafka.ownership import Found, Ownership
 from pipeline.kafka.pacing import Pacing
 from pipeline.kafka.part import UNKNOWN_BEGIN, Part
-from pipeline.kafka.patience import Patience, Purpose
 from pipeline.kafka.records import Claim
 from pipeline.kafka.topics import INPUTS, STATE
 from pipeline.messages import Chunk, Image, Mark
@@ -80,12 +80,12 @@ class Worker:
         self._feeding = asyncio.Lock()
         self.outbox = Outbox(client, self._stop.is_set)
         self._batches = Batches(machines, self.outbox, clock)
-        self._machines = Machines(machines, client, self._batches.pool)
+        self._machines = Machines(machines, client, self._batches.pool, purpose)
         self._reader = LogReader(client)
         self._ownership = Ownership(client, self._reader, self.outbox, name, [lane.machine.name for lane in machines])
         self._commands = Commands(client, self.outbox, self._ownership)
         self._pacing = Pacing()
-        self._patience = Patience(purpose)
+        self._timeout = ContextTimeout(purpose != "replay")
         self._inbox = Inbox(INBOX_BYTES)
         self._continuity = Continuity(self._rows, LogReader(client), self.counts, lambda *at: seek(self.app, *at))
         watch = Absence(client, self._reader, self.outbox, clock, self.parts, self._ours, self.counts)
@@ -112,7 +112,7 @@ class Worker:
 
         Raises:
             ConfigError: topics, this host's clock or the worker's name are not as they must be.
-            StateError: a newer version is at work.
+            StateError: a newer version is at work, or a baseline in force is gone.
         """
         checks.libraries()
         try:
@@ -142,7 +142,7 @@ class Worker:
     def _failed(self, tasks: Sequence[asyncio.Task[None]]) -> bool:
         for task in (*tasks, self._owning):
             if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                if isinstance(error, ConfigError):
+                if isinstance(error, ConfigError | StateError):
                     raise error
                 log.error("the worker cannot go on: %r", error, exc_info=error)
                 return True
@@ -206,7 +206,7 @@ class Worker:
                     return
                 self.parts[number] = part
                 self._claims[number] = (claim, found)
-        except (asyncio.CancelledError, ConfigError):
+        except (asyncio.CancelledError, ConfigError, StateError):
             raise
         except Exception:
             log.exception("partitions could not be taken over; the worker ends so that another one may")
@@ -345,7 +345,7 @@ class Worker:
                 continue
             at_end = part.upto("context") >= high
             async with self._feeding:  # a decision holds behind what its lane has taken in: nothing may come between
-                for lane, decision in list(self._patience.due(part, self.clock.now_ns(), at_end)):
+                for lane, decision in list(self._timeout.due(part.lanes.values(), self.clock.now_ns(), at_end)):
                     if not part.lost:
                         results = await self._commands.decide(part, lane, decision, *self._claims[part.number])
                         self.outbox.add(part, results, self.clock.now_ns())

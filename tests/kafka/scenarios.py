@@ -51,7 +51,7 @@ def scenario_plant() -> tuple[Plant, tuple[Decision, ...]]:
         logs[name] = log
         decisions += mine
         kept += [*(b for b in of_hash.values() if b not in own.values()), *own.values()]
-        toml.append(_toml(machine, set(own)))
+        toml.append(toml_of(machine, set(own)))
     return Plant("\n".join(toml), logs, tuple(expected), tuple(kept)), tuple(decisions)
 
 
@@ -70,7 +70,8 @@ def placed(decision: Decision, root: Path) -> Decision:
     return replace(decision, body={**decision.body, "path": str(root / decision.body["path"])})
 
 
-def _toml(machine: Machine, known: set[str]) -> str:
+def toml_of(machine: Machine, known: set[str]) -> str:
+    """The machine as a configuration file has it; sensors that are `known` have a baseline."""
     lines = [f'[[machine]]\nname = "{machine.name}"\nalign = {str(machine.align).lower()}']
     if machine.drift:
         lines.append("drift = true")

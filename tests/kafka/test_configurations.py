@@ -139,6 +139,12 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
             assert config_filter == "all"
             return {"topic": {a.name: {k: {"value": v} for k, v in held[a.name].items()} for a in asked}}
 
+        def list_topics(self) -> list[str]:
+            return list(held)
+
+        def list_groups(self) -> list[dict[str, str]]:
+            return []
+
     @contextmanager
     def brokers(_: object) -> Iterator[Brokers]:
         yield Brokers()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,9 @@ import aiokafka.codec
 import aiokafka.consumer.fetcher as aio
 import kafka.codec
 import kafka.consumer.fetcher as python
+import lz4.frame
 import pytest
+import zstandard
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from kafka import TopicPartition
@@ -18,7 +22,7 @@ from kafka import TopicPartition
 from config.schema import Kafka
 from pipeline import codec
 from pipeline.errors import ConfigError, DecodeError
-from pipeline.kafka import checks, export, fetched, wishes
+from pipeline.kafka import checks, export, fetched, unpacking, wishes
 from pipeline.kafka.client import Client
 from pipeline.kafka.collector import Collector
 from pipeline.kafka.intake import take_in
@@ -34,12 +38,19 @@ LIES, BAD_NAME = 0x05, b"\xff\xfe\xfd"
 HEADERS, VALUE = codec.encode(Context("m", "state", 7, "cut"))
 
 
-def batch(first: int, count: int = 1, codec_used: int = 0, bad: int | None = None, says: int | None = None) -> bytes:
+def batch(
+    first: int,
+    count: int = 1,
+    codec_used: int = 0,
+    bad: int | None = None,
+    says: int | None = None,
+    value: bytes = VALUE,
+) -> bytes:
     """A batch as brokers keep it: record `bad` has a header of another encoding; `says` is a codec that is not used."""
     made = DefaultRecordBatchBuilder(2, codec_used, 0, -1, -1, -1, 1 << 20)
     for number in range(count):
         own = [("QQQ", b"x")] if number == bad else []
-        made.append(number, timestamp=1, key=b"m", value=VALUE, headers=[*own, *HEADERS])
+        made.append(number, timestamp=1, key=b"m", value=value, headers=[*own, *HEADERS])
     raw = bytes(made.build()).replace(b"QQQ", BAD_NAME)
     whole = bytearray(raw)
     struct.pack_into(">q", whole, 0, first)
@@ -105,6 +116,43 @@ def test_a_codec_that_is_not_installed_is_an_error(read: Any, name: str, monkeyp
         checks.libraries()
 
 
+@READERS
+@pytest.mark.parametrize("name", list(CODECS)[1:])
+def test_a_batch_that_unpacks_to_far_too_much_takes_no_memory(
+    read: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bomb becomes what a batch becomes that cannot be read; what stands around it is read, however well packed."""
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(unpacking, "PIECE_BYTES", 100_000)
+    fine, bomb = (batch(at, 1, CODECS[name], value=bytes(size)) for at, size in ((0, 1_900_000), (1, 40_000_000)))
+    tracemalloc.start()
+    try:
+        found = read(bomb + batch(2))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(r.offset, r.value) for r in found] == [(1, None), (2, VALUE)]
+    assert "unpacks to more than 2,000,000 bytes" in found[0].headers[0][0]
+    assert most < 5 * len(bomb) + 10_000_000
+    assert [len(r.value) for r in read(fine)] == [1_900_000]
+
+
+def test_what_is_packed_in_several_pieces_is_read_whole() -> None:
+    """Streams may follow each other, and Java's snappy comes in blocks; what is cut off is an error."""
+    x = bytes(range(256)) * 2000
+    packs = {"gzip": gzip.compress, "lz4": lz4.frame.compress, "zstd": zstandard.ZstdCompressor().compress}
+    for name, pack in packs.items():
+        decode = getattr(unpacking, f"{name}_decode")
+        assert decode(memoryview(pack(x) + pack(x[:9]))) == x + x[:9]
+        assert decode(pack(b"")) == b""
+        if name != "zstd":  # it gives what is there, and the parser then lacks records
+            with pytest.raises(EOFError):
+                decode(pack(x)[:-9])
+    for blocks in (True, False):
+        packed = aiokafka.codec.snappy_encode(x, xerial_compatible=blocks)
+        assert unpacking.snappy_decode(packed, kafka.codec.snappy_decode) == x
+
+
 def test_an_answer_without_records_is_none() -> None:
     """The protocol allows it."""
     assert not aio.MemoryRecords(None).has_next()
@@ -145,7 +193,7 @@ def test_no_other_reader_takes_it_for_anything(tmp_path: Any) -> None:
     collector = Collector(Client(Kafka()), tmp_path / "state.sqlite")
     collector._fences[TP] = Fence()
     assert collector._read("decision", TP, record) is None and collector.counts["unreadable"] == 1
-    assert wishes._answer(record, "m", "i", "k") is None
+    assert wishes._answer(record, wishes.Asked("m", "k", "i", "n")) is None
     counts: Any = export.Counter()
     assert export._read([record], counts) == [] and counts["unreadable.unreadable"] == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,9 @@ from pipeline.kafka.replay import KafkaReplay, persists, terminable
 
 
 @pytest.mark.parametrize("at", ["create", "_before"])
-def test_sigterm_takes_the_topics_away(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_takes_the_topics_away(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Ctrl-C does, and a second one does not keep it from that."""
-    client, removed = object(), []
+    client, removed = SimpleNamespace(kafka=SimpleNamespace(group="g")), []
 
     def told(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -30,6 +31,8 @@ def test_sigterm_takes_the_topics_away(at: str, monkeypatch: pytest.MonkeyPatch)
         os.kill(os.getpid(), signal.SIGTERM)
         removed.append(of)
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(replay.leftovers, "clean_quietly", lambda _: None)
     monkeypatch.setattr(replay.admin, "partitions", lambda _: {})
     monkeypatch.setattr(replay.admin, "create", told if at == "create" else lambda _: [])
     monkeypatch.setattr(replay.admin, "remove", remove)
@@ -40,6 +43,7 @@ def test_sigterm_takes_the_topics_away(at: str, monkeypatch: pytest.MonkeyPatch)
         player.run()
     assert (ended.value.code, removed) == (143, [client])
     assert signal.getsignal(signal.SIGTERM) == was
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_a_replay_that_comes_to_its_end_ends_by_itself() -> None:
