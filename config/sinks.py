@@ -54,6 +54,7 @@ class JournalSinkConfig(Closed):
 
     type: Literal["jsonl"]
     path: Path
+    most_bytes: int = Field(4_000_000_000, ge=1_000_000, description="of PATH, PATH.1 and so on; the oldest results go")
     topics: tuple[ResultTopic, ...] = Field(("score", "machine_state", "alarm", "health"), min_length=1)
 
 

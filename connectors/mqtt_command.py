@@ -1,8 +1,9 @@
-"""What a command by MQTT says, and where: an alarm as JSON, and topics made of templates."""
+"""What a command by MQTT says, and where: an alarm as JSON, what stands as JSON, and topics made of templates."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from string import Formatter
 from typing import NamedTuple
@@ -34,6 +35,14 @@ def payload_of(alarm: Alarm) -> bytes:
         "score": _finite(alarm.value), "threshold": _finite(alarm.threshold), "alarm": alarm.alarm, "id": alarm.id,
     }  # fmt: skip
     return orjson.dumps(body)
+
+
+def standing_of(alarms: Iterable[Alarm], since_ns: int) -> bytes:
+    """The alarms that stand as JSON, and since when the detectors listen: they know nothing of what was before."""
+    told = [
+        {"machine": a.machine, "detector": a.detector, "severity": a.severity, "alarm": a.alarm} for a in alarms
+    ]  # fmt: skip
+    return orjson.dumps({"since": _iso(since_ns), "alarms": told})
 
 
 def _iso(t_ns: int) -> str:

@@ -5,8 +5,9 @@ samples up. A command is worth something for some seconds alone: what is older i
 It is sent at least once (QoS 1), and a repeat bears the same id.
 
 The retained status says whether anybody listens: ``online`` while samples of every machine are heard, ``silent`` when
-they are not, ``offline`` when the broker has lost us (its last will). Advisory, not a protective function: the machine
-must be safe when no command comes.
+they are not, ``offline`` when the broker has lost us (its last will). Below it the retained list of the alarms that
+stand ends what no ``cleared`` ended: a restart forgets, and a command may expire. Advisory, not a protective function:
+the machine must be safe when no command comes.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from connectors.mqtt_command import Command, check_topic, fill, payload_of, topic_of
+from connectors.mqtt_command import Command, check_topic, fill, payload_of, standing_of, topic_of
 from connectors.mqtt_session import CONNECT_S, Broker, Session, wake_pair
 from pipeline.errors import ConfigError
 from pipeline.messages import NS, Alarm
 
 TOPIC = "stethos/{machine}/{detector}"
 STATUS_TOPIC = "stethos/{site}/status"
+STANDING = "/standing"
+"""Behind the status topic: where the list of the alarms that stand is kept."""
 DROPS = ("stale", "full", "expired", "unacknowledged", "refused", "closed")
 """Why a command was not sent: its event lies too far back; too many waited; it waited too long for a broker; no broker
 confirmed it in time (it may have come); the broker refused it; the hook was closed."""
@@ -54,7 +57,7 @@ class MqttCommand:
     Args:
         broker: where to; without a client id its name is made of site and host.
         topic: of commands; may name {site}, {machine}, {detector}, {transition}, {severity}.
-        status_topic: of the retained status; may name {site}, {client}.
+        status_topic: of the retained status; may name {site}, {client}. The list of what stands lies below it.
         site: this plant's name.
         machines: whose samples must be heard for the status ``online``.
         expires_s: a command is sent at most so long after its event.
@@ -97,6 +100,10 @@ class MqttCommand:
         self._waiting: deque[Command] = deque()
         self._flying: dict[int, Command] = {}
         self._status, self._trouble, self._refusal = b"", "", ""
+        self._since_ns = clock_ns()
+        self._standing: dict[str, Alarm] = {}  # by condition: of each, one alarm stands at most
+        self._listed = b""  # as the broker was told it last, under this number
+        self._list_number: int | None = None
         self._holders = 0
         self._alone = threading.Lock()
         """Of the thread that has the connection: a name that is looked up may outlast its closing."""
@@ -109,8 +116,14 @@ class MqttCommand:
     def __call__(self, alarm: Alarm) -> None:
         """Note an alarm, to be sent at once; never waits."""
         left_s = self._expires_s - max(0.0, (self._clock_ns() - alarm.t_ns) / NS)
+        with self._lock:
+            if alarm.transition == "cleared":
+                self._standing.pop(alarm.condition, None)
+            elif left_s > 0.0:  # nobody was told of a stale one
+                self._standing[alarm.condition] = alarm
         if left_s <= 0.0:
             self._drop("stale", 1)
+            self._ring()
             return
         with self._lock:
             full = len(self._waiting) >= self._most
@@ -226,16 +239,19 @@ class MqttCommand:
         """Send over one connection until it ends, or all is said and the hook is closed."""
         answer_by, leave_by = time.monotonic() + CONNECT_S, math.inf
         greeted = False
-        self._status = b""
+        self._status = self._listed = b""
+        self._list_number = None
         try:
             while not session.lost:
                 now = time.monotonic()
                 if session.connected and not greeted:
                     greeted, self._trouble = True, ""
                     self._count("connected")
+                    self._tell_standing(session)  # first: "online" beside the list of an earlier run would vouch for it
                 if greeted:
                     self._tell_status(session, now)
                     self._send(session)
+                    self._tell_standing(session)
                 elif now > answer_by:
                     session.lost = "it takes the connection and says nothing"
                 if ending.is_set():
@@ -254,6 +270,14 @@ class MqttCommand:
         if status != self._status:
             self._status = status
             session.publish(self._status_topic, status, retain=True)
+
+    def _tell_standing(self, session: Session) -> None:
+        with self._lock:
+            alarms = [*self._standing.values()]
+        listed = standing_of(alarms, self._since_ns)
+        if listed != self._listed:
+            self._listed = listed
+            self._list_number = session.publish(self._status_topic + STANDING, listed, retain=True)
 
     def _send(self, session: Session) -> None:
         self._expire()
@@ -277,6 +301,8 @@ class MqttCommand:
         """Take the broker's answers; one that does not answer in time is no connection."""
         answers, session.answers = session.answers, []
         for number, refusal in answers:
+            if number == self._list_number and refusal:
+                self._trouble = f"MQTT broker {self.broker}: it refuses the list of what stands: {refusal}"
             command = self._flying.pop(number, None)
             if command is not None:
                 self._count("refused" if refusal else "published")

@@ -1,12 +1,19 @@
-"""A small read-only web server: few connections, a time limit for each request, nothing on the terminal."""
+"""A small read-only web server: few connections, a time limit for each request, nothing on the terminal.
+
+Where all places are taken, whoever holds most of them gives one up: a client that asks is served within seconds,
+however many connections others hold and say nothing.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,11 +21,16 @@ from typing import Any
 from pipeline.errors import ConfigError
 
 MOST = 64
-"""Connections at a time; further ones are closed at once: descriptors are for recordings and state first."""
+"""Connections at a time, as descriptors are for recordings and state first; a further one takes the place of another,
+or is closed at once where all others are being answered."""
 REQUEST_S = 10.0
 """A request must be here within so long, however it trickles; a kept connection must bring its next one."""
 ANSWER_S = 60.0
 """An answer must be taken within so long."""
+SLOW_S = 2.0
+"""A reader that has not taken its answer by then may have to give its place up."""
+ROOM_S = 0.5
+"""Longest wait for a place that was given up."""
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 Answer = tuple[int, bytes, str]
@@ -41,6 +53,14 @@ def try_port(host: str, port: int) -> None:
         probe.bind((host, port))
 
 
+class _Held:
+    """A connection: whose it is, and since when it keeps us waiting; `inf` while we make its answer."""
+
+    def __init__(self, connection: socket.socket, client: str) -> None:
+        self.connection, self.client = connection, client
+        self.idle_s = time.monotonic()
+
+
 class WebServer(ThreadingHTTPServer):
     """Answers GET and HEAD, each connection in a thread of its own.
 
@@ -60,6 +80,8 @@ class WebServer(ThreadingHTTPServer):
         self.reply = reply
         self.ended = False
         self._places = threading.BoundedSemaphore(MOST)
+        self._held: dict[int, _Held] = {}  # by the connection's identity; a place that is given up is not here any more
+        self._lock = threading.Lock()
         self.address_family = family(host)
         try:
             super().__init__((host, port), _Handler)
@@ -95,14 +117,17 @@ class WebServer(ThreadingHTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread, if there is a place."""
-        if not self._places.acquire(blocking=False):
+        """Give the connection a thread, if there is a place or one that can be given up."""
+        free = self._places.acquire(blocking=False)
+        if not free and not (self._make_room() and self._places.acquire(timeout=ROOM_S)):
             self.shutdown_request(request)
             return
+        with self._lock:
+            self._held[id(request)] = _Held(request, str(client_address[0]))
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._places.release()
+            self._let_go(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -110,7 +135,33 @@ class WebServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._let_go(request)
+
+    def _let_go(self, request: socket.socket) -> None:
+        with self._lock:
+            if (held := self._held.get(id(request))) is not None and held.connection is request:
+                del self._held[id(request)]
+        self._places.release()
+
+    def waits(self, request: socket.socket, since_s: float) -> None:
+        """From when on (monotonic seconds) a connection keeps us waiting and may have to give its place up."""
+        with self._lock:
+            if (held := self._held.get(id(request))) is not None:
+                held.idle_s = since_s
+
+    def _make_room(self) -> bool:
+        """End the connection that has kept us waiting for longest, of the client that holds most; whether one has."""
+        with self._lock:
+            now_s = time.monotonic()
+            waiting = [(key, held) for key, held in self._held.items() if held.idle_s <= now_s]
+            if not waiting:
+                return False
+            held_by = Counter(held.client for held in self._held.values())
+            key, held = min(waiting, key=lambda one: (-held_by[one[1].client], one[1].idle_s))
+            del self._held[key]
+            with suppress(OSError):  # it has gone already
+                held.connection.shutdown(socket.SHUT_RDWR)  # its thread wakes up, and closes it
+        return True
 
     def handle_error(self, *_args: Any) -> None:
         """Stay quiet: readers go away as they like."""
@@ -150,7 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
-        self._incoming.until_s = time.monotonic() + REQUEST_S
+        now_s = time.monotonic()
+        self._incoming.until_s = now_s + REQUEST_S
+        self.server.waits(self.connection, now_s)
         super().handle_one_request()
 
     def parse_request(self) -> bool:
@@ -160,6 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         return fine
 
     def do_GET(self) -> None:
+        self.server.waits(self.connection, math.inf)
         kind = "text/plain; charset=utf-8"
         if self.server.ended:
             self.close_connection = True
@@ -170,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
             except Exception as error:
                 code = int(HTTPStatus.INTERNAL_SERVER_ERROR)
                 body = f"{type(error).__name__}: {error}\n".encode(errors="replace")
+        self.server.waits(self.connection, time.monotonic() + SLOW_S)
         try:
             self.send_response(code)
             self.send_header("Content-Type", kind)

@@ -27,6 +27,8 @@ PREROLL_S: Final = 6.0
 """The longest memory of a lane (5 s) and one chunk."""
 MOST_PREROLLS: Final = 4
 """So many prerolls of samples stay at most, whatever times they bear: behind one of the far future none grows old."""
+AGREED_NS: Final = NS
+"""So long must samples go on behind a jump ahead before those in front of it are old, as lanes believe no less."""
 MOST_UNREAD: Final = 1000
 """Facts that nothing reads of which a file begins with the newest."""
 
@@ -98,6 +100,9 @@ class Ring:
         self._limits = (min(rotate_bytes, max(1, self._ring_bytes // 4)), rotate_s)
         self._preroll_ns = int(preroll_s * NS)
         self._recent: dict[StreamKey, deque[tuple[int, Sampled]]] = {}  # with the ns of samples up to its end
+        self._believed: dict[
+            StreamKey, tuple[int, int]
+        ] = {}  # event time less ns of samples; of how many the newest is
         self._context: dict[tuple[str, str], Context] = {}
         self._unread: dict[tuple[str, str], Context] = {}
         self._decisions: dict[tuple[str, str], Decision] = {}
@@ -257,14 +262,26 @@ class Ring:
                 del self._unread[next(iter(self._unread))]
         else:
             stream = message.stream
-            recent = self._recent.setdefault((stream.machine, stream.sensor, 0), deque())
+            place: StreamKey = (stream.machine, stream.sensor, 0)
+            recent = self._recent.setdefault(place, deque())
             if recent and recent[-1][1].stream.epoch != stream.epoch:
                 recent.clear()
+                del self._believed[place]
             come_ns = (recent[-1][0] if recent else 0) + min(abs(message.t1_ns - message.t0_ns), NS)
             recent.append((come_ns, message))
-            oldest, first = message.t1_ns - self._preroll_ns, come_ns - MOST_PREROLLS * self._preroll_ns
+            oldest = self._reached_ns(place, message.t1_ns, come_ns) - self._preroll_ns
+            first = come_ns - MOST_PREROLLS * self._preroll_ns
             while len(recent) > 1 and (recent[0][1].t1_ns <= oldest or recent[0][0] <= first):
                 recent.popleft()
+
+    def _reached_ns(self, key: StreamKey, t1_ns: int, come_ns: int) -> int:
+        """How far a stream has come. A time that jumps ahead may be wrong: it counts once a second agrees."""
+        offset = t1_ns - come_ns
+        believed, since = self._believed.get(key, (offset, come_ns))
+        if offset - believed <= self._preroll_ns or come_ns - since >= AGREED_NS:
+            believed, since = offset, come_ns
+        self._believed[key] = believed, since
+        return believed + since
 
     def _preroll(self) -> tuple[Input, ...]:
         samples = [message for recent in self._recent.values() for _, message in recent]

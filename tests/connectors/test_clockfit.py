@@ -91,6 +91,51 @@ def test_a_lasting_step_is_told_within_about_a_second(step_s: float) -> None:
     assert told[0] == 31 * 48_000
 
 
+def test_a_step_is_told_by_the_third_time_where_they_come_rarely() -> None:
+    """Two late answers of a driver, two seconds apart, are no clock that was set."""
+    fit = ClockFit(Rate(1000))
+    for n in range(0, 40_000, 2000):
+        assert not fit.observe(n, truth(n, 1000, 0.0))
+    assert [fit.observe(n, truth(n, 1000, 0.0) + NS) for n in range(40_000, 46_000, 2000)] == [False, False, True]
+
+
+def test_a_clock_that_is_put_right_moves_anchors_by_a_millisecond_a_chunk() -> None:
+    """50 ms, less than a step: in steps that no window notices, and in the end all of it."""
+    fit = ClockFit(Rate(1000))
+    list(chunks(fit, 0.0, 100, 60, lambda: 0.0))
+    held, moves = fit.anchor(60_000), []
+    for n in range(60_000, 180_000, 100):
+        assert not fit.observe(n, truth(n, 1000, 0.0) + 50_000_000)
+        anchor = fit.anchor(n)
+        moves.append(anchor.at(n, fit.rate) - held.at(n, fit.rate))
+        held = anchor
+    assert max(moves) == 1_000_000
+    assert held.at(180_000, fit.rate) == truth(180_000, 1000, 0.0) + 50_000_000
+
+
+@pytest.mark.parametrize("ppm", [20.0, -20.0])
+def test_an_anchor_stays_within_ten_microseconds_of_the_line(ppm: float) -> None:
+    fit = ClockFit(Rate(48_000))
+    for n, anchor in chunks(fit, ppm, 4800, 120, lambda: 0.0):
+        assert n < 30 * 48_000 or abs(anchor.at(n, fit.rate) - fit.time_ns(n)) <= 10_000
+
+
+def test_no_crystal_is_believed_to_be_500_ppm_off() -> None:
+    fit = ClockFit(Rate(1000))
+    list(chunks(fit, 600.0, 100, 120, lambda: 0.0))
+    assert fit.ppm == pytest.approx(500.0)
+
+
+def test_the_uncertainty_is_the_standard_deviation_of_the_scatter() -> None:
+    """Gaussian, one time a second; the median of many, as each is of a hundred and twenty."""
+    draw, found = random.Random(1), []
+    for _ in range(30):
+        fit = ClockFit(Rate(1000))
+        list(chunks(fit, 0.0, 1000, 125, lambda: draw.gauss(0.0, 2e6)))
+        found.append(fit.uncertainty_ns)
+    assert sorted(found)[15] == pytest.approx(2e6, rel=0.1)
+
+
 def test_single_late_times_are_outliers_and_move_nothing() -> None:
     fit = ClockFit(Rate(48_000))
     for n in range(0, 120 * 48_000, 4800):
@@ -105,6 +150,8 @@ def test_times_that_stray_to_both_sides_are_no_step() -> None:
     fit.observe(0, T0)
     for k in range(1, 100):
         assert not fit.observe(500 * k, T0 + k * NS // 2 + (NS if k % 2 else -NS))
+    assert not fit.observe(50_000, T0 + 50 * NS)
+    assert fit.outliers == 99
 
 
 def test_a_gap_of_an_hour_leaves_old_observations_behind() -> None:

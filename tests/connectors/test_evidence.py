@@ -66,14 +66,6 @@ def test_slow_samples_are_played_faster_and_stated(tmp_path: Path) -> None:
     assert heard == pytest.approx(8 * 25.0)
 
 
-def test_flac_holds_the_same_samples(tmp_path: Path) -> None:
-    clip = Clip("mic", 48_000, T0, tone(48_000, 0.2, 440.0, 0.5), "FS")
-    for kind in ("wav", "flac"):
-        write_evidence(tmp_path, RAISED, [clip], [], sound=kind)
-    stem = f"{evidence_name(RAISED.body)}_mic"
-    assert np.array_equal(soundfile.read(tmp_path / f"{stem}.wav")[0], soundfile.read(tmp_path / f"{stem}.flac")[0])
-
-
 def test_strongest_of_many_channels_is_played() -> None:
     x = np.concatenate([tone(8000, 0.1, 100.0, a) + 10 * a for a in (0.1, 0.7, 0.2)], axis=1)
     played = audible(Clip("accel", 8000, T0, x, "m/s2"))

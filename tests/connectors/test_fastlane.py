@@ -11,7 +11,6 @@ import pytest
 
 from connectors.base import Resume, Source, SourceMessage
 from connectors.fastlane import SLICE_S, FastLane
-from operators.spindle import SPEED
 from pipeline.fast import FastDetectors
 from pipeline.messages import Alarm, Chunk, Context, Mark, Score, Stream
 from pipeline.stages import LaneSettings
@@ -139,7 +138,7 @@ def test_a_failing_hook_costs_no_samples() -> None:
     def hook(_: Alarm) -> None:
         raise OSError("the relay is gone")
 
-    messages = [*log()["acc"][:3], Context("other", SPEED, T0, 1.0)]
+    messages = [*log()["acc"][:3], Context("other", "spindle_rpm", T0, 1.0)]
     lane = FastLane(Listed(messages), {"m": Ear([ALARM])}, hook)
     assert run(lane) == messages
     assert lane.failures == 12
@@ -157,7 +156,7 @@ def test_a_failing_hook_costs_no_other_alarm() -> None:
 
     said = [replace(ALARM, detector=name) for name in ("x", "y")]
     lane = FastLane(Listed([]), {"m": Ear(said)}, hook)
-    fact, troubles = Context("m", SPEED, T0, 1.0), []
+    fact, troubles = Context("m", "spindle_rpm", T0, 1.0), []
     for alarms in (said, said[:1], said[1:]):
         lane._listeners["m"] = Ear(alarms)
         lane.hear(fact)

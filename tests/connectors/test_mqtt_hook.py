@@ -17,7 +17,7 @@ import pytest
 from connectors import mqtt_hook
 from connectors.fastlane import FastLane
 from connectors.mqtt_command import fill, payload_of
-from connectors.mqtt_hook import DROPS, MqttCommand
+from connectors.mqtt_hook import DROPS, STANDING, MqttCommand
 from connectors.mqtt_session import Broker, Session, wake_pair
 from pipeline.errors import ConfigError
 from pipeline.messages import Alarm, Stream
@@ -87,11 +87,11 @@ def test_commands_arrive_in_order_and_are_not_kept(broker: MosquittoServer) -> N
         until(lambda: hook.counts["published"] == 40)
         assert (hook.failures, hook.trouble) == (0, "")
         with Ear(broker) as later:
-            later.wait(lambda: later.texts(STATUS) == ["online"])
-            assert [m.retain for m in later.heard] == [True]
+            later.wait(lambda: later.texts(STATUS) == ["online"] and later.texts(STATUS + STANDING))
+            assert {(m.topic, m.retain) for m in later.heard} == {(STATUS, True), (STATUS + STANDING, True)}
     with Ear(broker) as last:
-        last.wait(lambda: last.texts(STATUS))
-        assert [(m.topic, m.payload) for m in last.heard] == [(STATUS, b"offline")]
+        last.wait(lambda: last.texts(STATUS) == ["offline"])
+        assert not last.texts(TOPIC)
 
 
 def test_the_broker_says_offline_when_the_connection_breaks(broker: MosquittoServer) -> None:
@@ -336,7 +336,7 @@ def test_a_hook_that_is_closed_while_it_connects_leaves_nothing_behind(monkeypat
         until(lambda: hook.counts["published"] == 1)
         first.join(20.0)
         assert not first.is_alive()
-    assert [one.said[:2] for one in made] == [["closed"], [STATUS, TOPIC]]
+    assert [one.said[:2] for one in made] == [["closed"], [STATUS + STANDING, STATUS]]
     assert (hook.counts["connected"], hook.failures) == (1, 1)
 
 

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from connectors.base import Resume, SourceMessage
 from connectors.files import open_recording
-from connectors.playback import Playback, playbacks
+from connectors.playback import Playback
 from connectors.rates import exact_rate
 from connectors.tape import Clip
 from pipeline.errors import BadInput, ConfigError, SourceError
@@ -373,23 +373,22 @@ def test_folders_without_pictures_or_with_two_kinds(tmp_path: Path) -> None:
         {"chunk_s": 0.0},
         {"pause_s": -1.0},
         {"scale": 0.0},
-        {"rate": 5},
     ],
 )
 def test_arguments_that_make_no_sense(wrong: dict[str, Any]) -> None:
     row = {"machine": "m", "sensor": "s", "modality": "acoustic", "files": ["a.wav"]}
     with pytest.raises(ConfigError):
-        playbacks([{**row, **wrong}])
+        Playback(**{**row, **wrong})
 
 
-def test_sensors_of_a_machine_are_built_from_rows(tmp_path: Path) -> None:
+def test_sensors_of_a_machine_begin_together(tmp_path: Path) -> None:
     sound(tmp_path / "a.wav", TONE)
     npz(tmp_path / "b.npz", x=NOISE, fs=1000)
     rows: list[dict[str, Any]] = [
         {"sensor": "mic", "modality": "acoustic", "files": ["a.wav"]},
         {"sensor": "acc", "modality": "vibration", "files": ["b.npz"], "unit": "mg", "chunk_s": 0.5},
     ]
-    sources = playbacks(rows, machine="lathe", folder=tmp_path, speed=math.inf, start_ns=123)
+    sources = [Playback(machine="lathe", folder=tmp_path, speed=math.inf, start_ns=123, **row) for row in rows]
     streams = [source.open({}, NOW)[0] for source in sources]
     assert [(s.machine, s.sensor, s.unit) for s in streams] == [("lathe", "mic", "FS"), ("lathe", "acc", "mg")]
     firsts = [source.poll(NOW)[0] for source in sources]

@@ -97,9 +97,9 @@ def sink(clock: Clock) -> PrometheusSink:
 
 
 @pytest.fixture
-def scraped() -> Iterator[tuple[PrometheusSink, PrometheusServer]]:
+def scraped(clock: Clock) -> Iterator[tuple[PrometheusSink, PrometheusServer]]:
     """A sink behind HTTP and a Prometheus that scrapes it."""
-    sink = PrometheusSink()
+    sink = PrometheusSink(clock=clock)
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -256,12 +256,6 @@ def test_vanished_machine_leaves_unless_its_alarm_is_active(sink: PrometheusSink
     assert "mill-3" not in sink.render()[0].decode()
 
 
-def test_forget_takes_a_machine_off_the_page(sink: PrometheusSink) -> None:
-    sink.write(everything(T0))
-    sink.forget("mill-3")
-    assert "mill-3" not in sink.render()[0].decode()
-
-
 def test_label_sets_are_capped_and_counted(sink: PrometheusSink) -> None:
     sink.write([score(n, T0, 0.5, machine=f"m{n}") for n in range(150)])
     assert len(samples(sink, "stethos_score")) == 100
@@ -281,15 +275,6 @@ def test_engine_counters_in_base_units(sink: PrometheusSink) -> None:
     assert not samples(sink, "stethos_queue_bytes")
 
 
-def test_shards_stand_side_by_side(sink: PrometheusSink) -> None:
-    for shard, count in (("0", 5), ("1", 7)):
-        sink.update({"chunks_total": {(("topic", "raw.acoustic"),): count}}, shard=shard)
-    assert value(sink, "stethos_chunks_total", topic="raw.acoustic", shard="0") == 5
-    assert value(sink, "stethos_chunks_total", topic="raw.acoustic", shard="1") == 7
-    sink.update({}, shard="0")
-    assert list(samples(sink, "stethos_chunks_total").values()) == [7]
-
-
 @pytest.mark.parametrize(
     "counters",
     [
@@ -298,6 +283,7 @@ def test_shards_stand_side_by_side(sink: PrometheusSink) -> None:
         {"stage_sum": {(): 1}},
         {"score": {(): 1}},
         {"chunks_total": {(("topic", "a"),): 1, (("shard", "b"),): 1}},
+        {"stage_ns": {(): 1}, "stage_seconds": {(): 1}},
     ],
 )
 def test_engine_metrics_that_break_conventions_are_refused(sink: PrometheusSink, counters: dict) -> None:
@@ -357,7 +343,7 @@ def test_openmetrics_on_request(sink: PrometheusSink) -> None:
     assert body.endswith(b"# EOF\n")
 
 
-def test_prometheus_scrapes_and_answers(scraped: tuple[PrometheusSink, PrometheusServer]) -> None:
+def test_prometheus_scrapes_and_answers(scraped: tuple[PrometheusSink, PrometheusServer], clock: Clock) -> None:
     sink, prometheus = scraped
     sink.write(everything(T0))
     sink.update(ENGINE)
@@ -373,7 +359,7 @@ def test_prometheus_scrapes_and_answers(scraped: tuple[PrometheusSink, Prometheu
     (block,) = re.findall(r"```promql\n(.*?)```", guide, re.DOTALL)
     answers = [prometheus.query(line.partition("#")[0]) for line in block.splitlines()]
     assert len(answers) == 4 and answers[0] and answers[3]
-    sink.forget("mill-3")
+    clock.now += 301
     prometheus.wait_for(f"absent(stethos_score{selector})")
 
 

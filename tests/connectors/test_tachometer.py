@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from connectors.base import Resume, SourceMessage
+from connectors.base import Resume, Source, SourceMessage
 from connectors.microphone import Microphone
 from connectors.playback import Playback
 from connectors.rotation import PulseReader, Reader, VoltageReader
 from connectors.tachometer import RereadTachometer, Tachometer
 from pipeline.errors import SourceError
-from pipeline.messages import NS, Anchor, Chunk, Context, Mark
+from pipeline.messages import NS, Anchor, Chunk, Context, Mark, Rate, Stream
 from tests.servers.microphone import FakeMicrophone
 
 RATE = 8000
@@ -204,6 +205,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [two_channels(folder / "a.wav", 5.3), two_channels(folder / "b.wav", 4.4, rpm=1500.0)]
 
 
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [two_channels(tmp_path_factory.mktemp("slow") / "a.wav", 14.0, rpm=64.0)]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(n=st.integers(1, 12 * RATE))
 def test_a_restart_changes_nothing(recorded: list[Path], n: int) -> None:
@@ -223,6 +229,98 @@ def test_a_restart_changes_nothing(recorded: list[Path], n: int) -> None:
         return b"".join(m.samples[max(0, n - m.n0) :].tobytes() for m in messages if isinstance(m, Chunk))
 
     assert sound(again) == sound(whole)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(6 * RATE, 10 * RATE))
+def test_a_restart_beside_a_slow_spindle_changes_nothing(slow: list[Path], n: int) -> None:
+    """A pulse a second: the seconds before are read again, or the first speeds behind the restart would be missing."""
+    whole, again = drain(tachometer(slow)), drain(tachometer(slow), Resume(0, Anchor(0, NOW), n))
+    facts = [[(m.t_ns, m.value) for m in messages if isinstance(m, Context)] for messages in (whole, again)]
+    behind = NOW + n * NS // RATE
+    assert facts[1] == [fact for fact in facts[0] if fact[0] > behind] != []
+
+
+class Scripted(Source):
+    """A device that gives what it was told to."""
+
+    trouble, counters = "", {"frames": 7}
+
+    def __init__(self, *messages: SourceMessage, channels: int = 2) -> None:
+        self._messages = list(messages)
+        self.stream = Stream("mill", "acc", 0, "vibration", Rate(RATE), channels, "<f4", "m/s2", 1.0)
+        self.closed = 0
+
+    def contents(self) -> Mapping[tuple[str, str], str]:
+        """Which files they are."""
+        return {("mill", "acc"): "digest"}
+
+    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+        """Its one stream."""
+        return [self.stream]
+
+    def poll(self, now_ns: int) -> Sequence[SourceMessage]:
+        """All at once."""
+        told, self._messages = self._messages, []
+        return told
+
+    def wake_ns(self, now_ns: int) -> int:
+        """In a second."""
+        return now_ns + NS
+
+    @property
+    def exhausted(self) -> bool:
+        """When all was given."""
+        return not self._messages
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+
+
+def volts(source: Scripted, n0: int, n1: int, value: float, epoch: int = 0) -> Chunk:
+    """A voltage on the second channel."""
+    x = np.full((n1 - n0, 2), value, np.float32)
+    return Chunk(replace(source.stream, epoch=epoch), Anchor(0, NOW), n0, 0, x)
+
+
+@pytest.mark.parametrize("hole", ["a mark", "nothing said", "another stream"])
+def test_no_speed_is_made_of_what_lies_on_both_sides_of_a_hole(hole: str) -> None:
+    """The quarter of a second that the hole lies in tells none."""
+    source = Scripted()
+    epoch = int(hole == "another stream")
+    before, behind = volts(source, 0, 5000, 5.0), volts(source, 5500, 10_000, 9.0, epoch)
+    mark = Mark(source.stream, Anchor(0, NOW), 5000, 5500, "gap")
+    source._messages = [before, *([mark] if hole == "a mark" else []), behind]
+    tacho = Tachometer(source, VoltageReader(RATE, 1000.0), channel=1, channels=1, context="spindle_rpm")
+    tacho.open({}, NOW)
+    told = [((m.t_ns - NOW) * RATE // NS, m.value) for m in tacho.poll(NOW) if isinstance(m, Context)]
+    assert told == [(2000, 5000.0), (4000, 5000.0), (8000, 9000.0), (10_000, 9000.0)]
+
+
+def test_a_tachometer_passes_on_what_its_source_says() -> None:
+    """Counters, contents, when there is more, and trouble; without any, why no speed can be told."""
+    source = Scripted()
+    source._messages = [volts(source, 0, 4000, float("nan"))]
+    tacho = Tachometer(source, VoltageReader(RATE, 1000.0), channel=1, channels=1, context="spindle_rpm")
+    tacho.open({}, NOW)
+    assert tacho.trouble == "" and not tacho.exhausted
+    tacho.poll(NOW)
+    assert tacho.trouble == "tachometer 'spindle_rpm': the channel holds no numbers"
+    source.trouble = "unplugged"
+    assert tacho.trouble == "unplugged" and tacho.exhausted
+    assert (tacho.counters, tacho.contents()) == ({"frames": 7}, {("mill", "acc"): "digest"})
+    assert tacho.wake_ns(NOW) == NOW + NS
+    tacho.close()
+    assert source.closed == 1
+
+
+def test_a_device_without_the_channel_is_let_go() -> None:
+    """Or it could not be opened again before the process ends."""
+    source = Scripted(channels=1)
+    with pytest.raises(SourceError, match="mill/acc: no channel 1 for the tachometer: there are 1"):
+        Tachometer(source, VoltageReader(RATE, 1.0), channel=1, channels=1, context="rpm").open({}, NOW)
+    assert source.closed == 1
 
 
 def test_a_channel_that_is_not_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from connectors.simulator.drill_head import Break, Head, drill_head
-from connectors.simulator.drilling import Bit, Damage, Hole, drill, window_around, worn
+from connectors.simulator.drilling import Bit, Damage, Hole, drill, worn
 
 RATE = 96_000
 LENGTH = 4 * RATE
@@ -82,13 +82,6 @@ def test_damages_and_holes_are_drawn_within_their_ranges() -> None:
         damage = Damage.draw(rng, "fracture", hole)
         assert hole.full_s < damage.t_s < hole.through_s and -30 <= damage.drop_db <= -10 and 5 <= damage.peak <= 20
         assert Damage.draw(rng, "broken", hole).t_s == 0.0
-
-
-def test_window_around_keeps_its_length_at_the_ends() -> None:
-    x = np.arange(10_000.0)
-    np.testing.assert_array_equal(window_around(x, 0.05, RATE), x[3800:5800])
-    np.testing.assert_array_equal(window_around(x, 0.0, RATE), x[:2000])
-    np.testing.assert_array_equal(window_around(x, 1.0, RATE), x[8000:])
 
 
 def test_one_silent_bit_of_ninety_cannot_be_heard_in_the_level() -> None:

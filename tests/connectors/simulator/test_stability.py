@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import expm
 
 from connectors.simulator.cutting import BENCHMARK, Engagement, Tool
-from connectors.simulator.stability import Limit, limit, lobes, multiplier, pocket_distance
+from connectors.simulator.stability import Limit, limit, multiplier, pocket_distance
 
 SLOT, HALF_DOWN = Engagement.slot(), Engagement.down(0.5)
 HALF_UP, LOW_DOWN = Engagement.up(0.5), Engagement.down(0.1)
@@ -118,22 +118,6 @@ def test_air_cut_decays_with_the_modes_damping() -> None:
     tau = BENCHMARK.tooth_period(12000)
     expected = np.exp(-BENCHMARK.zeta * BENCHMARK.omega * tau)
     assert abs(multiplier(BENCHMARK, SLOT, 12000, 0.0)) == pytest.approx(expected, rel=1e-9)
-
-
-def test_lobes_bottom_is_the_textbook_minimum() -> None:
-    # Slot: mean coefficient N K_n / 4; smallest depth 2 k zeta (1 + zeta) / coefficient (Tlusty).
-    coefficient = BENCHMARK.teeth * BENCHMARK.kn / 4.0
-    expected = 2.0 * BENCHMARK.stiffness * BENCHMARK.zeta * (1.0 + BENCHMARK.zeta) / coefficient
-    for lobe in (0, 1, 5):
-        _, depth = lobes(BENCHMARK, SLOT, lobe, np.linspace(900.0, 990.0, 20_001))
-        assert depth.min() == pytest.approx(expected, rel=1e-4)
-
-
-def test_lobes_agree_with_floquet_in_a_slot() -> None:
-    rpm, depth = lobes(BENCHMARK, SLOT, 2, np.linspace(923.0, 1100.0, 5000))
-    order = np.argsort(rpm)
-    zeroth = np.interp(10_000.0, rpm[order], depth[order])
-    assert zeroth == pytest.approx(limit(BENCHMARK, SLOT, 10_000.0).depth_m, rel=0.1)
 
 
 def test_pockets() -> None:
