@@ -79,8 +79,9 @@ lock: | $(BIN)/uv ## make the lock files anew: versions and hashes, no addresses
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra models -o locks/demo.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra dev --extra kafka --extra influxdb --extra microphone --extra models --extra mqtt --extra signature --extra simulate --extra train -o locks/test.lock
 
-docs: install-test ## write the generated parts of README and ARCHITECTURE anew
+docs: install-test ## write the generated parts of README and ARCHITECTURE, and the schemas, anew
 	@$(BIN)/python scripts/generate_docs.py
+	@$(BIN)/python -c "from pipeline.schemas import write_all; write_all()"
 
 clean: ## remove the environment and everything that was written here
 	rm -rf $(VENV) var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

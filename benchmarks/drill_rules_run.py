@@ -71,8 +71,8 @@ def main() -> None:
         for made, truth in starts:
             count.add(made, truth, make(), judged)
         holes = count.whole + count.fractures
-        low, high = (round(max(0.0, v), 3) for v in wilson(count.found, count.fractures))
-        few, many = (round(max(0.0, 1000 * v), 1) for v in wilson(count.false, holes))
+        low, high = (round(v, 3) for v in wilson(count.found, count.fractures))
+        few, many = (round(1000 * v, 1) for v in wilson(count.false, holes))
         row = {"rule": rule, "threshold": THRESHOLD, "seed": FINAL, "fractures": count.fractures, "holes": holes}
         row |= {"recall": round(count.found / count.fractures, 3), "low": low, "high": high}
         row |= {"false_per_1000": round(1000 * count.false / holes, 1), "false_low": few, "false_high": many}

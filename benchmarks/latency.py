@@ -14,7 +14,6 @@ alarms or not. Prints one line of JSON each. `latency_kafka.py` and `latency_mqt
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.latency_table import NS, table
 from connectors.fastlane import FastLane
 from operators.breakage_detector import BreakDetector
 from pipeline import stages_physics
@@ -36,10 +36,9 @@ from pipeline.messages import Anchor, Chunk, Float32, Score, Stream
 from pipeline.shard import Shard
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
-from tests.connectors.test_fastlane import Listed
 from tests.engines.scenarios import T0, machine, stream
+from tests.memory import ScriptedDevice
 
-NS = 1e9
 SHIFTS = 5
 Deal = Callable[[Chunk], Iterable[int]]
 """Takes a chunk in and returns the end times of the decisions that it brought."""
@@ -87,8 +86,9 @@ def embedded(settings: LaneSettings, folder: str) -> Deal:
 def fast(settings: LaneSettings) -> Deal:
     found: list[int] = []
     lane = FastLane(
-        Listed([]), {"m": FastDetectors(settings)}, lambda _: None, on_score=lambda s: found.append(s.t_end_ns)
-    )
+        ScriptedDevice([], []), {"m": FastDetectors(settings)}, lambda _: None,
+        on_score=lambda s: found.append(s.t_end_ns),
+    )  # fmt: skip
 
     def deal(chunk: Chunk) -> Iterable[int]:
         found.clear()
@@ -112,12 +112,6 @@ def measure(s: Stream, x: Float32, chunk_s: float, shift: float, deal: Deal) -> 
         free = max(free, full) + cost
         latencies += [free - (end - T0) / NS for end in ends]
     return latencies
-
-
-def table(latencies: list[float], **row: object) -> None:
-    """Print one line: p50 and p99 of latencies in s; null where there are none."""
-    p50, p99 = (np.percentile(latencies, [50, 99]) * 1000.0).round(2).tolist() if latencies else (None, None)
-    print(json.dumps({**row, "n": len(latencies), "p50_ms": p50, "p99_ms": p99}), flush=True)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import psutil
 
 import config
 from benchmarks.kafka import cpu_s, wait_quiet
-from benchmarks.latency import NS, table
+from benchmarks.latency_table import NS, table
 from connectors.kafka import KafkaPublisher
 from pipeline.app import Plan, plan
 from pipeline.bodies import parse

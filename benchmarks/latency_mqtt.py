@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from benchmarks.latency import NS, table
+from benchmarks.latency_table import NS, table
 from connectors.mqtt_hook import MqttCommand
 from connectors.mqtt_session import Broker
 from pipeline.messages import Alarm

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -97,7 +97,6 @@ def write_evidence(
     missing: Sequence[str],
     *,
     stills: Sequence[Still | tuple[str, int, bytes, str]] = (),
-    sound: Literal["wav", "flac"] = "wav",
     number: int = 0,
 ) -> dict[str, Any]:
     """Write what was recorded around an alarm; the same arguments give the same files.
@@ -109,7 +108,6 @@ def write_evidence(
             unit)`` with samples of shape (n, channels).
         missing: what should be there and is not, in words for the operator.
         stills: camera frames, ``(sensor, t_ns, data, media)``; JPEG and PNG.
-        sound: file format, 16 bits either way.
         number: how many came before it in its folder: the order in which it goes when room is needed.
 
     Returns:
@@ -134,7 +132,7 @@ def write_evidence(
             lacking.append(f"{clip.sensor}: no samples")
             continue
         caption = _caption(clip, alarm_record, missing)
-        parts.append(_part(folder, _next(name, clip.sensor, takes), clip, caption, sound))
+        parts.append(_part(folder, _next(name, clip.sensor, takes), clip, caption))
     for still in (Still(*each) for each in stills):
         if still.media not in _SUFFIX:
             lacking.append(f"{still.sensor}: a frame of type {still.media}")
@@ -191,13 +189,13 @@ def _next(name: str, sensor: str, takes: Counter[str]) -> str:
     return f"{name}_{slug(sensor)}" + (f"_{takes[sensor]}" if takes[sensor] > 1 else "")
 
 
-def _part(folder: Path, name: str, clip: Clip, caption: Caption, kind: Literal["wav", "flac"]) -> dict[str, Any]:
+def _part(folder: Path, name: str, clip: Clip, caption: Caption) -> dict[str, Any]:
     played = audible(clip)
     buffer = io.BytesIO()
     steps = np.clip(np.rint(played.samples * np.float32(32768)), -32768, 32767).astype(np.int16)
-    soundfile.write(buffer, steps, played.rate_hz, subtype="PCM_16", format=kind.upper())
+    soundfile.write(buffer, steps, played.rate_hz, subtype="PCM_16", format="WAV")
     caption = caption._replace(notes=(*_played(clip, played.facts), *caption.notes))
-    files = {"sound": f"{name}.{kind}", "picture": f"{name}.png"}
+    files = {"sound": f"{name}.wav", "picture": f"{name}.png"}
     _write(folder / files["sound"], buffer.getvalue())
     _write(folder / files["picture"], picture(clip.samples, clip.rate_hz, clip.t0_ns, clip.unit, caption))
     n, channels = clip.samples.shape

@@ -102,7 +102,7 @@ class SoundRecording(Recording):
         raise BadInput("dtype", f"{self.path} holds {subtype} samples: convert it to 16, 24 or 32 bit PCM or float")
 
     def read(self, first: int, count: int) -> Samples:
-        """Frames [first, first + count)."""
+        """Frames [first, first + count), shape (count, channels), of `dtype`."""
         at = first - self._block_first
         if at < 0 or at + count > len(self._block):
             self._block = self._load(first, min(max(count, _READ_AHEAD_FRAMES), self.frames - first))
@@ -173,7 +173,7 @@ class NpzRecording(Recording):
             raise BadInput(
                 "format",
                 f"{self.path}: an array of the shape {str(shape)[:80]} has more than {LARGEST_ARRAY_BYTES >> 20} MiB "
-                "unpacked: split it into several files",
+                "unpacked: split it into several files, or save it as WAV or FLAC",
             )
         return shape, dtype
 

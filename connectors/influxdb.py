@@ -30,9 +30,6 @@ Fields = dict[str, float | str]
 Line = tuple[Record, str]
 Refusal = tuple[Record, str]
 
-TOPICS = ("score", "feature", "machine_state", "alarm", "health")
-"""The topics that become measurements; records of other topics are passed over."""
-
 SLOTS = 16
 """Transitions of one alarm at one time and of one kind that are told apart; the tag has this many values."""
 

@@ -29,6 +29,8 @@ from pipeline.messages import NS, Alarm
 
 TOPIC = "stethos/{machine}/{detector}"
 STATUS_TOPIC = "stethos/{site}/status"
+LIST_AGAIN_S = 60.0
+"""After two connections that ended with an unanswered list, so long goes by without one."""
 STANDING = "/standing"
 """Behind the status topic: where the list of the alarms that stand is kept."""
 DROPS = ("stale", "full", "expired", "unacknowledged", "refused", "closed")
@@ -104,6 +106,7 @@ class MqttCommand:
         self._standing: dict[str, Alarm] = {}  # by condition: of each, one alarm stands at most
         self._listed = b""  # as the broker was told it last, under this number
         self._list_number: int | None = None
+        self._list_losses, self._list_again = 0, -math.inf
         self._holders = 0
         self._alone = threading.Lock()
         """Of the thread that has the connection: a name that is looked up may outlast its closing."""
@@ -272,6 +275,11 @@ class MqttCommand:
             session.publish(self._status_topic, status, retain=True)
 
     def _tell_standing(self, session: Session) -> None:
+        if self._list_losses >= 2 and time.monotonic() < self._list_again:  # commands are worth more
+            self._trouble = (
+                f"MQTT broker {self.broker}: it ends the connection whenever it gets the list of what stands"
+            )
+            return
         with self._lock:
             alarms = [*self._standing.values()]
         listed = standing_of(alarms, self._since_ns)
@@ -301,8 +309,11 @@ class MqttCommand:
         """Take the broker's answers; one that does not answer in time is no connection."""
         answers, session.answers = session.answers, []
         for number, refusal in answers:
-            if number == self._list_number and refusal:
-                self._trouble = f"MQTT broker {self.broker}: it refuses the list of what stands: {refusal}"
+            if number == self._list_number:
+                self._list_number, self._list_losses = None, 0
+                self._trouble = (
+                    "" if not refusal else f"MQTT broker {self.broker}: it refuses the list of what stands: {refusal}"
+                )
             command = self._flying.pop(number, None)
             if command is not None:
                 self._count("refused" if refusal else "published")
@@ -314,6 +325,8 @@ class MqttCommand:
         """The connection is over: what was not confirmed is sent again while it is worth something."""
         session.close()
         now = time.monotonic()
+        if session.lost and self._list_number is not None:
+            self._list_losses, self._list_again = self._list_losses + 1, now + LIST_AGAIN_S
         again = [command for command in self._flying.values() if command.until > now and not last]
         self._drop("unacknowledged", len(self._flying) - len(again))
         self._flying.clear()

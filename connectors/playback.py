@@ -7,7 +7,7 @@ handed over depends on the clock. A playback goes on at the exact sample after a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -216,22 +216,3 @@ class Playback(Source):
             return Chunk(self._stream, self._anchor, n0, seq, tape.read(at, at + length))
         except BadInput as error:
             raise SourceError(f"{self._where}: {error}") from error
-
-
-def playbacks(rows: Iterable[Mapping[str, Any]], **common: Any) -> list[Playback]:
-    """One `Playback` per row, for the sensors of a machine that are played together.
-
-    Args:
-        rows: arguments of each one, as a configuration gives them.
-        common: arguments that all share; a row's own come first.
-
-    Raises:
-        ConfigError: an argument is unknown, missing or makes no sense; names the row.
-    """
-    sources = []
-    for number, row in enumerate(rows):
-        try:
-            sources.append(Playback(**{**common, **row}))
-        except TypeError as error:
-            raise ConfigError(f"playback {number} ({row.get('sensor', 'no sensor')}): {error}") from error
-    return sources

@@ -30,7 +30,6 @@ LOCK = threading.RLock()
 
 CLOSE_S = 3.0
 _FORMATS = {"<i2": "paInt16", "<i4": "paInt32", "<f4": "paFloat32"}
-_SAMPLE_BYTES = {"<i2": 2, "<i4": 4, "<f4": 4}
 _SANE_LATENCY_S = 10.0
 _COMPARISONS = 10
 
@@ -217,7 +216,6 @@ class Capture:
         self.last_ns = clock()
         self._clock = clock
         self._overflow, self._proceed = pyaudio.paInputOverflow, pyaudio.paContinue
-        self._frame_bytes = channels * _SAMPLE_BYTES[dtype]
         self._ring_bytes = ring_bytes
         self._queue: deque[Block] = deque()
         self._lock = threading.Lock()

@@ -58,7 +58,6 @@ class PrometheusSink(Sink, Collector):
         self._clock = clock
         self._lock = Lock()
         self._results = ResultMetrics(max_label_sets, stale_after_s, vanished_after_s, machines)
-        self._shards: dict[str | None, list[Family]] = {}
         self._engine: dict[str, Family] = {}
         self._refused: dict[str, int] = {}
         self.registry = CollectorRegistry()
@@ -98,33 +97,27 @@ class PrometheusSink(Sink, Collector):
             with self._lock:
                 self._results.forget_counts()
 
-    def update(self, counters: Mapping[str, Mapping[LabelPairs, int | float]], *, shard: str | None = None) -> None:
-        """Replace the engine's own numbers, or those of one of its shards.
+    def update(self, counters: Mapping[str, Mapping[LabelPairs, int | float]]) -> None:
+        """Replace the engine's own numbers.
 
         Args:
             counters: metric name → labels as ``((name, value), …)`` → number. Names get the prefix ``stethos_`` where
                 it is missing; ``…_total`` is a counter, anything else a gauge; ``…_ns`` and ``…_ns_total`` are
                 nanoseconds and are exported in seconds.
-            shard: becomes the label `shard`; an empty mapping takes a shard's numbers off the page.
 
         Raises:
-            ValueError: a name breaks Prometheus' conventions or is one of the sink's own, or the label names of one
-                metric differ.
+            ValueError: a name breaks Prometheus' conventions, is one of the sink's own or stands for a metric that
+                another one stands for, or the label names of one metric differ.
         """
-        families = list(engine_families(counters, shard, self._limit))
-        if own := [family.name for family in families if family.name in _OWN]:
-            raise ValueError(f"the sink itself exports {', '.join(own)}")
+        families: dict[str, Family] = {}
+        for family in engine_families(counters, self._limit):
+            if family.name in _OWN or family.name in families:
+                raise ValueError(f"{family.name} is exported already")
+            families[family.name] = family
         with self._lock:
-            shards = {**self._shards, shard: families}
-            self._engine = self._merged(shards)
-            self._shards = shards
-            for family in self._engine.values():
+            self._engine = families
+            for family in families.values():
                 self._refused[family.name] = max(family.refused, self._refused.get(family.name, 0))
-
-    def forget(self, machine: str) -> None:
-        """Take everything of a machine off the page, because it is no longer monitored."""
-        with self._lock:
-            self._results.forget({machine})
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The page for a scrape and its content type.
@@ -146,18 +139,6 @@ class PrometheusSink(Sink, Collector):
             families = [*self._results.families.values(), self._results.age(now), self._dropped()]
             metrics = [family.metric() for family in (*families, *self._engine.values()) if family.values]
         yield from metrics
-
-    def _merged(self, shards: Mapping[str | None, list[Family]]) -> dict[str, Family]:
-        """All shards' numbers, each metric once."""
-        merged: dict[str, Family] = {}
-        for family in (family for families in shards.values() for family in families):
-            into = merged.setdefault(family.name, Family(family.name, family.text, family.labels, self._limit))
-            if into.labels != family.labels:
-                raise ValueError(f"values of '{family.name}' have the labels {into.labels} and {family.labels}")
-            into.refused += family.refused
-            for key, value in family.values.items():
-                into.set(key, value)
-        return merged
 
     def _dropped(self) -> Family:
         text = "Values that were refused because their metric has as many label sets as it may have."

@@ -105,21 +105,18 @@ def engine_name(name: str) -> tuple[str, float]:
     return stem + total, divisor
 
 
-def engine_families(
-    counters: Mapping[str, Mapping[LabelPairs, int | float]], shard: str | None, limit: int
-) -> Iterator[Family]:
-    """The engine's numbers as metrics; `shard` becomes a label when it is given.
+def engine_families(counters: Mapping[str, Mapping[LabelPairs, int | float]], limit: int) -> Iterator[Family]:
+    """The engine's numbers as metrics.
 
     Raises:
         ValueError: a name breaks the conventions, or one metric's values have different label names.
     """
-    extra: LabelPairs = () if shard is None else (("shard", shard),)
     for name, values in counters.items():
         full, divisor = engine_name(name)
         text = ENGINE_HELP.get(full, f"Engine: {full.removeprefix(PREFIX).removesuffix('_total').replace('_', ' ')}.")
         family: Family | None = None
         for pairs, value in values.items():
-            names, key = tuple(k for k, _ in pairs + extra), tuple(v for _, v in pairs + extra)
+            names, key = tuple(k for k, _ in pairs), tuple(v for _, v in pairs)
             family = family or Family(full, text, names, limit)
             if names != family.labels:
                 raise ValueError(f"values of '{name}' have the labels {family.labels} and {names}")

@@ -87,7 +87,7 @@ class Tachometer(Source):
                     kept = message.samples[: until - message.n0]
                     self._speeds(replace(message, samples=kept))
                 elif isinstance(message, Mark) and message.n0 < until:
-                    self._hole(replace(message, n1=min(message.n1, until)))
+                    self._hole(message)
                 if isinstance(message, Chunk | Mark) and message.n1 >= until:
                     return
 

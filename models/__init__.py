@@ -1,1 +1,1 @@
-"""Detectors that learn: anomaly baselines and model packages."""
+"""What learns: anomaly baselines, the IMPACT encoder and its probe, heads, the drill paper; packages and weights."""

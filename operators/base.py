@@ -25,7 +25,8 @@ class Windowed(ABC):
     """Finite memory, rebuilt from the log."""
 
     memory_s: ClassVar[float] = 0.0
-    """The longest time from the first sample that an output depends on to its last one; checked against 5 s a lane."""
+    """The longest time from the first sample that an output depends on to its last one, which is what a restart reads
+    again. Where settings decide it, the constructor refuses those that need more."""
 
     @abstractmethod
     def process(self, message: Message) -> Iterable[Message]:

@@ -130,7 +130,7 @@ def judge(levels: list[float]) -> float:
 
 
 class BearingLines(Gated):
-    """`Segment` and `Gap` of one stream, and `Context` of its machine → `Score` "bearing_outer_race" and so on.
+    """`Segment` and `Gap` of one stream → `Score` "bearing_outer_race" and so on.
 
     Every 2 s, one score for each of `FAULTS` over the last 4 s, in dB above the median, threshold 10 dB. Of several
     channels the most impulsive one is taken. Without a usable speed or any signal, or with samples missing, scores are

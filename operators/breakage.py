@@ -85,7 +85,7 @@ def crest(x: Float32, last: int) -> float:
 
 
 class BreakFeatures(Gated):
-    """`Segment` and `Gap` of one stream → `Feature` ``drill_frame`` every 5 ms; `Context` of its machine goes along.
+    """`Segment` and `Gap` of one stream → `Feature` ``drill_frame`` every 5 ms.
 
     Values: ``p0``, ``p1``, … (mean square by band over the last 10 ms, unit²), ``energy`` (Teager-Kaiser peak of the
     last 5 ms over 1 ms), ``crest`` (peak of the last 5 ms over the RMS of 50 ms, of the sample differences), and

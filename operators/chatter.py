@@ -36,7 +36,7 @@ _CLIPPED = 0.999
 
 
 class ChatterFeatures(Gated):
-    """`Segment` and `Gap` of one stream, and `Context` of its machine → `Feature` ``chatter_lines`` every 10 ms.
+    """`Segment` and `Gap` of one stream → `Feature` ``chatter_lines`` every 10 ms.
 
     Values of each hop, over thirteen revolutions and at least 100 ms: ``rpm``, ``level_db`` (100-6,000 Hz, re 1 unit²),
     ``er`` and ``er_noise`` (what white noise would give), ``tonal``, ``line_hz``, ``line_db``, ``pair_db``,

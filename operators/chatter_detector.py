@@ -333,15 +333,14 @@ class ChatterDetector(Stateful):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
-        self._short, self._seen = list(state["short"]), bool(state.get("seen", False))
-        self._evidence = Evidence(state.get("evidence", []))
-        self._over = int(state.get("over", 0))
-        self._idle_tonal = state["idle_tonal"] or 0.0  # earlier versions let it become no number
+        self._short, self._seen = list(state["short"]), bool(state["seen"])
+        self._evidence = Evidence(state["evidence"])
+        self._over = int(state["over"])
+        self._idle_tonal = state["idle_tonal"] or 0.0  # JSON has null for what is no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
-        self._loudest, self._air = state.get("loudest", -inf), bool(state.get("air", True))
+        self._loudest, self._air = state["loudest"], bool(state["air"])
         self._points.restore(state["points"])
         self._points.at(self._rpm)
         self._slow_view = dict(state["slow_view"])
-        if "tool" in state:
-            self._tool.restore(state["tool"])
+        self._tool.restore(state["tool"])

@@ -63,23 +63,14 @@ def band_power(x: Float32, rate_hz: float) -> float:
 
 
 def energy_ratio(p: Float64, made: Plan) -> float:
-    """ER: energy further than b from every multiple of f_r by all of it; 0 for silence."""
-    total = float(p.sum())
-    return float(p.take(made.outside).sum()) / total if total > 0.0 else 0.0
-
-
-def corrected(ratio: float, noise_ratio: float, level: float, idle: float) -> float:
-    """ER without the noise of the idle machine, (ER·P - (1 - 2b/f_r)·P_idle)/(P - P_idle), within 0 to 1.
+    """ER: energy further than b from every multiple of f_r by all of it, 0 to 1; 0 for silence.
 
     Args:
-        ratio: ER of the window.
-        noise_ratio: ER of the idle machine, 1 - 2b/f_r for broadband noise.
-        level: power of the window.
-        idle: power of the idle machine; where it is not below `level`, ER cannot be told and is 0.
+        p: from `power`, shape (lines,).
+        made: the plan that it was made by.
     """
-    if level <= idle:
-        return 0.0
-    return min(1.0, max(0.0, (ratio * level - noise_ratio * idle) / (level - idle)))
+    total = float(p.sum())
+    return float(p.take(made.outside).sum()) / total if total > 0.0 else 0.0
 
 
 def noise_floor(p: Float64, made: Plan) -> Float64:

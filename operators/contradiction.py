@@ -19,6 +19,7 @@ _AHEAD = 2
 _LEAST_REST = 0.02
 _FIRST, _DEEPEST = 6, 12
 _RANGE = (0.3, 3.2)
+_WITHIN = 0.1
 
 Float64 = NDArray[np.float64]
 Line = tuple[float, float]
@@ -97,9 +98,7 @@ def _rests_on_more(others: float, power: Float64) -> bool:
     return others >= max(_LEAST_REST * float(power.sum()), 0.5 * float(power[1:].sum()))
 
 
-def contradiction(
-    lines: Sequence[tuple[float, float]], rpm: float, teeth: int, tolerance_hz: float, *, within: float = 0.1
-) -> float:
+def contradiction(lines: Sequence[tuple[float, float]], rpm: float, teeth: int, tolerance_hz: float) -> float:
     """The speed that a cut's own lines speak for, where that is another one than was told.
 
     Stable cutting shows harmonics of the tooth passing. If three or more of the strongest lines, 70 % of their energy
@@ -113,7 +112,6 @@ def contradiction(
         rpm: the told speed.
         teeth: of the tool.
         tolerance_hz: how far a line may lie from its place.
-        within: relative range of the search.
 
     Returns:
         The other speed in rpm; 0 where nothing contradicts.
@@ -122,9 +120,9 @@ def contradiction(
     total = sum(power for _, power in lines)
     best, best_share = 0.0, 0.0
     for f, _ in lines:
-        for k in range(max(1, floor(f / (told * (1.0 + within)))), ceil(f / (told * (1.0 - within))) + 1):
+        for k in range(max(1, floor(f / (told * (1.0 + _WITHIN)))), ceil(f / (told * (1.0 - _WITHIN))) + 1):
             passing = f / k
-            if SAME < abs(passing / told - 1.0) <= within:
+            if SAME < abs(passing / told - 1.0) <= _WITHIN:
                 share, count = _explained(lines, passing, tolerance_hz)
                 if count >= 3 and share > best_share:
                     best, best_share = passing, share

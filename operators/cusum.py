@@ -98,11 +98,11 @@ class Cusum(Stateful):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._order.restore(state["last_ns"], state.get("epochs", {}))
+        self._order.restore(state["last_ns"], state["epochs"])
         self._settings = state["settings"]
         self._s = state["s"] or 0.0  # JSON has null for what is no number
         self._sum, self._count = (0.0, 0) if state["sum"] is None else (state["sum"], state["count"])
-        spans = [Span(*span) for span in state.get("spans", ())]  # snapshots of earlier versions have none
+        spans = [Span(*span) for span in state["spans"]]
         self._spans = {(span.sensor, span.epoch): span for span in spans}
 
     def _begin(self) -> None:

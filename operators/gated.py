@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from operators.base import Windowed
 from operators.rewindow import end_ns
 from operators.spindle import Speed
-from pipeline.messages import Context, Gap, Message, Segment, Stream
+from pipeline.messages import Gap, Message, Segment, Stream
 
 
 class Gated(Windowed):
-    """`Segment` and `Gap` of one stream, and `Context` of its machine; segments wait for the speed of their end.
+    """`Segment` and `Gap` of one stream; both wait until the speed of their end is known, see `release`.
 
     Windows are judged under the facts as of a fixed time before their end, so that waiting changes when an answer
     comes, never what it is.
@@ -50,16 +50,14 @@ class Gated(Windowed):
 
     def process(self, message: Message) -> Iterable[Message]:
         """Judge what this message completes and whose facts are known."""
-        if isinstance(message, Context):
-            self.speed.tell(message)
-        elif isinstance(message, Segment):
+        if isinstance(message, Segment):
             if self._held or self.speed.waits(self._end(message)):
                 message = Segment(message.stream, message.anchor, message.n0, message.x.copy())
             self._held.append(message)
         elif isinstance(message, Gap):
             self._held.append(message)
         else:
-            raise TypeError(f"{type(self).__name__} takes Segment, Gap and Context, not {type(message).__name__}")
+            raise TypeError(f"{type(self).__name__} takes Segment and Gap, not {type(message).__name__}")
         return self.release()
 
     def release(self) -> list[Message]:

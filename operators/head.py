@@ -37,7 +37,7 @@ _TINY = 1e-30
 
 
 class HeadFrames(Gated):
-    """`Segment` and `Gap` of one stream → `Feature` ``head_frame`` every 50 ms; `Context` of its machine goes along.
+    """`Segment` and `Gap` of one stream → `Feature` ``head_frame`` every 50 ms.
 
     Values: ``level`` (mean square above 1.5 kHz over the microphones, unit²), ``burst`` and ``outside`` (standard
     deviations, steered at a bit and not), ``contrast`` (how many times more it stands out steered), ``spindle``,

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-Float64 = NDArray[np.float64]
 Complex128 = NDArray[np.complex128]
 
 

@@ -80,7 +80,11 @@ def once_per_revolution(y: Float64) -> float:
 
 
 def residual_ratio(y: Float64) -> float:
-    """R: variance of what the synchronous average leaves over the variance of the average; 0 for silence."""
+    """R: variance of what the synchronous average leaves over the variance of the average; 0 for silence.
+
+    Args:
+        y: from `turns`.
+    """
     if len(y) < 2:
         return 0.0
     mean = y.mean(axis=0)

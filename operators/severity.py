@@ -9,8 +9,7 @@ unit, a rate too low for the band or a machine out of scope is refused with its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from math import isfinite
+from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -40,8 +39,8 @@ class Limits(NamedTuple):
     ab: float
     bc: float
     cd: float
-    edition: str = "user"
-    provenance: str = "set by the user"
+    edition: str
+    provenance: str
 
 
 _TABLE = "ISO 10816-3:2009, RMS velocity on non-rotating parts, by machine group and support"
@@ -51,7 +50,6 @@ LIMITS: dict[tuple[int, Support], Limits] = {
     (2, "rigid"): Limits(1.4, 2.8, 4.5, "ISO 10816-3:2009", _TABLE),
     (2, "flexible"): Limits(2.3, 4.5, 7.1, "ISO 10816-3:2009", _TABLE),
 }
-SUCCESSOR = "ISO 20816-3:2022 supersedes this edition and is reported to merge zones A and B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +64,16 @@ class Asset:
     power_kw: float | None = None
     shaft_height_mm: float | None = None
     speed_rpm: float | None = None
-    limits: Limits | None = None
-    """Limits that replace those of the standard."""
 
     @property
-    def effective_limits(self) -> Limits:
-        """The limits in force."""
-        return self.limits or LIMITS[self.group, self.support]
+    def limits(self) -> Limits:
+        """Those of the standard."""
+        return LIMITS[self.group, self.support]
 
     @property
     def lower_hz(self) -> float:
         """Lower edge of the band."""
         return 2.0 if self.speed_rpm is not None and self.speed_rpm < 600 else 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """A zone with all that it rests on."""
-
-    velocity_mm_s: float
-    zone: Zone
-    limits: Limits
-    band_hz: tuple[float, float]
-    group: int
-    support: Support
-    conversion: str
-    notes: tuple[str, ...] = field(default=(SUCCESSOR,))
 
 
 def refusal(stream: Stream, asset: Asset) -> str | None:
@@ -105,7 +87,7 @@ def refusal(stream: Stream, asset: Asset) -> str | None:
         return f"group {asset.group}, support {asset.support!r}: the standard knows groups 1 and 2, rigid and flexible"
     if asset.speed_rpm is not None and not asset.speed_rpm > 0:
         return f"a speed of {asset.speed_rpm:g} rpm: a machine at rest has no vibration severity"
-    return _out_of_scope(asset) or _bad_limits(asset.effective_limits)
+    return _out_of_scope(asset)
 
 
 def _out_of_scope(asset: Asset) -> str | None:
@@ -121,12 +103,6 @@ def _out_of_scope(asset: Asset) -> str | None:
         return f"a shaft height of {height:g} mm belongs to group 1, not 2"
     if asset.group == 1 and power is not None and power <= 300 and (height is None or height < 315):
         return f"a machine of {power:g} kW belongs to group 1 only with a shaft height of 315 mm or more"
-    return None
-
-
-def _bad_limits(limits: Limits) -> str | None:
-    if not (0 < limits.ab <= limits.bc <= limits.cd and isfinite(limits.cd)):
-        return f"the limits {limits.ab:g}, {limits.bc:g}, {limits.cd:g} mm/s do not rise"
     return None
 
 
@@ -189,8 +165,7 @@ class Severity(Windowed):
     """`Window` of acceleration samples → `Feature` named ``severity``.
 
     Values: ``rms_velocity_mm_s``, the largest over the axes, and ``x.rms_velocity_mm_s``, ... for each; ``zone`` of
-    the largest, 1 for A to 4 for D; ``limit_ab_mm_s``, ``limit_bc_mm_s``, ``limit_cd_mm_s``. `assess` gives the same
-    with its edition and provenance for a person to read.
+    the largest, 1 for A to 4 for D; ``limit_ab_mm_s``, ``limit_bc_mm_s``, ``limit_cd_mm_s``.
 
     Args:
         stream: the stream that the windows come from.
@@ -208,7 +183,7 @@ class Severity(Windowed):
             raise ValueError(f"{stream.machine}/{stream.sensor}: {reason}")
         self.stream = stream
         self.asset = asset
-        self.limits = asset.effective_limits
+        self.limits = asset.limits
         self._names = [f"{axis}.rms_velocity_mm_s" for axis in axis_names(stream.channels)]
         self._factor = METRES_PER_S2[stream.unit]
         self._fixed = {f"limit_{name}_mm_s": getattr(self.limits, name) for name in ("ab", "bc", "cd")}
@@ -225,13 +200,6 @@ class Severity(Windowed):
         values = self._values(message.values) if usable else {}
         return [Feature(self.stream.machine, (self.stream.sensor,), "severity", message.t_end_ns, values,
                         usable, (message.span,))]  # fmt: skip
-
-    def assess(self, velocity_mm_s: float) -> Assessment:
-        """The zone of an RMS velocity of this machine with all that it rests on."""
-        conversion = f"{self.stream.unit} x {self._factor:g} to m/s2, integrated to mm/s"
-        band = (self.asset.lower_hz, UPPER_HZ)
-        zone = zone_of(velocity_mm_s, self.limits)
-        return Assessment(velocity_mm_s, zone, self.limits, band, self.asset.group, self.asset.support, conversion)
 
     def _values(self, x: Float32) -> dict[str, float]:
         acceleration = x.astype(np.float64) * self._factor

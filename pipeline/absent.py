@@ -1,4 +1,4 @@
-"""The roll of configured sensors: who has never been heard of is told so, in a stream of its own before the first one.
+"""Configured sensors that have never been heard of: each is told so, in a stream of its own before the first one.
 
 A join of several sensors waits for each of them, and a sensor without a stream has no health. After `ABANDON_S` a
 sensor that has not appeared therefore gets marks with the reason "abandoned" in a stream of epoch -1, which says that
@@ -21,7 +21,7 @@ Key = tuple[str, str]
 """(machine, sensor)."""
 
 
-class Roll:
+class MissingSensors:
     """Sensors of the inventory that have not been heard of since the start.
 
     Args:

@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline.clock import Clock
 from pipeline.errors import StateError, StethosError
-from pipeline.intake import Intake, Resumable, machine_of
-from pipeline.messages import NS
+from pipeline.intake import Intake, Resumable
+from pipeline.messages import NS, machine_of
 from pipeline.places import Places
 from pipeline.shard import Shard
 from pipeline.shard_process import REFUSED, ShardProcess

@@ -15,16 +15,16 @@ from contextlib import suppress
 from typing import Protocol
 
 from connectors.base import Resume
-from pipeline.absent import BEHIND_NS, Key, Roll
+from pipeline.absent import BEHIND_NS, Key, MissingSensors
 from pipeline.errors import SourceError
-from pipeline.messages import NS, Chunk, Context, Decision, Image, Input, Mark, Stream
+from pipeline.messages import NS, Chunk, Image, Input, Mark, Stream, machine_of
+from pipeline.messages.inputs import UNPLACED
 from pipeline.stages import LaneSettings
 from pipeline.topics import STALE_S
 
 RETRY_NS = 5 * NS
 OVERHEAD_BYTES = 500
 """What a waiting message takes beside its samples, so that small chunks are bounded too."""
-_UNPLACED = (Context, Decision)
 ROUND_NS = NS // 5
 """How often it is asked which sensors are silent."""
 
@@ -101,11 +101,6 @@ class Heard:
         return Mark(stream, anchor, self.last.n1, upto, "silent")
 
 
-def machine_of(message: Input) -> str:
-    """The machine that an input belongs to."""
-    return message.machine if isinstance(message, _UNPLACED) else message.stream.machine
-
-
 def _size(message: Input) -> int:
     return message.nbytes + OVERHEAD_BYTES
 
@@ -134,13 +129,13 @@ class Intake:
         self._paused: list[int] = []  # to be asked at the next poll
         self._held: set[int] = set()  # those of them that may not say more for now
         self._resume: dict[Key, Resume] = {}
-        self._roll = Roll(inventory)
+        self._absent = MissingSensors(inventory)
         self._round_ns = 0
 
     def open(self, resume: Mapping[Key, Resume], now_ns: int) -> list[str]:
         """Open all sources; one that cannot be opened is tried again. Returns what went wrong."""
         self._resume = {key: place for key, place in resume.items() if place.epoch >= 0}
-        self._roll.begin(now_ns)
+        self._absent.begin(now_ns)
         for index, feed in enumerate(self._feeds):
             if feed.source is not None:
                 self._open(feed, now_ns)
@@ -245,7 +240,7 @@ class Intake:
             self._down(feed, error, "failed", now_ns)
             return
         for message in messages:
-            if isinstance(message, _UNPLACED) or self._note(feed, message, now_ns):
+            if isinstance(message, UNPLACED) or self._note(feed, message, now_ns):
                 self._put(feed, index, message)
 
     def _note(self, feed: Feed, message: Chunk | Image | Mark, now_ns: int) -> bool:
@@ -258,7 +253,7 @@ class Intake:
             return False
         heard = feed.heard.get((stream.machine, stream.sensor))
         if heard is None or heard.stream is not stream:
-            self._roll.heard(stream)
+            self._absent.heard(stream)
             feed.heard[stream.machine, stream.sensor] = Heard(message, now_ns)
             return True
         heard.last, heard.heard_ns = message, now_ns
@@ -283,7 +278,7 @@ class Intake:
                     self._put(feed, index, mark)
                     self.counts["mark.silent"] += 1
         self.counts.update({name: n - self.counts[name] for name, n in devices.items()})  # they only grow
-        for mark in self._roll.marks(now_ns):
+        for mark in self._absent.marks(now_ns):
             self._put(self._feeds[-1], len(self._feeds) - 1, mark)
             self.counts["mark.abandoned"] += 1
 
@@ -335,7 +330,7 @@ class Intake:
     def errors(self) -> list[str]:
         """What the sources that are down say, and which sensors have never been heard of."""
         down = [feed.error or str(getattr(feed.source, "trouble", "")) for feed in self._feeds]
-        silent = [f"machine '{m}', sensor '{s}': nothing usable since the start" for m, s in self._roll.missing]
+        silent = [f"machine '{m}', sensor '{s}': nothing usable since the start" for m, s in self._absent.missing]
         return [error for error in dict.fromkeys(down) if error] + silent  # fast lanes share one broker
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ from pipeline.journal import header_of, order_of, read_journal
 from pipeline.results import canonical
 
 Line: TypeAlias = dict[str, Any]
-Place: TypeAlias = tuple[str, int, str, str]
 DifferenceKind: TypeAlias = Literal["only_a", "only_b", "decision", "value"]
 
 DECISIVE: Final = frozenset({"abnormal", "complete", "transition", "severity", "ordinal", "state", "kind"})

@@ -7,33 +7,21 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from config.sinks import InfluxSinkConfig, JournalSinkConfig, SinkConfig
-from connectors.base import Sink
-from connectors.jsonl import JsonLinesSink
-from connectors.prometheus import PrometheusSink
-from connectors.results import RecordsRejected
+from connectors.base import Source
 from pipeline import app
 from pipeline.app import Plan, ShardBuilder
 from pipeline.claim import claim
 from pipeline.clock import Clock
-from pipeline.delivery import Delivery
 from pipeline.embedded import Embedded, shard_count
 from pipeline.errors import ConfigError, StateError
-from pipeline.evidence import EvidenceSink
-from pipeline.judges import Judges
 from pipeline.messages import NS, Input, Record
-from pipeline.metrics import families
+from pipeline.outlets import Outlets
 from pipeline.recording.format import RecordingError
 from pipeline.recording.recorder import Recorder, RecordingEnded
 from pipeline.recording.ring import PREROLL_S
-from pipeline.retention import Retention
 from pipeline.sources import build_sources
-from pipeline.state import Store
-from pipeline.status import StatusServer
 from pipeline.watchdog import notify
 
 UNKEPT_NS = 10 * NS
@@ -55,9 +43,10 @@ class Live:
         plan: what to run.
         clock: the host's.
         record_to: record into this one file, in place of the ring and with a state of its own.
+        sources: beside those that the configuration names.
     """
 
-    def __init__(self, plan: Plan, clock: Clock, record_to: Path | None = None) -> None:
+    def __init__(self, plan: Plan, clock: Clock, record_to: Path | None = None, sources: Sequence[Source] = ()) -> None:
         self._clock = clock
         self._scratch = contextlib.ExitStack()
         if record_to is not None:
@@ -72,27 +61,14 @@ class Live:
             self._scratch.close()
             raise
         self.plan = plan
-        self._trouble = ""
         self._told: list[str] = []
-        self._counters: dict[str, dict[str, Any]] = {}
         self._beat_ns = 0
         self._unkept, self._unkept_ns = 0, 0
-        self._lags: dict[str, int] = {}
         settings = plan.settings
-        self.store = Store(plan.state)
-        self.store.put_meta("config_sha256", app.config_sha256(settings))
-        self._judges = Judges(plan.lanes, self.store)
-        self._prometheus = PrometheusSink(machines=[machine.name for machine in settings.machines])
-        self._prometheus.restore(known(self.store))
-        self._deliveries = [] if record_to else self._sinks()
-        cursors = [delivery.cursor for delivery in self._deliveries]
-        self._retention = Retention(self.store, settings.engine.out_retention_h, clock, cursors)
-        self._status: StatusServer | None = None
-        if settings.status.enabled and not record_to:
-            self._status = StatusServer(
-                plan.state, settings.evidence.folder, self._prometheus.render, lambda: self.alive,
-                settings.status.host, settings.status.port, lambda: self.problems,
-            )  # fmt: skip
+        self.outlets = Outlets(
+            plan, clock, lambda: self.alive, lambda: self.problems, evidence=True, serves=record_to is None
+        )
+        self.store = self.outlets.store
         build = ShardBuilder(plan, clock, settings.recording.enabled and record_to is None)
         if record_to is not None:
             start = app.recording_start(plan, self.store)
@@ -102,7 +78,7 @@ class Live:
         try:
             self.engine = Embedded(
                 plan.lanes,
-                build_sources(settings, clock),
+                [*build_sources(settings, clock), *sources],
                 self.store,
                 clock,
                 build,
@@ -116,7 +92,7 @@ class Live:
     @property
     def address(self) -> str:
         """Of the status page; empty without one."""
-        return self._status.address if self._status else ""
+        return self.outlets.address
 
     @property
     def alive(self) -> bool:
@@ -126,9 +102,7 @@ class Live:
     @property
     def problems(self) -> list[str]:
         """What sources, sinks and the durable state complain about now."""
-        sinks = [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
-        troubles = [self._trouble, self._recording()]
-        return [*self.engine.errors, *self._judges.problems, *sinks, *filter(None, troubles)]
+        return [*self.engine.errors, *self.outlets.complaints, *filter(None, [self._recording()])]
 
     def _recording(self) -> str:
         """That inputs are not recorded, while they are not and for `UNKEPT_NS` more."""
@@ -143,21 +117,9 @@ class Live:
         come, over = _beside(before, self._told), _beside(self._told, before)
         return [*(f"problem: {problem}" for problem in come), *(f"over: {problem}" for problem in over)]
 
-    def _sinks(self) -> list[Delivery]:
-        settings, state = self.plan.settings, self.plan.state
-        topics = ("score", "feature", "machine_state", "alarm", "health", "late", "dlq")
-        made = [Delivery(self._prometheus, state, topics, "prometheus")]
-        if settings.evidence.enabled and settings.recording.enabled:
-            evidence = EvidenceSink(settings.recording.folder, settings.evidence, self.plan.lanes)
-            made.append(Delivery(evidence, state, ("alarm",), "evidence"))
-        return [*made, *configured(settings.sinks, state)]
-
     def start(self) -> None:
         """Start what runs beside the engine."""
-        for delivery in self._deliveries:
-            delivery.start()
-        if self._status:
-            self._status.start()
+        self.outlets.start()
 
     def run(self, for_s: float | None = None, every: Callable[[], None] | None = None) -> list[str]:
         """Run the engine to its end, then let the sinks finish; returns the errors of sources and sinks."""
@@ -182,33 +144,28 @@ class Live:
         return errors
 
     def _publish(self) -> None:
-        """Counters to the exporter; old results out of the log."""
-        try:
-            self._counters = self.store.metrics()
-            unkept = sum(shard.get("counts", {}).get("recording.failed", 0) for shard in self._counters.values())
-            if unkept > self._unkept:
-                self._unkept_ns = self._clock.now_ns()
-            self._unkept = unkept
-            self._retention.mind()
-            if self._judges.renew(self.store):
-                with contextlib.suppress(RecordsRejected):  # counted there
-                    self._prometheus.write([r for r in self.store.standing() if r.topic == "alarm"])
-            self._lags = self.store.lags()
-            self._trouble = ""
-        except StateError as error:  # the shards keep their results until it can be written again, or give up
-            self._trouble = str(error)
-        sinks = {d.name: d.metrics(self._lags, self._retention.lost) for d in self._deliveries}
-        self._prometheus.update(families({**self._counters, **self.engine.metrics()}, sinks))
+        """Counters to the exporter; old results out of the log; answers to commands that reach no lane."""
+        counters = self.outlets.publish(self.engine.metrics())
+        unkept = sum(shard.get("counts", {}).get("recording.failed", 0) for shard in counters.values())
+        if unkept > self._unkept:
+            self._unkept_ns = self._clock.now_ns()
+        self._unkept = unkept
+        with contextlib.suppress(StateError):  # in a second once more
+            self._answer_strangers()
+
+    def _answer_strangers(self) -> None:
+        """Refuse commands for machines that no shard has; a shard does not know what the others have."""
+        ours = {lane.machine.name for lane in self.plan.lanes}
+        for command in self.store.open_commands():
+            if command.machine not in ours:
+                said = f"its configuration has no machine '{command.machine}'; start it with one that has"
+                self.store.answer(command.seq, error=said)
 
     def close(self) -> list[str]:
         """Let sinks deliver what they can, end the server; returns what the sinks complain about."""
-        self._retention.close()
-        for delivery in self._deliveries:
-            delivery.stop()
-        if self._status:
-            self._status.stop()
+        errors = self.outlets.close()
         self._scratch.close()
-        return [f"sink {d.name}: {d.error}" for d in self._deliveries if d.error]
+        return errors
 
 
 def _beside(known: Sequence[str], problems: Sequence[str]) -> Iterator[str]:
@@ -292,33 +249,3 @@ class SingleFile:
     def carry(self, attachments: Mapping[str, bytes], now_ns: int, snapshots: Mapping[str, bytes]) -> None:
         """Nothing: no command reaches a recording with a state of its own."""
         del attachments, now_ns, snapshots
-
-
-def known(store: Store) -> list[Record]:
-    """What an exporter that starts anew should show: what stands, and the newest of each kind, oldest first."""
-    newest = [r for topic in ("health", "alarm") for r in reversed(store.latest(topic, 1000))]
-    newest += sorted(store.newest_of_each("machine_state"), key=lambda record: record.seq)
-    roster = store.roster()
-    return [*store.standing(), *(r for r in newest if not roster.past(r))]
-
-
-def configured(sinks: Sequence[SinkConfig], state: Path) -> list[Delivery]:
-    """A delivery for each sink; its cursor is named by where it writes, so that the order may change."""
-    made, seen = [], Counter[str]()
-    for number, sink in enumerate(sinks):
-        where = str(sink.path) if isinstance(sink, JournalSinkConfig) else f"{sink.url}|{sink.org}|{sink.bucket}"
-        place = f"{sink.type}-{sha256(where.encode()).hexdigest()[:12]}"
-        seen[place] += 1
-        cursor = place if seen[place] == 1 else f"{place}-{seen[place]}"
-        made.append(Delivery(make_sink(sink), state, sink.topics, f"{sink.type}-{number}", cursor))
-    return made
-
-
-def make_sink(sink: SinkConfig) -> Sink:
-    """The sink that a configuration names."""
-    if isinstance(sink, JournalSinkConfig):
-        return JsonLinesSink(sink.path)
-    assert isinstance(sink, InfluxSinkConfig)
-    from connectors.influxdb import InfluxSink  # influxdb-client is an extra
-
-    return InfluxSink(sink.url, sink.token.get_secret_value(), sink.org, sink.bucket, ca_cert=sink.ca_file)

@@ -24,7 +24,7 @@ class Node:
         self.key = key
         self.operator = operator
         self.basis = basis
-        """What the samples are that the operator learns from; under another one it begins anew."""
+        """Channels, rate and unit that the operator learned from; if they change, it starts again."""
         self.stateful = isinstance(operator, Stateful)
         self.tally = "stage." + stage.name
         self.routes: dict[type, tuple[bool, list[Node], list[Stage]]] = {}
@@ -87,8 +87,8 @@ class StreamGraph:
         self.n1 = 0
         self.ended = False
         self.before_end = 0
-        """What was needed before the end came. Where anything is read again behind it, all of that is: windows that the
-        end left incomplete must come out as they did."""
+        """First sample needed just before the end mark; any reread starts here, so that windows cut short by the end
+        come out the same."""
 
     def follow(self, earlier: StreamGraph) -> None:
         """Let nothing be said while windows wait in the same stage of an earlier stream of the sensor."""

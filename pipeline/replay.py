@@ -9,13 +9,13 @@ from pathlib import Path
 from pipeline.app import Plan, config_sha256
 from pipeline.clock import Clock
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Chunk, Decision, Image, Input, Mark
+from pipeline.messages import NS, Chunk, Decision, Image, Input, Mark, machine_of
 from pipeline.recording.reader import Logged, Recording, read, written
 from pipeline.recording.recorder import StreamKey
 from pipeline.shard import Shard
 from pipeline.state import Store
 
-OWN_CHOICE = frozenset({"baseline", "configuration", "model"})
+OWN_CHOICE = frozenset({"baseline", "model"})
 """Decisions that a replay under another configuration leaves out."""
 
 
@@ -71,7 +71,7 @@ class Replay:
                     if machine in self.shard.lanes and machine not in known:
                         self.shard.lanes[machine].restore(snapshot)
             for logged in self._wanted(recording):
-                machine = _machine(logged)
+                machine = machine_of(logged.message)
                 if logged.preroll:
                     if machine not in known:
                         self.shard.warm(logged.message)
@@ -103,11 +103,6 @@ class Replay:
             if not self._faithful and isinstance(message, Decision) and message.kind in OWN_CHOICE:
                 continue
             yield logged
-
-
-def _machine(logged: Logged) -> str:
-    message = logged.message
-    return message.machine if hasattr(message, "machine") else message.stream.machine
 
 
 def _replaced(recording: Recording, decided: Collection[tuple[str, str]]) -> set[str]:

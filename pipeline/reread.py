@@ -87,7 +87,6 @@ class Reread:
             self._open[key] = own_ns
         else:
             del self._places[sensor]
-            self._open = {other: t_ns for other, t_ns in self._open.items() if other[0] != sensor}
 
     def saved(self, graphs: Iterable[StreamGraph], needed: Mapping[tuple[str, int], int]) -> list[dict[str, Any]]:
         """For a snapshot: all streams' places, those that were not come to yet as they were."""

@@ -1,4 +1,4 @@
-"""Who is monitored: what stands of others is of the past."""
+"""What is configured now; standing alarms of anything else are historical."""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from models.anomaly.baseline import Baseline
 from models.anomaly.packing import pack
 from pipeline import codec
 from pipeline.clock import Clock
+from pipeline.context_timeout import ContextTimeout
 from pipeline.dead_letters import MAX_DEAD_LETTERS
 from pipeline.errors import BadInput, DecodeError, StateError, StethosError
 from pipeline.headers import Headers
-from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result
+from pipeline.messages import Alarm, DeadLetter, Decision, Input, Record, Result, machine_of
 from pipeline.models_pool import Pool
 from pipeline.results import record_of
 from pipeline.runner import Lane
@@ -24,7 +25,6 @@ from pipeline.stages import LaneSettings
 from pipeline.state import Position, Store
 from pipeline.state_commands import Command
 from pipeline.succession import past_of
-from pipeline.topics import ABANDON_S
 
 RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_NS = 1_000_000_000
@@ -92,7 +92,7 @@ class Shard:
         measure: Callable[[], int] | None = None,
         decides: bool = True,
     ) -> None:
-        self.name, self._decides = name, decides
+        self.name = name
         shelf = next((m.models.shelf for m in machines if m.models is not None), None)
         self._pool = None if shelf is None else Pool(shelf, deferred=True)
         self.lanes = {m.machine.name: Lane(m, measure, self._pool) for m in machines}
@@ -105,7 +105,7 @@ class Shard:
         self._oldest_ns = 0
         self._failing_ns = 0
         self._checkpoint_ns = self._asked_ns = clock.now_ns()
-        self._starving: dict[tuple[str, str], int] = {}
+        self._timeout = ContextTimeout(decides)
         snapshots = store.snapshots()
         for machine, lane in self.lanes.items():
             if machine in snapshots:
@@ -119,7 +119,7 @@ class Shard:
     def take(self, message: Input) -> None:
         """One input, to its lane. Commits at once what an alarm cannot wait for."""
         now = self._clock.now_ns()
-        machine = message.machine if hasattr(message, "machine") else message.stream.machine
+        machine = machine_of(message)
         lane = self.lanes.get(machine)
         if lane is None:
             error = DecodeError("unknown_machine", f"the configuration has no machine '{machine}'")
@@ -138,7 +138,7 @@ class Shard:
 
     def warm(self, message: Input) -> None:
         """Let a lane remember a message whose results are known already: the preroll of a recording."""
-        machine = message.machine if hasattr(message, "machine") else message.stream.machine
+        machine = machine_of(message)
         if machine in self.lanes:
             self.lanes[machine].process(message)
             if self._pool is not None:
@@ -247,8 +247,8 @@ class Shard:
             return
         self._ask(now)
         try:
-            for lane in self.lanes.values() if self._decides else ():
-                self._mind_contexts(lane, now)
+            for lane, decision in self._timeout.due(self.lanes.values(), now):
+                self._decide(lane, decision)
             self._store.put_metrics(self.name, self.metrics())
         except StateError:  # the same again at the next checkpoint
             self._count("state.failed")
@@ -286,7 +286,7 @@ class Shard:
     def _obey(self, command: Command) -> None:
         """Turn a command for one of our machines into a decision: checked first, durable, then in force."""
         lane = self.lanes.get(command.machine)
-        if lane is None:
+        if lane is None:  # another shard's, or nobody's: who knows all machines answers
             return
         if command.asked_ns is not None and self._clock.now_ns() - command.asked_ns > STALE_COMMAND_NS:
             self._store.answer(command.seq, error="no engine had this machine for a day; ask once more")
@@ -301,8 +301,9 @@ class Shard:
             return
         if command.kind == "baseline":
             self._carry(lane.settings.artefacts[body["baseline"]])
-        body = {**body, "since": lane.reach.saved()}
-        decision = self._decide(lane, command.kind, str(command.seq), body, lane.reach.newest_ns)
+        ident, body = f"{lane.machine}|{command.kind}|{command.seq}", {**body, "since": lane.reach.saved()}
+        decision = Decision(lane.machine, ident, lane.reach.newest_ns, command.kind, body)
+        self._decide(lane, decision)
         self._store.answer(command.seq, decision=decision.id)
 
     def _carry(self, baseline: Baseline) -> None:
@@ -317,27 +318,12 @@ class Shard:
         except (StethosError, OSError):
             self._count("recording.failed")
 
-    def _decide(self, lane: Lane, kind: str, name: str, body: Mapping[str, Any], t_ns: int) -> Decision:
-        """Durable first, then recorded, then in force for windows that end after `t_ns`."""
-        decision = Decision(lane.machine, f"{lane.machine}|{kind}|{name}", t_ns, kind, body)
+    def _decide(self, lane: Lane, decision: Decision) -> None:
+        """Durable first, then recorded, then in force for windows that end after its time."""
         self._store.decide(decision)
         if self._tap is not None:
             self._record(self._tap.write, decision, self._clock.now_ns())
         self._keep(lane.process(decision), self._clock.now_ns())
-        return decision
-
-    def _mind_contexts(self, lane: Lane, now: int) -> None:
-        """Give up a context that windows have waited for too long; take it back when it is heard of again."""
-        contexts, lag_ns = lane.settings.contexts, round(lane.settings.machine.context_lag_s * 1e9)
-        for fact in lane.starving():
-            since = self._starving.setdefault((lane.machine, fact), now)
-            if now - since >= ABANDON_S * 1_000_000_000:
-                unjudged_ns = contexts.unjudged_ns(fact, lag_ns)
-                self._decide(lane, "abandon", f"{fact}|{unjudged_ns}", {"context": fact}, unjudged_ns)
-        for key in [k for k in self._starving if k[0] == lane.machine and k[1] not in lane.starving()]:
-            del self._starving[key]
-        for fact in contexts.back(lag_ns):
-            self._decide(lane, "return", f"{fact}|{lane.event_ns}", {"context": fact}, lane.event_ns)
 
     # metrics -------------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ SOUND_RATE = Rate(48_000)
 UNHEARD = -1
 """Epoch of what stands for a sensor before its first stream."""
 PAST_NS = 120 * NS
-"""So long behind a new baseline, the one before may be asked for: by what is read again, or says what went with it."""
+"""For this long after a new baseline, windows may still be judged by the previous one (after a reread)."""
 UNTOLD = "untold"
 """Reason of an incomplete score whose detector nobody tells any more: an active alarm of it is over."""
 
@@ -167,8 +167,8 @@ class LaneSettings:
 class Switchable(Windowed):
     """A windowed operator without memory whose version is chosen by the event time of each window.
 
-    Where it follows those of its sensor's earlier streams, it says nothing while anything waits there: what comes
-    behind it goes by the order of streams, and would take what comes from them afterwards for known.
+    While an earlier stream of this sensor still has windows waiting, this operator emits nothing: downstream operators
+    expect streams in order and would drop the older windows as already seen.
     """
 
     _earlier: tuple[Switchable, ...] = ()

@@ -29,7 +29,7 @@ from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
 from operators.spindle import SAME, Reading
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
-from pipeline.messages import NS, Alarm, Context, Decision, Message, Score, Stream, whole
+from pipeline.messages import NS, Alarm, Decision, Message, Score, Stream, whole
 from pipeline.stages import UNTOLD, LaneSettings, Switchable
 from pipeline.stages_models import EMBEDDING
 from pipeline.states import SHADOW
@@ -61,9 +61,6 @@ class LaneSpeed:
         self._facts = [fact for fact in (self._speed, self._state) if fact is not None]
         self.held_up: Callable[[], bool] = bool
         """Whether no window may be judged yet, whatever its facts."""
-
-    def tell(self, fact: Context) -> None:
-        """The lane keeps the facts itself."""
 
     def starves(self, t_ns: int) -> str | None:
         """The fact that a window which ends at `t_ns` waits for."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import StateError
@@ -36,6 +36,8 @@ _TYPES = {
     ".json": "application/json",
     ".jpg": "image/jpeg",
 }
+_Scores: TypeAlias = dict[str, dict[str, Any]]
+"""By machine and "sensors · detector": newest scores first, (t_ns, value, threshold)."""
 NOT_FOUND = (HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
 
 
@@ -175,35 +177,11 @@ def overview(
     roster, old = store.roster(), store.old(now_ns, STALE_NS)
     since = max(old, roster.since)  # what was told before says nothing about now: event times may be of recordings
     heard: dict[str, Record] = {}  # by machine, the newest of its results
-    scores: dict[str, dict[str, Any]] = {machine: {} for machine in roster.sensors}
-    now: dict[str, dict[str, Any]] = {}  # the series among them that still grow
-    for record in store.newest_of_each("score", SHOWN):
-        _hear(heard, record)
-        if record.body["detector"].startswith(SHADOW) or roster.past(record):
-            continue
-        key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
-        series = scores.setdefault(record.machine, {}).setdefault(key, [])
-        if record.seq > since:
-            now.setdefault(record.machine, {})[key] = series
-        value = record.body["value"] if record.body["complete"] else None
-        series.append([record.t_ns, value, record.body["threshold"]])
-    levels: dict[str, str] = {}
-    for record in sorted(store.newest_of_each("feature"), key=lambda record: -record.seq):
-        _hear(heard, record)
-        where = f"{record.machine}/{'+'.join(record.body['sensors'])}"
-        said = level_text(record.body)
-        if said:
-            levels.setdefault(where, said)
+    scores, now = _series(store, roster, heard, since)
+    levels = _levels(store, heard)
     standing = store.standing()
     health = {(r.machine, r.body["sensor"]): r.body for r in standing if r.topic == "health"}
-    alarms: dict[str, dict[str, Any]] = {}
-    past: set[str] = set()
-    for record in [*(r for r in standing if r.topic == "alarm"), *reversed(store.latest("alarm", 500))]:
-        alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
-        alarm[record.body["transition"]] = record.body
-        if roster.past(record):
-            past.add(record.body["alarm"])
-    shown = [a for name, a in alarms.items() if a["raised"] and (a["cleared"] or name not in past)]
+    shown = _alarms(store, roster, standing)
     active = [a["raised"]["machine"] for a in shown if not a["cleared"]]
     for machine in [*active, *(machine for machine, _ in health)]:
         scores.setdefault(machine, {})
@@ -228,6 +206,46 @@ def overview(
         "newest_ns": None if newest is None else newest.t_ns,
         "quiet": "engine stopped" if alive is False else _quiet(store.quiet_ns(now_ns)),
     }
+
+
+def _series(store: Store, roster: Roster, heard: dict[str, Record], since: int) -> tuple[_Scores, _Scores]:
+    """The newest scores of each machine and detector, and those series among them that still grow."""
+    scores: _Scores = {machine: {} for machine in roster.sensors}
+    now: _Scores = {}
+    for record in store.newest_of_each("score", SHOWN):
+        _hear(heard, record)
+        if record.body["detector"].startswith(SHADOW) or roster.past(record):
+            continue
+        key = "+".join(record.body["sensors"]) + " · " + record.body["detector"]
+        series = scores.setdefault(record.machine, {}).setdefault(key, [])
+        if record.seq > since:
+            now.setdefault(record.machine, {})[key] = series
+        value = record.body["value"] if record.body["complete"] else None
+        series.append([record.t_ns, value, record.body["threshold"]])
+    return scores, now
+
+
+def _levels(store: Store, heard: dict[str, Record]) -> dict[str, str]:
+    """How loud each sensor is, by its newest feature that tells."""
+    levels: dict[str, str] = {}
+    for record in sorted(store.newest_of_each("feature"), key=lambda record: -record.seq):
+        _hear(heard, record)
+        said = level_text(record.body)
+        if said:
+            levels.setdefault(f"{record.machine}/{'+'.join(record.body['sensors'])}", said)
+    return levels
+
+
+def _alarms(store: Store, roster: Roster, standing: Sequence[Record]) -> list[dict[str, Any]]:
+    """Alarms as their transitions, without what stands of things that are no longer configured."""
+    alarms: dict[str, dict[str, Any]] = {}
+    past: set[str] = set()
+    for record in [*(r for r in standing if r.topic == "alarm"), *reversed(store.latest("alarm", 500))]:
+        alarm = alarms.setdefault(record.body["alarm"], {"raised": None, "cleared": None})
+        alarm[record.body["transition"]] = record.body
+        if roster.past(record):
+            past.add(record.body["alarm"])
+    return [a for name, a in alarms.items() if a["raised"] and (a["cleared"] or name not in past)]
 
 
 def _hear(heard: dict[str, Record], record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Which decisions on baselines are past: another one of the sensor holds for all that is still to be judged."""
+"""Baseline decisions that a later one has fully replaced."""
 
 from __future__ import annotations
 

@@ -23,8 +23,10 @@ class Topic:
         kind: `log`, `out` or `wire`.
         carries: the message types that flow here.
         text: what it is, for people.
-        rate_hz: messages per second expected of one sensor or machine; 0 where they come when something happens.
-        max_age_s: health turns bad when the newest message is older than this; 0 where silence is normal.
+        rate_hz: messages a second of one sensor or machine, about; 0 where they come when something happens. For people
+            and for `stethos topics --json`: nothing here depends on it.
+        max_age_s: silence that would be odd while a machine is watched, likewise; 0 where silence is normal. What marks
+            and health go by is `STALE_S` and `ABANDON_S`.
         retention_h: how long the topic's records are kept; 0 for topics that are not kept.
     """
 

@@ -21,7 +21,6 @@ Make = Callable[[LaneSettings, Stream | None], Windowed | Stateful | None]
 SOUND = frozenset({"acoustic", "stethoscope"})
 VIBRATION = frozenset({"vibration"})
 SAMPLES = SOUND | VIBRATION
-LONGEST_MEMORY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

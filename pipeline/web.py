@@ -59,6 +59,7 @@ class _Held:
     def __init__(self, connection: socket.socket, client: str) -> None:
         self.connection, self.client = connection, client
         self.idle_s = time.monotonic()
+        self.answering = False
 
 
 class WebServer(ThreadingHTTPServer):
@@ -147,7 +148,7 @@ class WebServer(ThreadingHTTPServer):
         """From when on (monotonic seconds) a connection keeps us waiting and may have to give its place up."""
         with self._lock:
             if (held := self._held.get(id(request))) is not None:
-                held.idle_s = since_s
+                held.idle_s, held.answering = since_s, since_s > time.monotonic()
 
     def _make_room(self) -> bool:
         """End the connection that has kept us waiting for longest, of the client that holds most; whether one has."""
@@ -157,7 +158,7 @@ class WebServer(ThreadingHTTPServer):
             if not waiting:
                 return False
             held_by = Counter(held.client for held in self._held.values())
-            key, held = min(waiting, key=lambda one: (-held_by[one[1].client], one[1].idle_s))
+            key, held = min(waiting, key=lambda one: (-held_by[one[1].client], one[1].answering, one[1].idle_s))
             del self._held[key]
             with suppress(OSError):  # it has gone already
                 held.connection.shutdown(socket.SHUT_RDWR)  # its thread wakes up, and closes it

@@ -99,7 +99,7 @@ def package(args: argparse.Namespace) -> int:
     from models.impact.export import Facts, export_package
     from models.impact.images import image
     from models.impact.training import facts_for_card
-    from pipeline.takes import takes_of
+    from pipeline.pretraining import takes_of
 
     scores = json.loads(args.scores.read_text(encoding="utf-8"))
     training = facts_for_card(args.run) | {"recordings": recordings(args.used), "note": args.note}

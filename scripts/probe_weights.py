@@ -23,12 +23,12 @@ import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from models.impact.distil import Teacher, teacher_from
 from models.impact.images import image
 from models.impact.network import Encoder
 from models.impact.pooling import pool, time_mean
+from models.metrics import auc
 
 MACHINES = ("chainsaw", "helicopter")
 REPEATS, FOLDS, DRAWS = 3, 4, 200
@@ -102,12 +102,10 @@ def f1(made: list[tuple[Array, Array]], labels: Array, rows: Array) -> float:
     return float(np.mean(scores))
 
 
-def auc(made: list[tuple[Array, Array]], labels: Array, rows: Array) -> float:
-    """Area under the curve of machine or not by ranks (Mann and Whitney 1947), mean of the repeats."""
+def machine_auc(made: list[tuple[Array, Array]], labels: Array, rows: Array) -> float:
+    """Area under the curve of machine or not, mean of the repeats."""
     truth = np.isin(labels[rows], MACHINES)
-    n, m = truth.sum(), (~truth).sum()
-    ranks = [rankdata(p[rows])[truth].sum() for _, p in made]
-    return float(np.mean([(r - n * (n + 1) / 2) / (n * m) for r in ranks]))
+    return float(np.mean([auc(truth, p[rows]) for _, p in made]))
 
 
 def interval(score: Callable[[Array], float], labels: Array, groups: Array) -> list[float]:
@@ -124,7 +122,7 @@ def interval(score: Callable[[Array], float], labels: Array, groups: Array) -> l
 def judged(x: Array, base: list[tuple[Array, Array]] | None, labels: Array, groups: Array) -> tuple[Any, Any]:
     """Scores with intervals, and the predictions behind them."""
     made, rows, out = predictions(x, labels, groups), np.arange(len(labels)), {}
-    for name, score in (("macro_f1", f1), ("machine_auc", auc)):
+    for name, score in (("macro_f1", f1), ("machine_auc", machine_auc)):
         out[name] = {"value": round(score(made, labels, rows), 4)}
         out[name]["interval"] = interval(lambda r, s=score: s(made, labels, r), labels, groups)
         if base is not None:

@@ -175,12 +175,6 @@ def worn(bit: Bit, share: float) -> Bit:
     return replace(bit, worn_db=3.0 * share, feed_m=bit.feed_m * (1.0 + 0.1 * share))
 
 
-def window_around(x: Float64, at_s: float, rate_hz: float, length: int = 2000) -> Float64:
-    """`length` samples around the time `at_s`, shifted inwards at the ends of `x`."""
-    first = min(max(round(at_s * rate_hz) - length // 2, 0), len(x) - length)
-    return x[first : first + length]
-
-
 def _cutting(bit: Bit, hole: Hole, t: Float64, rng: np.random.Generator, chipped: Damage | None) -> Float64:
     turn = 2.0 * pi * bit.rpm / 60.0 * t + rng.uniform(0.0, 2.0 * pi)
     modulation = 1.0 + bit.lips * np.cos(2.0 * turn)

@@ -42,7 +42,6 @@ class Feed:
     ) -> None:
         known = dict(resume or {})
         self._shop = shop
-        self._duration_s = duration_s
         starts = [r.anchor.at(0, s.rate) for s in shop.sensors if (r := known.get((s.machine, s.name)))]
         self.t0_ns = starts[0] if starts else t0_ns
         self.streams: tuple[Stream, ...] = tuple(_stream(s, known.get((s.machine, s.name))) for s in shop.sensors)

@@ -36,8 +36,8 @@ def lobe_limits(
     return np.minimum([f.depth_m for f in found], deepest_m), [f.family for f in found]
 
 
-def draw_lobes(path: Path, tool: Tool = BENCHMARK, points: int = 160) -> Path:
-    """Write the lobes of slotting and of down-milling with half immersion.
+def draw_lobes(path: Path, points: int = 160) -> Path:
+    """Write the benchmark tool's lobes of slotting and of down-milling with half immersion.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -51,12 +51,12 @@ def draw_lobes(path: Path, tool: Tool = BENCHMARK, points: int = 160) -> Path:
     axes = figure.add_subplot()
     speeds: Float64 = np.geomspace(*_SPEEDS, points)
     for name, engagement in (("slot", Engagement.slot()), ("half immersion, down-milling", Engagement.down(0.5))):
-        depths, families = lobe_limits(tool, engagement, speeds)
+        depths, families = lobe_limits(BENCHMARK, engagement, speeds)
         (line,) = axes.plot(speeds, 1e3 * depths, label=name)
         flip = np.array([family == "flip" for family in families]) & (depths < _DEEPEST_M)
         axes.plot(speeds[flip], 1e3 * depths[flip], "o", markersize=3, color=line.get_color())
     axes.set(xlabel="spindle speed in rpm", ylabel="depth of cut in mm", xlim=_SPEEDS, ylim=(0.0, 1e3 * _DEEPEST_M))
-    axes.set_title(f"Stable below the line; dots: flip. {tool.teeth} teeth, mode at {tool.f0_hz:g} Hz")
+    axes.set_title(f"Stable below the line; dots: flip. {BENCHMARK.teeth} teeth, mode at {BENCHMARK.f0_hz:g} Hz")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)

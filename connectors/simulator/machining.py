@@ -33,14 +33,13 @@ class Job:
     limit: Limit
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, tool: Tool, rpm: tuple[float, float], *, flips: bool = False) -> Job:
-        """A job within a range of spindle speeds, away from resonance pockets (3 %) and of reasonable depth.
+    def draw(cls, rng: np.random.Generator, tool: Tool, rpm: tuple[float, float]) -> Job:
+        """A job within a range of spindle speeds, away from pockets (3 %) and flip lobes, of reasonable depth.
 
         Args:
             rng: chance.
             tool: the tool.
             rpm: lowest and highest speed.
-            flips: also take speeds at which chatter would be of the flip kind.
         """
         while True:
             speed = float(np.round(log_uniform(rng, *rpm)))
@@ -48,7 +47,7 @@ class Job:
                 continue
             engagement = _engagement(rng)
             found = limit(tool, engagement, speed, growth=0.12, largest_m=1.2 * _DEPTH_RANGE_M[1])
-            if _DEPTH_RANGE_M[0] < found.depth_m < _DEPTH_RANGE_M[1] and (flips or found.family == "hopf"):
+            if _DEPTH_RANGE_M[0] < found.depth_m < _DEPTH_RANGE_M[1] and found.family == "hopf":
                 break
         runout = uniform(rng, 1e-6, 8e-6) * rng.uniform(-1.0, 1.0, tool.teeth)
         cut = Cut(

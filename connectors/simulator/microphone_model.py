@@ -61,8 +61,8 @@ class Pickup:
     agc: bool
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, snr_db: tuple[float, float] = (3.0, 20.0), agc: bool = False) -> Pickup:
-        """One installation."""
+    def draw(cls, rng: np.random.Generator, *, snr_db: tuple[float, float] = (3.0, 20.0)) -> Pickup:
+        """One installation, its gain fixed."""
         return cls(
             modes=Modes.draw(rng, int(rng.integers(5, 10)), (700.0, 6000.0), (0.01, 0.03), direct=0.15),
             lines=int(rng.integers(6, 31)),
@@ -78,7 +78,7 @@ class Pickup:
             snr_db=uniform(rng, *snr_db),
             level_dbfs=uniform(rng, -26.0, -14.0),
             self_noise_dbfs=uniform(rng, -84.0, -66.0),
-            agc=agc,
+            agc=False,
         )
 
 

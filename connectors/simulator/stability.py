@@ -4,9 +4,7 @@ Semi-discretisation after Insperger and Stepan (Int. J. Numer. Meth. Engng 61, 2
 is averaged over steps of the tooth period, the state at one tooth period maps linearly on that of the next (Floquet
 transition matrix), and the cut is stable while all multipliers lie within the unit circle. The delayed term is a cubic
 through four steps (higher orders: Insperger, Stepan and Turi, J. Sound Vib. 313, 2008, 334-341); held constant over a
-step, as it often is, it needs hundreds of steps where several waves of the mode lie between two teeth. The zeroth-order
-solution after Altintas and Budak (CIRP Annals 44, 1995, 357-362) averages the cutting coefficient and is meant for
-slots and large immersions only.
+step, as it often is, it needs hundreds of steps where several waves of the mode lie between two teeth.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from math import ceil, pi
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.simulator.cutting import Engagement, Tool, directional
 from connectors.simulator.tracks import Float64
@@ -107,29 +104,6 @@ def limit(
     nearest = float(lines.flat[np.argmin(np.abs(lines - tool.f0_hz))])
     flip = mu.real < 0.0 and abs(mu.imag) < 1e-6
     return Limit(unstable, "flip" if flip else "hopf", nearest)
-
-
-def lobes(tool: Tool, engagement: Engagement, lobe: int, frequencies_hz: Float64) -> tuple[Float64, Float64]:
-    """One stability lobe of the zeroth-order solution.
-
-    Args:
-        tool: mode, teeth and force.
-        engagement: angles of the cut.
-        lobe: number of whole waves between two teeth, 0, 1, …
-        frequencies_hz: chatter frequencies to walk along.
-
-    Returns:
-        Spindle speeds in rpm and limiting depths in m, of the frequencies at which a positive depth exists.
-    """
-    phi: Float64 = 2.0 * pi * (np.arange(4096) + 0.5) / 4096
-    mean = tool.teeth * float(np.mean(directional(tool, engagement, phi, 2.0 * pi / 4096)))
-    w: Float64 = 2.0 * pi * frequencies_hz
-    dynamic: NDArray[np.complex128] = tool.omega**2 - w**2 + 2j * tool.zeta * tool.omega * w
-    flexibility = 1.0 / (tool.mass_kg * dynamic)
-    depth = -1.0 / (2.0 * mean * flexibility.real)
-    ok = depth > 0.0
-    delay = np.mod(-np.angle(1.0 + 1.0 / (depth[ok] * mean * flexibility[ok])), 2.0 * pi) + 2.0 * pi * lobe
-    return 60.0 * w[ok] / (tool.teeth * delay), depth[ok]
 
 
 def pocket_distance(tool: Tool, rpm: float) -> float:

@@ -1,4 +1,4 @@
-"""How far a vector lies from a bank of normal ones: five distances, all in standardised units.
+"""How far a vector lies from a bank of normal ones: four distances, all in standardised units.
 
 Every back-end compares one vector at a time against arrays of fixed shape with numpy's own loops (einsum, not BLAS),
 so that a score depends neither on batching nor on the number of threads. The Euclidean distances to the bank, which
@@ -16,7 +16,6 @@ import numpy as np
 from pipeline.errors import StateError
 from pipeline.messages import Float32
 
-_TINY = np.float32(1e-12)
 _TWO = np.float32(2.0)
 _ZERO = np.float32(0.0)
 
@@ -63,26 +62,8 @@ class BackEnd(ABC):
         """Distance of one standardised vector (d,), whose distances to the bank are `apart` (n,)."""
 
 
-class KnnCos(BackEnd):
-    """Mean of 1 − cos(x, y) over the k nearest bank vectors; k = 1 below 200 of them, else 3."""
-
-    name = "knn_cos"
-    fields = ("unit",)
-
-    @classmethod
-    def fit(cls, bank: Bank, everything: Float32) -> KnnCos:  # noqa: ARG003
-        """Keep the directions of the bank."""
-        return cls(unit=_unit(bank.vectors))
-
-    def score(self, x: Float32, apart: Float32) -> float:  # noqa: ARG002
-        """Between 0 (same direction) and 2."""
-        unit = self.arrays["unit"]
-        cos: Float32 = np.einsum("ij,j->i", unit, _unit(x[None, :])[0])
-        return _nearest_mean(np.float32(1.0) - cos, _k(len(unit)))
-
-
 class KnnL2(BackEnd):
-    """Mean Euclidean distance to the k nearest bank vectors; k as for `KnnCos`."""
+    """Mean Euclidean distance to the k nearest bank vectors; k = 1 below 200 of them, else 3."""
 
     name = "knn_l2"
     fields = ()
@@ -189,13 +170,7 @@ class Ldn(BackEnd):
         return float(np.minimum.reduce(apart / self.arrays["density"]))
 
 
-BACK_ENDS: Mapping[str, type[BackEnd]] = {b.name: b for b in (KnnCos, KnnL2, Maha, PcaRes, Ldn)}
-
-
-def _unit(x: Float32) -> Float32:
-    norm = np.sqrt(np.einsum("ij,ij->i", x, x))
-    unit: Float32 = (x / np.maximum(norm, _TINY)[:, None]).astype(np.float32)
-    return unit
+BACK_ENDS: Mapping[str, type[BackEnd]] = {b.name: b for b in (KnnL2, Maha, PcaRes, Ldn)}
 
 
 def _k(n: int) -> int:

@@ -37,11 +37,11 @@ with several operations come in clusters, so that nothing is assumed of their jo
 LDN_STARTS = 3
 FEWEST_WINDOWS = 5
 RECOMMENDED_STARTS = 5
+"""Fewer starts say little about the next one; a state that has fewer is judged by all states together."""
 WIDE = 0.25
 """Share of numbers that vary between kinds of running from which a note says what that costs."""
 COPIES = 0.2
 """More windows than this share that repeat others are worth a word."""
-"""Fewer starts say little about the next one; a state that has fewer is judged by all states together."""
 _LIBRARIES = ("numpy", "scipy")
 
 Notice = Callable[[str], None]
@@ -88,7 +88,6 @@ class _Vectors:
 def commission(
     recordings: Iterable[Normal],
     notice: Notice | None = None,
-    back_ends: Mapping[str, Sequence[str]] = BACK_ENDS,
     embedder: Embedder | None = None,
 ) -> list[Baseline]:
     """Learn the normal of every sensor that the recordings hold.
@@ -96,7 +95,6 @@ def commission(
     Args:
         recordings: of normal running, those of one sensor in the order in which they were taken.
         notice: called with each recording's name before it is read.
-        back_ends: detector → names of the back-ends to fuse, see `backends.BACK_ENDS`; `ldn` joins by itself.
         embedder: makes embeddings of the log-Mel of sound; they are judged beside it where left-out starts show that
             this costs no false alarms, see `embedding.joins`.
 
@@ -112,7 +110,7 @@ def commission(
             notice(recording.name)
         for part in recording.parts:
             stream = part.stream
-            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream, back_ends, embedder))
+            sensor = sensors.setdefault((stream.machine, stream.sensor), _Sensor(stream, embedder))
             sensor.take(number, recording, part)
     if not sensors:
         raise BadInput("manifest", "there is no normal recording to learn from; check the labels and --normal")
@@ -122,12 +120,11 @@ def commission(
 class _Sensor:
     """Collects the vectors of one sensor, then learns."""
 
-    def __init__(self, stream: Stream, back_ends: Mapping[str, Sequence[str]], embedder: Embedder | None) -> None:
+    def __init__(self, stream: Stream, embedder: Embedder | None) -> None:
         if stream.modality == "vibration" and stream.rate.hz < LEAST_SAMPLES:
             where = f"{stream.machine}/{stream.sensor}"
             raise BadInput("rate", f"{where} has {stream.rate.hz:g} Hz; vibration is judged from {LEAST_SAMPLES} Hz on")
         self.stream = stream
-        self.back_ends = back_ends
         self.extraction: Extraction = extraction(stream)
         self.embedder = embedder if stream.modality != "vibration" else None
         self.detectors = (*self.extraction.dimensions, *((EMBEDDING,) if self.embedder else ()))
@@ -308,7 +305,7 @@ class _Sensor:
         """Learn one cell; `mixed` where it is of several states."""
         cell: dict[str, Cell] = {}
         for detector, vectors in by_detector.items():
-            cell[detector], strangers = _learn(detector, vectors, self.extraction, self.back_ends[detector])
+            cell[detector], strangers = _learn(detector, vectors, self.extraction)
             x = np.stack(vectors.x)
             if widened(cell[detector].fusion.scale, x, self._floor(detector, x)) > WIDE:
                 self.wide.add(detector)
@@ -334,12 +331,10 @@ def _pooled(parts: Sequence[_Vectors]) -> _Vectors:
     return _Vectors(*([getattr(whole, name)[i] for i in order] for name in _Vectors.__slots__))
 
 
-def _learn(
-    detector: str, vectors: _Vectors, extraction: Extraction, back_ends: Sequence[str]
-) -> tuple[Cell, dict[str, float]]:
+def _learn(detector: str, vectors: _Vectors, extraction: Extraction) -> tuple[Cell, dict[str, float]]:
     """The cell, and the starts that are unlike all others: how many times their limit lies half of its windows."""
     starts = len(set(vectors.start))
-    names = (*back_ends, *(("ldn",) if starts >= LDN_STARTS else ()))
+    names = (*BACK_ENDS[detector], *(("ldn",) if starts >= LDN_STARTS else ()))
     x = np.stack(vectors.x)
     floor = floor_of(x) if detector == EMBEDDING else extraction.floor(detector)
     fusion, scores = fit(x, vectors.start, names, floor)

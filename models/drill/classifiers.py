@@ -34,7 +34,18 @@ class Classifier(Protocol):
         ...
 
     def scores(self, x: Float64, target: Float64, test: Float64, choices: Sequence[float], seed: int) -> list[Float64]:
-        """Fit to features and probabilities; probability of an anomaly of the test features for each choice."""
+        """Fit once for each choice, and judge the test part.
+
+        Args:
+            x: features of the training part, from `features`, shape (n, …).
+            target: probability that each is an anomaly, shape (n,).
+            test: features of the test part, shape (m, …).
+            choices: the settings to fit with.
+            seed: of whatever is random.
+
+        Returns:
+            For each choice the probability of an anomaly, shape (m,).
+        """
         ...
 
 

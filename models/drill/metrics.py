@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 
+from models import metrics
 from models.drill.data import Float64
 from models.drill.protocol import Rows
 
@@ -18,10 +18,7 @@ FALSE_ALARMS = 0.01
 
 def auc(score: Float64, target: Float64) -> float:
     """Area under the ROC curve of scores (n,) against 0/1 targets (n,); ties count half."""
-    positive = target > 0.5
-    n1, n0 = int(positive.sum()), int((~positive).sum())
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - n1 * (n1 + 1) / 2.0) / (n1 * n0))
+    return metrics.auc(target > 0.5, score)
 
 
 def accuracy(score: Float64, target: Float64) -> float:
@@ -47,12 +44,7 @@ class Interval:
 
 def wilson(right: int, count: int) -> Interval:
     """Share of `right` in `count` with the Wilson score interval."""
-    z = 1.959963984540054
-    p, n = right / count, float(count)
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # of none or all the limits are 0 and 1, but for rounding
-    return Interval(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
+    return Interval(right / count, *metrics.wilson(right / count, count))
 
 
 def over_repeats(metric: Metric, scores: Float64, target: Float64) -> float:

@@ -94,8 +94,3 @@ class Vae(nn.Module):
         if label is None:
             raise ValueError("a conditional autoencoder needs the class of each sound")
         return torch.cat([x, label], dim=1)
-
-
-def parameters(network: nn.Module) -> int:
-    """Number of trained parameters."""
-    return sum(p.numel() for p in network.parameters())

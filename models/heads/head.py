@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -72,10 +71,6 @@ class Head:
         weight, bias = self.layers[-1]
         return h @ weight + bias
 
-    def posterior(self, x: Float32) -> Floats:
-        """Class probabilities (n, classes)."""
-        return softmax(self.logits(x))
-
     def at_temperature(self, temperature: float) -> Head:
         """The head whose logits are divided by `temperature`: same decisions, other confidence."""
         weight, bias = self.layers[-1]
@@ -87,9 +82,3 @@ def softmax(logits: Floats) -> Floats:
     e = np.exp(logits - logits.max(axis=-1, keepdims=True))
     p: Floats = e / e.sum(axis=-1, keepdims=True)
     return p
-
-
-def encode(labels: Sequence[str]) -> tuple[tuple[str, ...], Ints]:
-    """The classes in alphabetical order, and each label as their index."""
-    names, index = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    return tuple(str(n) for n in names), index.astype(np.intp)

@@ -16,28 +16,12 @@ import numpy as np
 from models.heads.head import Head, Ints, standard
 from pipeline.messages import Float32
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the head is trained; defaults are the published ones."""
-
-    hidden: int = 256
-    rate: float = 5e-4
-    last_rate: float = 1e-6
-    decay: float = 0.05
-    batch: int = 32
-    epochs: int = 200
-    clip: float = 1.0
-    patience: int = 10
-    held_out: float = 0.2
+HIDDEN, BATCH, EPOCHS, PATIENCE = 256, 32, 200, 10
+RATE, LAST_RATE, DECAY, CLIP = 5e-4, 1e-6, 0.05, 1.0
+HELD_OUT = 0.2
 
 
-PAPER = Recipe()
-
-
-def fit_two_layer(
-    x: Float32, y: Ints, labels: tuple[str, ...], groups: Sequence[str], seed: int = 0, recipe: Recipe = PAPER
-) -> Head:
+def fit_two_layer(x: Float32, y: Ints, labels: tuple[str, ...], groups: Sequence[str], seed: int = 0) -> Head:
     """Learn the head.
 
     Args:
@@ -46,25 +30,24 @@ def fit_two_layer(
         labels: class names.
         groups: of each clip: whole groups are held out where every class has two, else single clips.
         seed: of initial weights, order and hold-out.
-        recipe: see `Recipe`.
     """
     rng = np.random.default_rng(seed)
     scale = standard(x)
     z = scale(x).astype(np.float32)
-    learn, watch = _held_out(y, groups, recipe.held_out, rng)
-    net = Net.start(z.shape[1], recipe.hidden, len(labels), rng)
-    optimiser = AdamW(net.parameters, recipe.decay)
+    learn, watch = _held_out(y, groups, HELD_OUT, rng)
+    net = Net.start(z.shape[1], HIDDEN, len(labels), rng)
+    optimiser = AdamW(net.parameters, DECAY)
     best, best_loss, bad = [p.copy() for p in net.parameters], math.inf, 0
-    for epoch in range(recipe.epochs):
-        rate = recipe.last_rate + (recipe.rate - recipe.last_rate) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
-        for rows in _batches(learn, recipe.batch, rng):
-            optimiser.step(clipped(net.gradients(z[rows], y[rows]), recipe.clip), rate)
+    for epoch in range(EPOCHS):
+        rate = LAST_RATE + (RATE - LAST_RATE) * (1 + math.cos(math.pi * epoch / EPOCHS)) / 2
+        for rows in _batches(learn, BATCH, rng):
+            optimiser.step(clipped(net.gradients(z[rows], y[rows]), CLIP), rate)
         loss = net.loss(z[watch], y[watch])
         if loss < best_loss:
             best, best_loss, bad = [p.copy() for p in net.parameters], loss, 0
         else:
             bad += 1
-            if bad >= recipe.patience:
+            if bad >= PATIENCE:
                 break
     w1, b1, w2, b2 = (p.astype(np.float64) for p in best)
     return Head("two_layer", labels, (scale.into((w1, b1)), (w2, b2)))

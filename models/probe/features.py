@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -136,8 +136,3 @@ def digest_of(facts: Sequence[Facts], *more: str) -> str:
     """Hash over the clips and whatever else a result depends on."""
     text = "\n".join([*more, *(repr(fact) for fact in facts)])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def flat(features: Mapping[str, Mapping[str, Float32]]) -> dict[str, Float32]:
-    """``extractor`` or ``extractor pooling`` → features."""
-    return {f"{name} {how}".strip(): x for name, found in features.items() for how, x in found.items()}

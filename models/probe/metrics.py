@@ -68,12 +68,6 @@ def machine_f1(table: NDArray[np.int64] | Floats) -> Floats:
     return _mean(f1(table), -1)
 
 
-def majority_f1(majority: int, n: int) -> float:
-    """F1 of the larger class for what always answers it: 2p/(1 + p) with its share p."""
-    p = majority / n
-    return 2.0 * p / (1.0 + p)
-
-
 def interval(tables: NDArray[np.int64], classes: bool = False, resamples: int = RESAMPLES) -> list[Interval]:
     """Mean over the repeats with percentiles under resampling of units, of the machine or of each class.
 

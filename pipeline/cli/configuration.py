@@ -21,7 +21,7 @@ from connectors.tachometer import RereadTachometer
 from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError, StethosError
-from pipeline.live import make_sink
+from pipeline.outlets import make_sink
 from pipeline.sources import build_sources
 from pipeline.stages import LaneSettings
 from pipeline.stages_drift import UNKNOWN

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -68,17 +68,58 @@ def head(
         raise click.UsageError("name --manifest M.csv, or one --audio FILE for each --labels FILE")
     if out.exists():
         raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
+    material, notes = _read(manifest, modality, tracks, audio, sensor, encoders, pooling)
+    learned, passed = _learn(out.name, material, encoders, pooling, kind, seed)
+    _report(out, material, learned, encoders, seed, [*notes, *passed])
+    return 0
+
+
+class _Material(NamedTuple):
+    """What a head can be taught on: recordings, the split of each, what makes features of them, their unit."""
+
+    sources: list[Source]
+    splits: dict[str, str]
+    extractors: list[Extractor]
+    unit: str
+
+
+class _Learned(NamedTuple):
+    """What came of it; `taught` names the recordings that taught by their content."""
+
+    lesson: Lesson
+    candidates: list[Candidate]
+    chosen: Candidate
+    found: Sequence[Evaluation] | None
+    taught: Mapping[str, Any]
+
+
+def _read(
+    manifest: Path | None,
+    modality: str | None,
+    tracks: Sequence[Path],
+    audio: Sequence[Path],
+    sensor: str,
+    encoders: Sequence[str],
+    pooling: str,
+) -> tuple[_Material, list[str]]:
+    """Everything that can be refused before an hour is spent on embeddings, and notes."""
     sources, splits, notes = _of_manifest(manifest, modality) if manifest else _of_tracks(tracks, audio, sensor)
     rows = [s.row for s in sources]
     if wrong := alike({row.label for row in rows}):
         raise BadInput("labels", wrong)
     extractors, passed = pooled(_extractors(encoders, rows), encoders, pooling)
-    notes += passed
-    unit = _unit(rows)
+    return _Material(sources, splits, extractors, _unit(rows)), [*notes, *passed]
+
+
+def _learn(
+    name: str, material: _Material, encoders: Sequence[str], pooling: str, kind: str, seed: int
+) -> tuple[_Learned, list[str]]:
+    """Every candidate, the one that is chosen and how good it is, and notes."""
+    sources, splits, extractors, unit = material
     with progress_bar() as bar:
         task = bar.add_task("learning", total=None)
         facts, features, left_out = features_of(
-            out.name, sources, extractors, None, lambda t: bar.update(task, description=t[-60:])
+            name, sources, extractors, None, lambda t: bar.update(task, description=t[-60:])
         )
         lesson = _lesson(facts, splits)
         lesson.check(left_out)
@@ -97,8 +138,16 @@ def head(
         found = evaluate(lesson, candidates, teach, (pick, plain))
         bar.update(task, description="noting what taught")
         taught = contents_of([s.row for s in sources if splits[s.facts.recording] == "train"])
-    notes += [*left_out, *_warnings(lesson)]
-    if chosen.reads.encoder == VIBRATION and not unit:
+    return _Learned(lesson, candidates, chosen, found, taught), [*left_out, *_warnings(lesson)]
+
+
+def _report(
+    out: Path, material: _Material, learned: _Learned, encoders: Sequence[str], seed: int, notes: list[str]
+) -> None:
+    """Write the package and its page, and say what they are."""
+    lesson, candidates, chosen, found, taught = learned
+    fit_to_run = chosen.reads.encoder != VIBRATION or bool(material.unit)
+    if not fit_to_run:
         notes.append(
             "No unit was told: this head judges recordings, a running machine refuses it; add the column unit."
         )
@@ -108,11 +157,10 @@ def head(
         training["notes"] = [*training["notes"], short]
     digest = _write(out, lesson, candidates, chosen, found, notes, training)
     _tell(out, lesson, chosen, found, notes)
-    if chosen.reads.encoder != VIBRATION or unit:
+    if fit_to_run:
         named = " ".join([*_beside(chosen.reads, encoders), str(out)])
         click.echo(f"on a running machine: stethos models promote {named} --machine NAME")
     click.echo(json.dumps({"package": str(out), "digest": digest, "report": str(_page(out))}))
-    return 0
 
 
 def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[str, str], list[str]]:

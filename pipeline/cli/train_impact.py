@@ -107,7 +107,7 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
     from models.impact.images import Batches, Pool
     from models.impact.network import size_of
     from models.impact.pretrain import Pretrainer
-    from pipeline.takes import takes_of
+    from pipeline.pretraining import takes_of
 
     settings, size = settings_of(config), size_of(config.size)
     seed = settings.seed if settings.data_seed is None else settings.data_seed

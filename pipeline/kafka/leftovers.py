@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kafka.errors import NoError, UnknownTopicOrPartitionError, for_code
+
 from config import cache_home
 from pipeline.claim import claim, claimed
 from pipeline.errors import StateError
@@ -132,7 +134,10 @@ def clean(client: Client, names: Sequence[str] = ()) -> list[Left]:
             [found[name] for name in names] if names else [one for one in found.values() if one.gone and not one.works]
         )
         for one in due:
-            kafka.delete_topics(list(one.topics), raise_errors=False)  # another one may be at it
+            done = kafka.delete_topics(list(one.topics), raise_errors=False)["topics"]
+            for topic in done:
+                if (error := for_code(topic["error_code"])) not in {NoError, UnknownTopicOrPartitionError}:
+                    raise admin.unreachable(client, f"{topic['name']} cannot be removed: {error.__name__}")
             forget(one.name)
     return due
 

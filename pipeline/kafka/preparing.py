@@ -64,7 +64,7 @@ def wait(
                 log.warning("waiting for brokers: %s", error)
             stop.wait(AGAIN_S)
         else:
-            return True
+            return not stop.is_set()  # it may have come meanwhile
     return False
 
 

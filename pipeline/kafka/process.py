@@ -74,6 +74,8 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
             return 0 if stop.is_set() else 1
     finally:
         signal.signal(signal.SIGTERM, before)
+    if stop.is_set():
+        return 0
     left_s = None if for_s is None else max(0.0, for_s - (time.monotonic() - began))
     return asyncio.run(_run(plan, client, called, left_s, purpose))
 

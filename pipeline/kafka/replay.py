@@ -38,7 +38,7 @@ from pipeline.kafka.outbox import Outbox
 from pipeline.kafka.process import run_worker
 from pipeline.kafka.records import NOBODY, Out, snapshot_out
 from pipeline.kafka.topics import DECISION, STATE
-from pipeline.messages import NS, Decision, Input, Record
+from pipeline.messages import NS, Decision, Input, Record, machine_of
 from pipeline.recording.reader import Logged, Recording
 from pipeline.replay import OWN_CHOICE, Continuity, in_order
 from pipeline.results import record_of
@@ -160,7 +160,7 @@ class KafkaReplay:
                 if machine not in begun:
                     number = self._client.partition(machine)
                     outs.append(snapshot_out(self._client.topic(STATE), number, machine, NOBODY, body))
-            begun |= {_machine(m.message) for m in self._wanted(recording) if not m.preroll}
+            begun |= {machine_of(m.message) for m in self._wanted(recording) if not m.preroll}
         for decision in self._decisions():
             headers, value = codec.encode(decision)
             number = self._client.partition(decision.machine)
@@ -218,7 +218,7 @@ class KafkaReplay:
                     if name in lanes and name not in known:
                         lanes[name].restore(body)
             for logged in self._wanted(recording):
-                machine = _machine(logged.message)
+                machine = machine_of(logged.message)
                 if logged.preroll:
                     if machine not in known and machine in lanes:
                         self._known |= {(r.topic, r.id) for r in map(record_of, lanes[machine].process(logged.message))}
@@ -258,7 +258,3 @@ class KafkaReplay:
         for record in self.store.journal_records():
             if record.topic in TOPICS and (record.topic, record.id) not in self._known:
                 yield record
-
-
-def _machine(message: Input) -> str:
-    return message.machine if hasattr(message, "machine") else message.stream.machine

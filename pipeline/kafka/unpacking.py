@@ -7,6 +7,7 @@ The functions here stand in place of the libraries' own. What is longer than `MO
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ import zstandard
 
 MOST_BYTES = 64_000_000
 """Of an unpacked batch. Topics take a megabyte packed; producers fill a batch by its unpacked size, or an estimate."""
+MOST_MEMBERS = 1000
+"""Packed streams behind each other in one batch; clients write one."""
 PIECE_BYTES = 1_000_000
 GZIP = 16 + zlib.MAX_WBITS
 XERIAL, XERIAL_BYTES = b"\x82SNAPPY\x00", 16
@@ -28,8 +31,8 @@ Decode = Callable[[Any], bytes]
 class TooLong(ValueError):
     """A batch that unpacks to more than anybody sends."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the batch unpacks to more than {MOST_BYTES:,} bytes")
+    def __init__(self, most: str = f"{MOST_BYTES:,} bytes") -> None:
+        super().__init__(f"the batch unpacks to more than {most}")
 
 
 def _whole(pieces: Iterator[bytes]) -> bytes:
@@ -43,7 +46,11 @@ def _whole(pieces: Iterator[bytes]) -> bytes:
 
 def _members(data: bytes, made: Callable[[], Any]) -> Iterator[bytes]:
     """Of what consists of one packed stream or several, by decompressors that stop after so many bytes."""
-    while data:
+    for count in itertools.count():
+        if not data:
+            return
+        if count == MOST_MEMBERS:
+            raise TooLong(f"{MOST_MEMBERS:,} streams")
         one = made()
         while not one.eof:
             piece = one.decompress(data, PIECE_BYTES)

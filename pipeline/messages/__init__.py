@@ -25,6 +25,7 @@ from pipeline.messages.inputs import (
     Samples,
     Stream,
     axis_names,
+    machine_of,
     whole,
 )
 from pipeline.messages.inside import Float32, Gap, Segment, Span, Window
@@ -79,6 +80,7 @@ __all__ = [
     "Stream",
     "Window",
     "axis_names",
+    "machine_of",
     "result_id",
     "whole",
 ]

@@ -170,9 +170,8 @@ class Context:
 class Decision:
     """A durable record of a choice that the data do not determine; it takes hold for windows that end after `t_ns`.
 
-    `kind` is one of ``"baseline"``, ``"configuration"``, ``"abandon"``, ``"return"``, ``"shed"``, ``"model"``. Where
-    the body says in ``"since"`` how far each sensor had come (`Reach.saved`), it takes hold behind that: clocks that
-    were set in between change nothing.
+    `kind` is one of ``"baseline"``, ``"model"``, ``"abandon"``, ``"return"``. Where the body says in ``"since"`` how
+    far each sensor had come (`Reach.saved`), it takes hold behind that: clocks that were set in between change nothing.
     """
 
     machine: str
@@ -198,3 +197,10 @@ class Decision:
 
 
 Input: TypeAlias = Chunk | Image | Mark | Context | Decision
+UNPLACED = (Context, Decision)
+"""Inputs of a machine that stand in no stream."""
+
+
+def machine_of(message: Input) -> str:
+    """The machine that an input belongs to."""
+    return message.machine if isinstance(message, UNPLACED) else message.stream.machine

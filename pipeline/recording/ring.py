@@ -101,7 +101,7 @@ class Ring:
         self._preroll_ns = int(preroll_s * NS)
         self._recent: dict[StreamKey, deque[tuple[int, Sampled]]] = {}  # with the ns of samples up to its end
         self._believed: dict[
-            StreamKey, tuple[int, int]
+            StreamKey, tuple[int, int, bool]
         ] = {}  # event time less ns of samples; of how many the newest is
         self._context: dict[tuple[str, str], Context] = {}
         self._unread: dict[tuple[str, str], Context] = {}
@@ -267,7 +267,7 @@ class Ring:
             if recent and recent[-1][1].stream.epoch != stream.epoch:
                 recent.clear()
                 del self._believed[place]
-            come_ns = (recent[-1][0] if recent else 0) + min(abs(message.t1_ns - message.t0_ns), NS)
+            come_ns = (recent[-1][0] if recent else 0) + max(min(abs(message.t1_ns - message.t0_ns), NS), NS // 1000)
             recent.append((come_ns, message))
             oldest = self._reached_ns(place, message.t1_ns, come_ns) - self._preroll_ns
             first = come_ns - MOST_PREROLLS * self._preroll_ns
@@ -277,10 +277,11 @@ class Ring:
     def _reached_ns(self, key: StreamKey, t1_ns: int, come_ns: int) -> int:
         """How far a stream has come. A time that jumps ahead may be wrong: it counts once a second agrees."""
         offset = t1_ns - come_ns
-        believed, since = self._believed.get(key, (offset, come_ns))
-        if offset - believed <= self._preroll_ns or come_ns - since >= AGREED_NS:
-            believed, since = offset, come_ns
-        self._believed[key] = believed, since
+        believed, since, jumped = self._believed.get(key, (offset, come_ns, False))
+        ahead = offset - believed > self._preroll_ns
+        if not ahead or (jumped and come_ns - since >= AGREED_NS):
+            believed, since, ahead = offset, come_ns, False
+        self._believed[key] = believed, since, ahead
         return believed + since
 
     def _preroll(self) -> tuple[Input, ...]:

@@ -1,7 +1,7 @@
 """What the JSON bodies of `context`, `decision` and the results hold: one table, from which checks and schemas follow.
 
-The files ``<topic>.v1.json`` beside this module are the published form (JSON Schema 2020-12). They are written by
-`write_all` and a test compares them with the table.
+The files ``<topic>.v1.json`` beside this module are the published form (JSON Schema 2020-12). `make docs` writes
+them (`write_all`); a test compares them with the table.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ class BaselineScorer:
     ) -> None:
         self._only = only
         self._embedders = embedders or {}
-        self._scorers = {key: AnomalyScore(b) for key, b in baselines.items()}
+        for baseline in baselines.values():
+            AnomalyScore(baseline)  # refuses one that another front-end has learned
         self._baselines = baselines
 
     @property

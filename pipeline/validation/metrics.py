@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from models.metrics import Z95, auc, wilson
+
 RESAMPLES = 1000
 _SEED = 0
-Z95 = 1.959963984540054
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -34,14 +35,6 @@ class Metric:
         """As `summary.json` holds it; limits are null where there is no interval."""
         low, high = (self.low, self.high) if self.bounded else (None, None)
         return {"value": self.value, "low": low, "high": high, "n": self.n}
-
-
-def auc(truth: Bools, score: Floats) -> float:
-    """Area under the ROC curve: the chance that an abnormal recording scores above a normal one, ties count half."""
-    positive = int(truth.sum())
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * (len(truth) - positive)))
 
 
 def partial_auc(truth: Bools, score: Floats, max_fpr: float = 0.1) -> float:
@@ -73,15 +66,6 @@ def macro_f1(truth: NDArray[np.str_], decided: NDArray[np.str_]) -> float:
         hit = float(np.sum((truth == c) & (decided == c)))
         scores.append(2 * hit / float(np.sum(truth == c) + np.sum(decided == c)))
     return float(np.mean(scores))
-
-
-def wilson(p: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a proportion of `n` independent ones."""
-    centre = p + Z95**2 / (2 * n)
-    half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
-    # of none or all a limit is 0 or 1, but for rounding
-    return max(0.0, min(p, float((centre - half) / scale))), min(1.0, max(p, float((centre + half) / scale)))
 
 
 def proportion(hit: Bools, groups: Sequence[str]) -> Metric:

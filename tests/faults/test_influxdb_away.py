@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from connectors.influxdb import InfluxSink
-from connectors.memory import ListSink
 from pipeline.delivery import BATCH, Delivery
 from pipeline.messages import NS, Record
 from pipeline.state import Store
 from tests.connectors.result_records import T0, alarm, feature, score
+from tests.memory import ListSink
 from tests.servers.influxdb import InfluxServer
 
 TOPICS = ("score", "feature", "alarm")

@@ -10,8 +10,9 @@ import pytest
 from connectors.prometheus import PrometheusSink
 from pipeline.clock import ManualClock
 from pipeline.journal import write_journal
-from pipeline.live import SingleFile, known
-from pipeline.messages import NS, Anchor, Context
+from pipeline.live import SingleFile
+from pipeline.messages import NS, Anchor, Context, Decision
+from pipeline.outlets import known
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.ring import Ring
@@ -91,7 +92,8 @@ def test_a_decision_just_before_a_kill_is_replayed(
         shard.take(log[place])
         clock.sleep(0.1)
         if place == 60 and not store.decisions():
-            shard._decide(shard.lanes["m"], "baseline", "1", decision.body, shard.lanes["m"].event_ns)  # type: ignore[union-attr]
+            one = shard.lanes["m"]
+            shard._decide(one, Decision("m", "m|baseline|1", one.event_ns, "baseline", decision.body))  # type: ignore[union-attr]
         shard.tick()
         place += 1
         if place == 63 and killed:

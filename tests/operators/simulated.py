@@ -21,11 +21,35 @@ from connectors.simulator.milling import Depth
 from connectors.simulator.rotation import Rotation
 from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Given
+from models import metrics
 from pipeline.messages import Float32
 
-TUNING = (901, 902, 911, 921, 903, 912, 922, 931, 5001, 5002, 5011, 7203, 8101, 8102, 8111, 8112, 8113, 8114, 8121)
-FINAL = (8201, 7202, 7111, 7121, 7131, 7141, 8202, 8203)
-SPENT = (6001, 6002, 6011, 5021, 7101, 7102, 7201)
+TUNING = (
+    901,
+    902,
+    911,
+    921,
+    903,
+    912,
+    922,
+    931,
+    5001,
+    5002,
+    5011,
+    7203,
+    8101,
+    8102,
+    8111,
+    8112,
+    8113,
+    8114,
+    8121,
+    8115,
+    8116,
+    8117,
+)
+FINAL = (8201, 7202, 8204, 7121, 7131, 7141, 8202, 8203)
+SPENT = (6001, 6002, 6011, 5021, 7101, 7102, 7201, 7111)
 
 MILL_HZ = 48_000
 DRILL_HZ = 96_000
@@ -202,10 +226,6 @@ def between_holes(seed: int, start: int, seconds: float, *, snr_db: float) -> Fl
     return microphone.read(0, length).astype(np.float32)[:, None] / np.float32(32768.0)
 
 
-def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if trials == 0:
-        return 0.0, 1.0
-    p, n = hits / trials, trials
-    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share, see `models.metrics.wilson`."""
+    return metrics.wilson(hits / max(trials, 1), trials)

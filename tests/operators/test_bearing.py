@@ -14,10 +14,11 @@ from connectors.simulator.bearing import SKF_6205, Motor, decibels, vibration
 from connectors.simulator.seeds import generator
 from operators.bearing import FAULTS, BearingLines, Geometry, Spectrum, envelope_spectrum, judge, line_db
 from operators.kurtogram import Band, envelope, kurtogram, kurtosis, most_impulsive, widths
-from operators.spindle import GivenSpeed, ToldSpeed
+from operators.spindle import GivenSpeed
 from pipeline.messages import Message, Score
 from tests.operators.pieces import cuts, gap, run, segments, stream, tail
 from tests.operators.simulated import TUNING
+from tests.operators.told import ToldSpeed
 
 RATE = 25_600
 GEOMETRY = Geometry(9, 0.2034)

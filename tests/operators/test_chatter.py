@@ -15,7 +15,6 @@ from operators.chatter import CHATTER, ChatterFeatures
 from operators.chatter_detector import ChatterDetector
 from operators.chatter_lines import (
     Lines,
-    corrected,
     energy_ratio,
     next_stable_speeds,
     noise_floor,
@@ -113,13 +112,6 @@ def test_a_wrong_speed_is_contradicted_by_a_stable_cut(off: float) -> None:
     made = plan(RATE, true * off, 3, 0.4)
     found = lines(power(tones(*harmonics(true, 3), noise=0.01)[: made.samples], made), made)
     assert found.contradicts_rpm == pytest.approx(true, rel=0.003)
-
-
-def test_noise_correction() -> None:
-    """Half of a window's power is idle noise of ER 0.7, the rest is all chatter."""
-    assert corrected(0.85, 0.7, 2.0, 1.0) == pytest.approx(1.0)
-    assert corrected(0.35, 0.7, 2.0, 1.0) == pytest.approx(0.0)
-    assert corrected(0.9, 0.7, 1.0, 1.0) == 0.0
 
 
 def test_flip_chatter_of_an_even_tool_shows_in_its_half_tooth_lines_alone() -> None:

@@ -50,7 +50,12 @@ def test_evidence_is_the_weighted_sum() -> None:
     assert evidence(values | {"coherent": 0.2}) == pytest.approx(0.5 - 0.5 * log(4.0))
     assert evidence(values | {"residual": 1e9}) == pytest.approx(0.5 + 1.2 * log(100.0))
     assert evidence(values | {"long_pair_db": -300.0, "long_side_db": -300.0}) == pytest.approx(-4.5)
+    assert evidence(values | {"long_pair_db": 300.0}) == pytest.approx(0.5 + 0.25 * 23.0)
+    assert evidence(values | {"forced_db": -300.0}) == pytest.approx(0.5 - 3.0)
+    assert evidence(values | {"forced_db": 300.0}) == pytest.approx(0.5 + 3.0)
+    assert evidence(values | {"long_side_db": 300.0}) == pytest.approx(0.5 + 0.4 * 25.0)
     assert evidence(values | {"coherent": 0.04, "long_side_db": 30.0, "residual": 9.0}) == 0.0
+    assert evidence(values | {"coherent": 0.04}) == pytest.approx(0.5 - 0.5 * log(24.0))  # what speaks against, stays
 
 
 @pytest.mark.parametrize(("each", "windows"), [(5.1, 4), (4.9, 8), (3.1, 8), (2.9, 14), (1.3, 14), (1.1, None)])
@@ -60,12 +65,20 @@ def test_less_evidence_must_last_longer(each: float, windows: int | None) -> Non
     enough = None
     for n in range(1, 31):
         so_far.take(each)
+        assert (so_far.ratio == 0.0) == (n < 4)
         if so_far.ratio > 1.0 and enough is None:
             enough = n
         if n == 3:
             so_far = Evidence(orjson.loads(orjson.dumps(so_far.snapshot())))
     assert enough == windows
     assert len(so_far.snapshot()) == 14
+
+
+def test_evidence_against_is_no_less_than_none() -> None:
+    """A score is a share and never below 0; as far over what is enough as 10, it is 2."""
+    for each, ratio in ((-9.0, 0.0), (0.0, 0.0), (2.5, 0.5), (5.0, 1.0), (15.0, 2.0)):
+        so_far = Evidence([each] * 4)
+        assert so_far.ratio == pytest.approx(ratio)
 
 
 def test_what_is_no_evidence() -> None:

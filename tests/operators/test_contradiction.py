@@ -71,3 +71,40 @@ def test_rational_chatter_does_not_contradict() -> None:
             family = [(abs(300.0 * p / q + 300.0 * j), 1.0 / (1 + abs(j))) for j in range(-2, 6)]
             lines = [(f, power) for f, power in family if f > 50.0]
             assert foreign_comb(lines, 300.0, 300.0 * p / q, TOLERANCE) is None, (p, q)
+
+
+def test_multiples_of_a_limit_cycle_that_hardly_bear_energy_contradict_nothing() -> None:
+    """Chatter that is not quite a sine has multiples of its own line, a few per cent of it; a cut's are strong."""
+    for weak, contradicts in ((0.002, False), (0.2, True)):
+        near = [(460.0, 1.0), (920.0, weak), (1380.0, weak)]
+        assert contradiction(near, 9000.0, 3, TOLERANCE) == pytest.approx(9200.0 if contradicts else 0.0)
+        far = [(700.0, 1.0), *((700.0 * k, weak) for k in range(2, 8))]
+        assert (foreign_comb(far, 450.0, 700.0, TOLERANCE) is not None) == contradicts
+
+
+def test_three_multiples_are_the_least() -> None:
+    """Two lines are multiples of something too easily."""
+    for count in (2, 3, 4):
+        found = contradiction(comb(460.0, range(2, 2 + count)), 9000.0, 3, TOLERANCE)
+        assert found == pytest.approx(9200.0 if count > 2 else 0.0)
+
+
+def test_a_comb_beside_lines_that_the_told_speed_explains_does_not_contradict() -> None:
+    """Of two such lines nothing follows, of three it does; nor where the comb has less than 70 % of the energy."""
+    other = comb(450.0, range(1, 8))
+    for own, contradicts in (([500.0, 1000.0], True), ([500.0, 1000.0, 2000.0], False)):
+        found = foreign_comb([*other, *((f, 0.01) for f in own)], 500.0, 333.0, TOLERANCE)
+        assert (found is not None) == contradicts
+    energy = sum(power for _, power in other)
+    for share, contradicts in ((0.75, True), (0.65, False)):
+        stray = energy * (1.0 / share - 1.0) / 2.0
+        lines = sorted([*other, (777.0, stray), (1111.0, stray)], key=lambda one: -one[1])
+        found = foreign_comb(lines, 500.0, 333.0, TOLERANCE)
+        assert (found is not None) == contradicts
+
+
+def test_lines_a_tooth_passing_apart_from_chatter_are_its_own() -> None:
+    """Lines at 400 ± 300 j Hz: six of eight are multiples of 200 Hz, too, and prove no other speed."""
+    lines = [(400.0, 1.0), *((f, 0.3) for f in (200.0, 800.0, 1000.0, 1400.0, 1600.0)), (700.0, 0.1), (1300.0, 0.1)]
+    assert foreign_comb(lines, 300.0, 400.0, TOLERANCE) is None
+    assert foreign_comb(lines, 300.0, 333.0, TOLERANCE) is not None  # had the chatter been elsewhere

@@ -94,8 +94,6 @@ def test_shapes_of_the_presets() -> None:
 
 def test_hash_is_that_of_the_values() -> None:
     assert len({e.hash for e in (PAPER, DINOS, LISTEN, DRILL, vibration(5000.0))}) == 5
-    assert len(PAPER.hash) == 16
-    assert int(PAPER.hash, 16) >= 0
     assert replace(PAPER, name="other", window_hop=128).hash == PAPER.hash
     assert replace(PAPER, rate_hz=48_000.0, f_min=0.0).hash == PAPER.hash
     other: dict[str, Any] = {

@@ -10,9 +10,10 @@ from operators.chatter import ChatterFeatures
 from operators.chatter_detector import ChatterDetector
 from operators.chatter_lines import band_power, power
 from operators.chatter_plan import plan
-from operators.spindle import SPEED, GivenSpeed, ToldSpeed
-from pipeline.messages import NS, Anchor, Context, Float32, Rate, Score, Segment, Stream
+from operators.spindle import GivenSpeed, Reading
+from pipeline.messages import NS, Anchor, Float32, Rate, Score, Segment, Stream
 from tests.operators.test_breakage import AIR, GOOD, abnormal, broken, frames, program
+from tests.operators.told import ToldSpeed
 
 RATE, RPM, TEETH = 16_000, 9000.0, 3
 MIC = Stream("m", "mic", 0, "acoustic", Rate(RATE), 1, "<f4", "FS")
@@ -89,35 +90,31 @@ def test_a_speed_wrong_by_a_harmonic_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "doubt"),
+    "reading",
     [
-        ([], "missing"),
-        ([(0.0, 0.0)], "zero"),
-        ([(0.0, RPM), (1.5, 1.2 * RPM)], "changing"),
-        ([(-20.0, RPM)], "stale"),
+        Reading(0.0, "missing"),
+        Reading(0.0, "zero"),
+        Reading(1.2 * RPM, "changing"),
+        Reading(0.0, "stale"),
     ],
 )
-def test_an_unusable_speed_is_unverified(facts: list[tuple[float, float]], doubt: str) -> None:
+def test_an_unusable_speed_is_unverified(reading: Reading) -> None:
     """Missing, zero, jumping, stale: no score is complete, and each says why."""
-    speed = ToldSpeed(lag_s=0.5, stale_s=5.0)
+    speed = ToldSpeed([(0, reading)])
     features, detector = ChatterFeatures(MIC, speed, TEETH, RPM), ChatterDetector(TEETH, 2 * RPM)
-    for at, rpm in facts:
-        list(features.process(Context("m", SPEED, ANCHOR.t_ns + round(at * NS), rpm)))
     x = cut(2.5, RPM, TEETH, 0.2).astype(np.float32)[:, None]
     hops = [*features.process(Segment(MIC, ANCHOR, 0, x)), *features.flush()]
     found = [s for hop in hops for s in detector.process(hop) if isinstance(s, Score)]
     assert found
     assert not found[-1].complete
-    assert found[-1].reasons["speed"] == doubt
+    assert found[-1].reasons["speed"] == reading.doubt
     assert "unverified" in found[-1].reasons["text"]
 
 
 def test_a_spindle_that_stands_is_not_chattering() -> None:
     """Said to stand, and as quiet as the idle machine: judged as no cutting, so that an alarm may clear."""
-    speed = ToldSpeed(lag_s=0.5, stale_s=50.0)
+    speed = ToldSpeed([(0, Reading(RPM)), (ANCHOR.t_ns + 3 * NS, Reading(0.0, "zero"))])
     features, detector = ChatterFeatures(MIC, speed, TEETH, RPM), ChatterDetector(TEETH, 2 * RPM)
-    for at, rpm in ((0.0, RPM), (2.5, 0.0)):
-        list(features.process(Context("m", SPEED, ANCHOR.t_ns + round(at * NS), rpm)))
     air = 1e-3 * np.random.default_rng(9).standard_normal((2, RATE))
     x = np.concatenate([air[0], cut(2.0, RPM, TEETH, 0.2), 0.5 * air[1], cut(1.0, RPM, TEETH, 0.2)])
     hops = [*features.process(Segment(MIC, ANCHOR, 0, x.astype(np.float32)[:, None])), *features.flush()]

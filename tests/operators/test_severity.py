@@ -49,6 +49,7 @@ def test_the_table() -> None:
         (2, "flexible"): (2.3, 4.5, 7.1),
     }
     assert {limits.edition for limits in LIMITS.values()} == {"ISO 10816-3:2009"}
+    assert all("ISO 10816-3:2009" in limits.provenance for limits in LIMITS.values())
 
 
 @pytest.mark.parametrize(("group", "support"), ROWS)
@@ -126,7 +127,6 @@ def test_outside_the_band_nothing_counts() -> None:
         (5000, "g", Asset(1, "rigid", speed_rpm=0), "at rest"),
         (5000, "g", Asset(1, "rigid", speed_rpm=119), "120 to 15000 rpm"),
         (5000, "g", Asset(1, "rigid", speed_rpm=15_001), "120 to 15000 rpm"),
-        (5000, "g", Asset(1, "rigid", limits=Limits(3, 2, 1)), "do not rise"),
     ],
 )
 def test_refusals(rate: int, unit: str, asset: Asset, reason: str) -> None:
@@ -143,19 +143,6 @@ def test_what_is_just_allowed() -> None:
     assert refusal(stream(5000, "mg"), Asset(1, "rigid", power_kw=200, shaft_height_mm=315)) is None
     assert refusal(stream(5000, "mg"), Asset(1, "rigid", power_kw=301)) is None
     assert refusal(stream(5000, "mg"), Asset(2, "rigid", power_kw=300, shaft_height_mm=314)) is None
-
-
-def test_an_assessment_says_what_it_rests_on() -> None:
-    """AC-V4: zone, limits, edition and provenance, band, conversion, group, support; the successor is named."""
-    severity = Severity(stream(5000, "mg"), Asset(1, "flexible", speed_rpm=500))
-    said = severity.assess(8.0)
-    assert (said.zone, said.group, said.support, said.band_hz) == ("C", 1, "flexible", (2.0, 1000.0))
-    assert said.limits[:4] == (3.5, 7.1, 11.0, "ISO 10816-3:2009")
-    assert "mg" in said.conversion and "0.00980665" in said.conversion
-    assert "20816-3:2022" in said.notes[0] and "merge zones A and B" in said.notes[0]
-    own = Limits(1.0, 2.0, 3.0, "site rule 7", "maintenance handbook")
-    changed = Severity(stream(5000, "g"), Asset(1, "rigid", limits=own)).assess(1.5)
-    assert (changed.zone, changed.limits.provenance) == ("B", "maintenance handbook")
 
 
 def test_alarm_rule() -> None:

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.clock import ManualClock
+from pipeline.context_timeout import ContextTimeout
 from pipeline.contexts import Contexts, outdated, read_by
 from pipeline.errors import DecodeError
-from pipeline.kafka.part import Part
-from pipeline.kafka.patience import Patience
 from pipeline.messages import NS, Chunk, Context, Decision, Result, Score
 from pipeline.results import record_of
 from pipeline.runner import Lane
@@ -62,28 +61,42 @@ def test_a_worker_that_takes_over_takes_back_what_its_predecessor_gave_up() -> N
     data = [m for m in chunks(acc, normal_noise(acc, 60.0, 3)) if isinstance(m, Chunk)]
     decisions: list[Decision] = []
 
-    def play(lane: Lane, patience: Patience, first_s: int, last_s: int, told: bool) -> list[Score]:
-        part, results = Part(0, 1, 1, {"m": lane}), []
+    def play(lane: Lane, timeout: ContextTimeout, first_s: int, last_s: int, told: bool) -> list[Score]:
+        results: list[Result] = []
         for second in range(first_s, last_s):
             if told:
                 results += lane.process(Context("m", "state", T0 + second * NS, "cut"))
             for chunk in data[second * 10 : second * 10 + 10]:
                 results += lane.process(chunk)
-            for _, decision in list(patience.due(part, T0 + second * NS, True)):
+            for _, decision in list(timeout.due([lane], T0 + second * NS)):
                 decisions.append(decision)
                 results += lane.process(decision)
         return [r for r in results if isinstance(r, Score)]
 
-    lane, patience = Lane(settings), Patience()
-    play(lane, patience, 0, 5, told=True)
-    play(lane, patience, 5, 30, told=False)
+    lane, timeout = Lane(settings), ContextTimeout()
+    play(lane, timeout, 0, 5, told=True)
+    play(lane, timeout, 5, 30, told=False)
     snapshot, lane = lane.snapshot(), Lane(settings)
     lane.restore(snapshot)
     for decision in decisions:
         lane.process(decision)
-    scores = play(lane, Patience(), 30, 60, told=True)
+    scores = play(lane, ContextTimeout(), 30, 60, told=True)
     assert [d.kind for d in decisions] == ["abandon", "return"]
     assert all(s.complete and s.reasons["state"] == "cut" for s in scores[-20:])
+
+
+def test_time_counts_only_where_all_that_was_told_is_known() -> None:
+    """A backlog of facts is no silence; who repeats a run decides nothing."""
+    acc = stream("acc", "vibration", 2000)
+    lane = Lane(operating_states().settings)
+    for chunk in chunks(acc, normal_noise(acc, 5.0, 3)):
+        lane.process(chunk)
+    assert lane.starving() == {"state"}
+    for decides, expected in ((True, [34]), (False, [])):
+        timeout = ContextTimeout(decides)
+        assert expected == [
+            second for second in range(35) if list(timeout.due([lane], T0 + second * NS, current=second >= 25))
+        ]
 
 
 def test_a_fact_that_falls_silent_right_after_it_came_back_is_given_up_again() -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from connectors.memory import ListSink
+from config.sinks import JournalSinkConfig
 from connectors.results import RecordsRejected
 from pipeline.delivery import ATTEMPTS, PASSED_OVER, POLL_S, RETRY_S, Delivery
 from pipeline.errors import SinkBusy, SinkRejected, SinkWaits, SourceError, StateError
 from pipeline.messages import Record
+from pipeline.outlets import make_sink
 from pipeline.state import Store
+from tests.memory import ListSink
 
 
 def records(first: int, last: int, topic: str = "score") -> list[Record]:
@@ -180,3 +182,13 @@ def test_stopping_delivers_what_is_there(store: Store) -> None:
     delivery.stop()
     assert len(sink.records) == 38
     assert sink.closed == 1
+
+
+def test_the_configured_bound_of_json_lines_holds(tmp_path: Path) -> None:
+    """What is configured reaches the sink: two megabytes of results leave less than one on the disk."""
+    path = tmp_path / "out" / "results.jsonl"
+    sink = make_sink(JournalSinkConfig(type="jsonl", path=path, most_bytes=1_000_000))
+    for k in range(40):
+        sink.write([Record(k, "score", "m", k, f"s{k}", {"id": f"s{k}", "text": "x" * 50_000})])
+    held = sum(file.stat().st_size for file in path.parent.iterdir())
+    assert 500_000 < held <= 1_000_000

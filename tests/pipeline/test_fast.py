@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import config
 from config.sources import PlaybackSource
 from connectors.fastlane import FastLane, RereadFastLane
-from operators.spindle import SPEED
 from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.errors import ConfigError
@@ -33,6 +32,7 @@ from tests.servers.mosquitto import MosquittoServer
 from tests.servers.mqtt_ear import Ear
 
 ACC = stream("acc", "vibration", 4000)
+SPEED = "spindle_rpm"
 MILL = machine(ACC, spindle={"rpm_context": SPEED, "teeth": 3, "lowest_rpm": 8000})
 LAST_S, BACK_S, END_S = 4, 22, 26
 """The speed is told every second, but not between these."""

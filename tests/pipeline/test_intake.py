@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.base import Resume
-from connectors.memory import END, PAUSE, ScriptedDevice, ScriptedSource
-from pipeline.intake import OVERHEAD_BYTES, Intake, machine_of
-from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Rate, Stream
+from pipeline.intake import OVERHEAD_BYTES, Intake
+from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Rate, Stream, machine_of
+from tests.memory import END, PAUSE, ScriptedDevice, ScriptedSource
 
 T0 = 1_700_000_000 * NS
 RATE = 1000

@@ -217,10 +217,10 @@ def test_a_run_tells_problems_and_prometheus(tmp_path: Path) -> None:
     decide(store, chosen[0][0], 1, chosen[0][1])
     live = Live(described, ManualClock(T0))
     active = b'stethos_alarm_active{detector="level",machine="m",sensors="acc",severity="warning"} 1.0'
-    assert len(live.problems) == 1 and active not in live._prometheus.render()[0]
+    assert len(live.problems) == 1 and active not in live.outlets.prometheus.render()[0]
     decide(store, chosen[1][0], 2, chosen[1][1])
     live._publish()
-    assert live.problems == [] and active in live._prometheus.render()[0]
+    assert live.problems == [] and active in live.outlets.prometheus.render()[0]
     live.close()
     live.engine._close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib import resources
@@ -16,6 +17,7 @@ import config as configuration
 from config.schema import Machine
 from models.anomaly.store import save_all
 from pipeline import app
+from pipeline.asking import ask
 from pipeline.cli.demo import prepare
 from pipeline.clock import HostClock, ManualClock
 from pipeline.commissioning import commission_manifest
@@ -242,6 +244,20 @@ def test_a_state_that_cannot_be_written_is_a_problem_not_an_end(
     assert live.problems == []
     live.close()
     live.engine._close()
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_command_for_a_machine_that_nobody_has_is_answered(shards: int, demo: Path, tmp_path: Path) -> None:
+    """The configuration of who asks is newer than the engine's; without an answer they would wait for nothing."""
+    live = Live(changed(demo, tmp_path, ("[engine]", f"[engine]\nshards = {shards}")), HostClock())
+    settings = live.plan.settings
+    with ThreadPoolExecutor() as callers:
+        asked = [callers.submit(ask, settings, name, "reboot", {}, "embedded", 60.0) for name in ("new", "lathe")]
+        live.run(60.0, lambda: live.engine.stop() if all(one.done() for one in asked) else None)
+        answers = [str(one.exception()) for one in asked]
+    assert answers[0] == "new: the engine refused: its configuration has no machine 'new'; start it with one that has"
+    assert answers[1].startswith("lathe: the engine refused: ") and "not known" in answers[1]
+    assert live.store.open_commands() == []
 
 
 def test_problems_that_differ_in_a_number_are_told_each(monkeypatch: pytest.MonkeyPatch) -> None:

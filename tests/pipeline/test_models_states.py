@@ -210,14 +210,14 @@ def test_what_sinks_show(kinds: dict[str, np.ndarray]) -> None:
 def test_an_encoder_of_other_features_is_refused() -> None:
     """The hash of the front end is part of the contract."""
     from models.packages import Card, Input, Output, write
-    from operators.mel import DINOS
+    from operators.mel import DRILL
 
     package = Shelf().add(learned_folder() / "encoder-1")
     card = Card(
         kind="encoder", name="other", version="1", opset=17, grid=packages.GRID, pooling="band", batch=4,
-        input=Input(DINOS.hash, "dinos", (1, 128, 128), 48_000.0), outputs=(Output("tokens", (8, packages.WIDTH)),),
+        input=Input(DRILL.hash, "drill", (1, 128, 128), 48_000.0), outputs=(Output("tokens", (8, packages.WIDTH)),),
     )  # fmt: skip
-    folder = learned_folder() / "dinos"
+    folder = learned_folder() / "drill"
     write(folder, card, (package.folder / "model.onnx").read_bytes(), package.golden.x)
-    with pytest.raises(BadInput, match=r"reads images of front end .* \(dinos\), not of .* \('paper'\)"):
+    with pytest.raises(BadInput, match=r"reads images of front end .* \(drill\), not of .* \('paper'\)"):
         configured("m", Model.model_validate({"encoder": str(folder)}), Shelf())

@@ -67,13 +67,24 @@ def test_nothing_of_a_stream_that_is_over_is_repeated(tmp_path):
     assert repeated(ring) == [0, 1]
 
 
-def test_a_chunk_of_the_far_future_is_not_what_a_file_begins_with(tmp_path):
-    """A lane would take its time for the stream's, and refuse what follows."""
-    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.5)
-    feed(ring, MIC, 0, 8)
-    ring.write(replace(chunk(MIC, 8), n0=2**43), T + NS)
-    feed(ring, MIC, 9, 11)
-    assert repeated(ring) == [9, 10, 8]
+@pytest.mark.parametrize("wrong", [1, 3])
+def test_chunks_of_the_far_future_cost_none_of_the_samples_before_them(tmp_path, wrong):
+    """Nor are they what a file begins with: a lane would take their time for the stream's, and refuse what follows."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
+    feed(ring, MIC, 0, 30)
+    for k in range(wrong):
+        ring.write(replace(chunk(MIC, 90 + k), n0=2**43 + k * 4800), T + NS)
+    feed(ring, MIC, 30, 32)
+    assert repeated(ring) == [*range(12, 32), *range(90, 90 + wrong)]
+
+
+@pytest.mark.parametrize(("come", "left"), [(9, range(10, 30)), (10, ()), (25, ())])
+def test_what_stands_before_a_long_pause_is_old_once_a_second_agrees(tmp_path, come, left):
+    """Then its end is no wrong time."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
+    feed(ring, MIC, 0, 30)
+    feed(ring, MIC, 3_000, 3_000 + come)
+    assert repeated(ring) == [*left, *range(3_000 + max(0, come - 20), 3_000 + come)]
 
 
 def test_behind_a_chunk_of_the_far_future_samples_grow_old_all_the_same(tmp_path):

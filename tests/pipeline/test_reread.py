@@ -71,6 +71,38 @@ def test_a_connector_that_lost_its_state_is_heard_again() -> None:
     assert known.saved([], {}) == []
 
 
+def test_what_comes_again_under_an_anchor_that_has_moved_is_cut_all_the_same() -> None:
+    """A clock that was put right by less than a second meanwhile makes nothing new of old samples."""
+    for moved_s, again in ((0.99, True), (20.0, False)):
+        known = restored(*data(OLD, 2.45))
+        needed = known.saved([], {})[0]["n"]
+        old = chunk(OLD, 0, needed, Anchor(0, T0 + round(moved_s * NS)))
+        assert old.t1_ns > T0 + round(2.45 * NS)  # all that was known
+        assert known.cut(old) == ([] if again else [old])
+
+
+def test_a_new_stream_of_earlier_times_is_heard() -> None:
+    """The box booted without its clock: an epoch that no snapshot knows, and times that it has been through."""
+    known = restored(*data(OLD, 8.0))
+    assert known.cut(fresh := chunk(NEW, 0, 200)) == [fresh]
+
+
+def test_a_stream_that_has_ended_is_read_again_while_another_lags_behind_it() -> None:
+    """What is joined with it is still to come: until then it is not over, or joins would not wait for it."""
+    bee = replace(OLD, sensor="bee")
+    lane = Lane(LaneSettings(machine(OLD, bee, align=True)))
+
+    def acc() -> dict[str, object]:
+        return next(place for place in orjson.loads(lane.snapshot())["streams"] if place["sensor"] == "acc")
+
+    for message in (*data(OLD, 12.0), end(OLD, 24_000), *data(bee, 3.0)):
+        lane.process(message)
+    assert acc()["n"] < 24_000 and acc()["end"] is None  # type: ignore[operator]
+    for message in (*chunks(bee, normal_noise(bee, 9.0, 1), n0=6000), end(bee, 24_000)):
+        lane.process(message)
+    assert acc()["n"] == 24_000 and acc()["end"] is not None
+
+
 def test_an_older_stream_that_is_done_stays_done() -> None:
     """What a log still holds of it was said before the snapshot."""
     known = restored(*data(OLD, 2.0), *data(NEW, 4.0, Anchor(0, T0 + 5 * NS)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from connectors.memory import ListSink
 from connectors.prometheus import PrometheusSink
 from pipeline.clock import ManualClock
 from pipeline.delivery import Delivery
@@ -16,6 +16,7 @@ from pipeline.metrics import families
 from pipeline.retention import TOPICS, Retention
 from pipeline.state import PIECE, Store
 from pipeline.topics import TOPICS as ALL
+from tests.memory import ListSink
 
 HOUR = 3600 * NS
 
@@ -150,6 +151,31 @@ def test_that_nothing_could_be_dropped_is_said_the_next_time(tmp_path: Path, mon
     with pytest.raises(StateError, match="no space"):
         mind()
     mind()
+
+
+def test_a_log_that_takes_long_is_pruned_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a sink that was away it may take longer than the minute: the next turn waits for its end."""
+    store, clock, over, turns = Store(tmp_path / "s.sqlite"), ManualClock(), Event(), list[int]()
+    retention = Retention(store, 1.0, clock, (), clock.now_ns)
+
+    def long(*_: object, **__: object) -> int:
+        turns.append(1)
+        over.wait(60.0)
+        return 0
+
+    monkeypatch.setattr(Store, "prune", long)
+    for _ in range(3):
+        clock.sleep(61)
+        retention.mind()
+    assert retention.busy
+    over.set()
+    retention.join()
+    assert len(turns) == 1
+    clock.sleep(61)
+    retention.mind()
+    retention.join()
+    assert len(turns) == 2
+    store.close()
 
 
 def test_decisions_about_a_slow_fact_go_with_the_results(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_stages_are_made_for_the_sensor_that_hears_the_head() -> None:
     head = stages_head.geometry(listed)
     assert head is not None and head.spindles_m.shape == (3, 3) and head.name(2) == "bit 3"
     assert topology.check() == []
-    assert HeadFrames.memory_s < topology.LONGEST_MEMORY_S
+    assert HeadFrames.memory_s <= 1.0  # what a restart reads again of every microphone
 
 
 @pytest.mark.parametrize(

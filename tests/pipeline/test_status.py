@@ -17,8 +17,8 @@ from rich.console import Console
 from config.schema import Machine, Spindle
 from connectors.evidence import evidence_name
 from pipeline.errors import ConfigError
-from pipeline.live import known
 from pipeline.messages import NS, Record
+from pipeline.outlets import known
 from pipeline.stages_physics import unasked
 from pipeline.state import Store
 from pipeline.status import StatusServer, condition, overview

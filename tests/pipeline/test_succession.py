@@ -46,6 +46,7 @@ def place(epoch: int, t_ns: int, end: Any = None) -> dict[str, Any]:
     [
         ([place(3, LATE)], True),
         ([place(3, T0 + 5 * NS + PAST_NS - 1)], False),
+        ([place(3, T0 + 5 * NS + PAST_NS)], True),
         ([place(4, T0)], True),  # a new stream, which a decision holds for as a whole, however early its clock
         ([place(3, T0 + 6 * NS), place(4, T0 + PAST_NS + 90 * NS)], False),  # windows of the earlier one still wait
         ([place(3, T0 + 5 * NS, {})], True),  # it has ended: nothing more comes
@@ -78,6 +79,18 @@ def test_what_would_be_gone_back_to_is_not_past(why: str) -> None:
         lane = LaneSettings(machine(replace(ACC, sensor="b")), {}, lane.artefacts)
     snapshots = {"m": orjson.dumps({"streams": [place(3, LATE)]})}
     assert past_of([lane], [chosen(NEXT[0], 1), new], snapshots) == (set(), set())
+
+
+def test_each_sensor_has_its_own_decisions() -> None:
+    """One on another sensor replaces nothing; those on a machine that was taken out end no start."""
+    lane = LaneSettings(machine(ACC, replace(ACC, sensor="b")), {}, {b.settings: b for b in NEXT})
+    old, new = chosen(NEXT[0], 1), chosen(NEXT[1], 2)
+    other = replace(new, body={**new.body, "sensor": "b", "since": {"b": [3, T0 + 5 * NS, 0]}})
+    snapshots = {"m": orjson.dumps({"streams": [place(3, LATE), {**place(3, LATE), "sensor": "b"}]})}
+    assert past_of([lane], [old, other], snapshots) == (set(), set())
+    gone = [replace(one, machine="gone") for one in (old, new)]
+    assert past_of([lane], gone, snapshots) == (set(), set())
+    assert past_of([lane], [old, *gone, new], snapshots).decisions == {("m", old.id)}
 
 
 @pytest.fixture

@@ -28,29 +28,6 @@ class Correlation:
     p: float
 
 
-def peak_correlation(a: Float64, b: Float64) -> tuple[float, int]:
-    """Largest absolute sum a b_l / sqrt(sum a² sum b_l²) over the lags at which the shorter lies within the longer.
-
-    Sums run over the common part of each lag. Unlike a correlation that is normalised once, a short sound at the
-    quiet end of a long one counts fully.
-
-    Args:
-        a: shape (n,).
-        b: shape (m,).
-
-    Returns:
-        Peak and the lag of the shorter one within the longer one.
-    """
-    long, short = (a, b) if len(a) >= len(b) else (b, a)
-    long, short = long - long.mean(), short - short.mean()
-    product = correlate(long, short, "valid", "fft")
-    energy = correlate(long**2, np.ones(len(short)), "valid", "fft")
-    scale = np.sqrt(np.maximum(energy, 1e-30) * float(np.sum(short**2)))
-    normal = np.abs(product) / np.maximum(scale, 1e-30)
-    best = int(np.argmax(normal))
-    return float(normal[best]), best
-
-
 def full_correlation(a: Float64, b: Float64) -> tuple[float, int]:
     """Largest absolute correlation over all lags, divided by the whole energies, as MATLAB's ``xcorr(…, 'coeff')``."""
     a, b = a - a.mean(), b - b.mean()

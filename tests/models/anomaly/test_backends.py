@@ -4,7 +4,7 @@ from scipy.spatial.distance import cdist, mahalanobis
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from models.anomaly.backends import BACK_ENDS, Bank, KnnCos, KnnL2, Ldn, Maha, PcaRes
+from models.anomaly.backends import BACK_ENDS, Bank, KnnL2, Ldn, Maha, PcaRes
 from pipeline.errors import StateError
 
 D = 24
@@ -23,11 +23,10 @@ def vectors(n, seed):
 
 
 @pytest.mark.parametrize(("n", "k"), [(50, 1), (199, 1), (200, 3), (400, 3)])
-@pytest.mark.parametrize(("back_end", "metric"), [(KnnCos, "cosine"), (KnnL2, "euclidean")])
-def test_nearest_neighbours_agree_with_scikit_learn(n, k, back_end, metric):
+def test_nearest_neighbours_agree_with_scikit_learn(n, k):
     bank, tests = vectors(n, 1), vectors(20, 2)
-    mine = [scorer(back_end, bank)(x) for x in tests]
-    peer = NearestNeighbors(n_neighbors=k, metric=metric).fit(bank.astype(float)).kneighbors(tests.astype(float))[0]
+    mine = [scorer(KnnL2, bank)(x) for x in tests]
+    peer = NearestNeighbors(n_neighbors=k).fit(bank.astype(float)).kneighbors(tests.astype(float))[0]
     np.testing.assert_allclose(mine, peer.mean(axis=1), rtol=1e-4, atol=1e-6)
 
 

@@ -91,13 +91,6 @@ def test_local_density_joins_with_three_starts(acc):
     assert "ldn" not in [m.back_end.name for m in two.cells[0][ANOMALY].fusion.members]
 
 
-def test_other_back_ends_can_be_chosen():
-    chosen = commission(normals(ACC, 2), back_ends={ANOMALY: ("knn_cos",), LEVEL: ("maha",)})[0]
-    names = {d: [m.back_end.name for m in cell.fusion.members] for d, cell in chosen.cells[0].items()}
-    assert names == {ANOMALY: ["knn_cos"], LEVEL: ["maha"]}
-    assert all(s.reasons["back_end"] == "knn_cos" for s in scores(chosen, running(ACC, 3.0, 0)))
-
-
 def test_one_start_is_provisional():
     one = commission(normals(ACC, 1, seconds=30.0))[0]
     assert one.provisional

@@ -43,10 +43,10 @@ def test_one_back_end_alone_ranks_as_it_would_unfused():
 
 def test_the_fused_score_is_the_smallest_z_and_names_its_back_end():
     x, starts = normal(4, 20)
-    fusion, _ = fit(x, starts, ("knn_cos", "maha", "pca_res"), FLOOR)
+    fusion, _ = fit(x, starts, ("knn_l2", "maha", "pca_res"), FLOOR)
     scored = fusion.score(x[0] + 5)
     assert scored.value == min(scored.z.values()) == scored.z[scored.decided_by]
-    assert set(scored.z) == {"knn_cos", "maha", "pca_res"}
+    assert set(scored.z) == {"knn_l2", "maha", "pca_res"}
 
 
 def test_left_out_scores_are_calibrated_and_expect_new_starts():

@@ -123,14 +123,6 @@ def test_published_gain_is_not_significant() -> None:
     assert {p.network for p in published() if not p.repeated} == {"GoogLeNet", "VGG16", "VGG19", "EfficientNet-b0"}
 
 
-def test_limits_of_none_and_all_are_not_rounded_past_them() -> None:
-    """Wilson's interval reaches 0 for none and 1 for all, and holds its share."""
-    for n in range(1, 400):
-        none, every = wilson(0, n), wilson(n, n)
-        assert none.low == 0.0 < none.high and every.low < 1.0 == every.high
-        assert every.low == pytest.approx(n / (n + norm.ppf(0.975) ** 2)) == pytest.approx(1.0 - none.high)
-
-
 def test_bootstrap_draws_whole_groups() -> None:
     rows = resamples(EVENTS, TARGET, 50)
     for r in rows:

@@ -8,17 +8,15 @@ from scipy import signal, stats
 
 from models.drill.claims import published_coherence
 from models.drill.similarity.coherence import chance_of_published, coherence, point95
-from models.drill.similarity.correlation import against_noise, full_correlation, peak_correlation
+from models.drill.similarity.correlation import against_noise, full_correlation
 from models.drill.similarity.distances import diversity, log_spectral_distance, mmd, nearest_ratio, two_sample
 from models.drill.similarity.report import similarity
 
 
 def test_correlation_finds_a_shifted_copy() -> None:
     rng = np.random.default_rng(0)
-    a = rng.standard_normal(4000)
-    peak, lag = peak_correlation(a, 3.0 * a[700:2699])
-    assert peak == pytest.approx(1.0, abs=1e-3) and lag == 700
-    peak, lag = full_correlation(a[:2000], np.roll(a[:2000], -5))
+    a = rng.standard_normal(2000)
+    peak, lag = full_correlation(a, np.roll(a, -5))
     assert lag == 5 and peak > 0.98
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.packages import Input, Output
 from models.packages.card import parse
-from operators.mel import LISTEN, PAPER
+from operators.mel import DRILL, PAPER
 from pipeline.errors import BadInput, StateError
 from tests.models.packages.rig import card
 
@@ -89,7 +89,7 @@ def encoder_input(**changes: Any) -> Input:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"rate_hz": 96_000.0}, "rate"), ({"features": LISTEN.hash}, "features"), ({"shape": (1, 64, 128)}, "shape")],
+    [({"rate_hz": 96_000.0}, "rate"), ({"features": DRILL.hash}, "features"), ({"shape": (1, 64, 128)}, "shape")],
 )
 def test_another_front_end_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadInput) as caught:
