@@ -8,7 +8,9 @@ sample index, the age of each score when it is durable, memory and its growth, p
     python -m benchmarks.microphones --encoder impact-edge --curve --seconds 30 --json
 
 With an encoder, every window that is due becomes an embedding and a head's score beside the score of the log-Mel.
-`--curve` takes fewer and more microphones with an embedding twice a second, once, and once in two seconds.
+Microphones begin evenly over half a second, the hop of the windows (`--starts`): those that begin together, as by
+`--starts 0.1`, have windows that end together and wait for each other. `--curve` takes fewer and more microphones with
+an embedding twice a second, once, and once in two seconds.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Microphones:
 
     rereadable = True
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, starts_s: float) -> None:
         rng = np.random.default_rng(0)
         noise = rng.standard_normal(LOOP_S * RATE * 8).astype(np.float32) * 600
         t = np.arange(LOOP_S * RATE) / RATE
@@ -70,27 +72,31 @@ class Microphones:
             tone = 900 * np.sin(2 * np.pi * (400 * t + i / 7)).astype(np.float32)
             x = noise[start : start + LOOP_S * RATE] + tone
             self._loops.append(np.ascontiguousarray(x.astype("<i2")[:, None]))
-        self._anchor = Anchor(0, 0)
+        self._began_ns = 0
         self._next = [0] * count
-        self._phase = [i * CHUNK // count for i in range(count)]  # real microphones do not start at the same sample
+        self._late = [
+            round(i * starts_s * RATE / count) for i in range(count)
+        ]  # microphones do not begin at one sample
+        self._anchors = [Anchor(0, 0)] * count
         self.stopped = False
         self.cpu_s = 0.0
 
     def open(self, _resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
-        """All begin now."""
-        self._anchor = Anchor(0, now_ns)
+        """They begin from now on."""
+        self._began_ns = now_ns
+        self._anchors = [Anchor(0, now_ns + late * NS // RATE) for late in self._late]
         return self._streams
 
     def poll(self, now_ns: int) -> list[Chunk]:
         """Every chunk whose last sample has been taken by now."""
         began = time.thread_time()
         due: list[Chunk] = []
-        taken = (now_ns - self._anchor.t_ns) * RATE // NS
+        taken = (now_ns - self._began_ns) * RATE // NS
         for i, stream in enumerate(self._streams):
-            while not self.stopped and self._next[i] + CHUNK + self._phase[i] <= taken:
+            while not self.stopped and self._next[i] + CHUNK + self._late[i] <= taken:
                 n0 = self._next[i]
                 at = n0 % (LOOP_S * RATE)
-                due.append(Chunk(stream, self._anchor, n0, n0 // CHUNK, self._loops[i][at : at + CHUNK]))
+                due.append(Chunk(stream, self._anchors[i], n0, n0 // CHUNK, self._loops[i][at : at + CHUNK]))
                 self._next[i] = n0 + CHUNK
         self.cpu_s += time.thread_time() - began
         return due
@@ -143,16 +149,18 @@ def learned(package: Path, every_s: float, folder: Path) -> Model:
     return Model.model_validate({"encoder": str(encoder.folder), "every": every, "head": [said]})
 
 
-def run(sensors: int, seconds: float, shards: int, package: Path | None = None, every_s: float = 1.0) -> dict[str, Any]:
+def run(
+    sensors: int, seconds: float, shards: int, starts_s: float, package: Path | None = None, every_s: float = 1.0
+) -> dict[str, Any]:
     """One measurement."""
     with tempfile.TemporaryDirectory() as scratch:
         model = None if package is None else learned(package, every_s, Path(scratch) / "head")
         said = {} if package is None else {"encoder": package.name, "every_s": every_s}
-        return {**said, **_run(sensors, seconds, shards, model)}
+        return {**said, "starts_s": starts_s, **_run(sensors, seconds, shards, starts_s, model)}
 
 
-def _run(sensors: int, seconds: float, shards: int, model: Model | None) -> dict[str, Any]:
-    rack = Microphones(sensors)
+def _run(sensors: int, seconds: float, shards: int, starts_s: float, model: Model | None) -> dict[str, Any]:
+    rack = Microphones(sensors, starts_s)
     base, shelf = normal_of(rack), Shelf()
     lanes = []
     for stream in rack._streams:
@@ -231,13 +239,14 @@ def main() -> None:
     parser.add_argument("--sensors", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--starts", type=float, default=0.5, help="seconds over which the microphones begin, evenly")
     parser.add_argument("--encoder", type=Path, help="encoder package, or the name of one that ships")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two embeddings")
     parser.add_argument("--curve", action="store_true", help="several numbers of microphones and rhythms")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     for sensors, every_s in CURVE if args.curve else ((args.sensors, args.every),):
-        figures = run(sensors, args.seconds, args.shards, args.encoder, every_s)
+        figures = run(sensors, args.seconds, args.shards, args.starts, args.encoder, every_s)
         if args.json:
             print(json.dumps(figures), flush=True)
             continue

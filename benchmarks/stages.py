@@ -34,7 +34,7 @@ ROUNDS = 5
 
 def measure() -> dict[str, Any]:
     """Microseconds per second of sound, by stage."""
-    rack = Microphones(LANES)
+    rack = Microphones(LANES, 0.5)
     baseline = normal_of(rack)
     best: dict[str, float] = {}
     for _ in range(ROUNDS):

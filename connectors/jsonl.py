@@ -74,9 +74,7 @@ class JsonLinesSink(Sink):
         old = _rotated(path)
         total = sum(one.stat().st_size for one in old.values())
         for number in sorted(old, reverse=True):
-            if (
-                number == 1 or total <= self._most_bytes - part
-            ):  # never what has just been written, as of before the bound
+            if number == 1 or total <= self._most_bytes - part:  # 1 may be from before the bound
                 break
             gone = old[number].stat().st_size
             old[number].unlink()

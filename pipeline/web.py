@@ -144,11 +144,14 @@ class WebServer(ThreadingHTTPServer):
                 del self._held[id(request)]
         self._places.release()
 
-    def waits(self, request: socket.socket, since_s: float) -> None:
-        """From when on (monotonic seconds) a connection keeps us waiting and may have to give its place up."""
+    def waits(self, request: socket.socket, since_s: float, answering: bool = False) -> None:
+        """From when on (monotonic seconds) a connection keeps us waiting and may have to give its place up.
+
+        One that is `answering` does so after all others of its client.
+        """
         with self._lock:
             if (held := self._held.get(id(request))) is not None:
-                held.idle_s, held.answering = since_s, since_s > time.monotonic()
+                held.idle_s, held.answering = since_s, answering
 
     def _make_room(self) -> bool:
         """End the connection that has kept us waiting for longest, of the client that holds most; whether one has."""
@@ -214,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         return fine
 
     def do_GET(self) -> None:
-        self.server.waits(self.connection, math.inf)
+        self.server.waits(self.connection, math.inf, answering=True)
         kind = "text/plain; charset=utf-8"
         if self.server.ended:
             self.close_connection = True
@@ -225,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
             except Exception as error:
                 code = int(HTTPStatus.INTERNAL_SERVER_ERROR)
                 body = f"{type(error).__name__}: {error}\n".encode(errors="replace")
-        self.server.waits(self.connection, time.monotonic() + SLOW_S)
+        self.server.waits(self.connection, time.monotonic() + SLOW_S, answering=True)
         try:
             self.send_response(code)
             self.send_header("Content-Type", kind)

@@ -60,16 +60,20 @@ class BrokerError(StethosError):
     """The brokers cannot be reached, or refused."""
 
 
+class LoginRefusedError(BrokerError):
+    """A broker is there, and does not take who asks: no waiting mends it."""
+
+
 def unreachable(client: Client, error: BaseException | str, cause: BaseException | None = None) -> BrokerError:
     """What to tell a person whose brokers do not answer, or refuse; `cause` is why no connection came about."""
     said = error if isinstance(error, str) else repr(error)
-    mend = ""
-    if isinstance(cause, LOGIN):
-        said, mend = repr(cause), "; mend kafka.username, password or mechanism"
+    mend, kind = "", BrokerError
+    if (login := next((one for one in (cause, error) if isinstance(one, LOGIN)), None)) is not None:
+        said, mend, kind = repr(login), "; mend kafka.username, password or mechanism", LoginRefusedError
     elif isinstance(error, KafkaTimeoutError):
         said = f"{said}: {cause}" if cause is not None else said
         mend = "; start a broker there, or mend kafka.bootstrap and what secures it (tls, ca_file, username, password)"
-    return BrokerError(f"kafka at {', '.join(client.bootstrap)}: {said}{mend}")
+    return kind(f"kafka at {', '.join(client.bootstrap)}: {said}{mend}")
 
 
 LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)

@@ -143,6 +143,8 @@ class KafkaLive:
             if listens(self._client):
                 prepare(self._client)
                 return True
+        except admin.LoginRefusedError:
+            raise
         except admin.BrokerError as error:
             log.warning("waiting for brokers: %s", error)
         return False

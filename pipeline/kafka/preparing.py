@@ -23,7 +23,7 @@ def prepare(client: Client) -> None:
     """Make the topics that are missing, and compare all with the configuration.
 
     Raises:
-        BrokerError: no broker answers.
+        BrokerError: no broker answers, or it refuses.
         ConfigError: a topic has another number of partitions.
     """
     admin.create(client)
@@ -52,11 +52,14 @@ def wait(
 
     Raises:
         ConfigError: a topic has another number of partitions.
+        LoginRefusedError: a broker does not take name, password or mechanism.
     """
     began, told = time.monotonic(), -QUIET_S
     while not stop.is_set() and (for_s is None or time.monotonic() - began < for_s):
         try:
             prepare(client)
+        except admin.LoginRefusedError:
+            raise
         except admin.BrokerError as error:
             said(str(error))
             if time.monotonic() - told >= QUIET_S:

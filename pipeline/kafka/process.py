@@ -57,6 +57,7 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
 
     Raises:
         ConfigError: libraries or topics are not as they must be, or the port for health is taken.
+        LoginRefusedError: a broker does not take name, password or mechanism.
     """
     began = time.monotonic()
     called = worker_name(plan, name)

@@ -31,8 +31,8 @@ Decode = Callable[[Any], bytes]
 class TooLong(ValueError):
     """A batch that unpacks to more than anybody sends."""
 
-    def __init__(self, most: str = f"{MOST_BYTES:,} bytes") -> None:
-        super().__init__(f"the batch unpacks to more than {most}")
+    def __init__(self, most: str = "") -> None:
+        super().__init__(f"the batch unpacks to more than {most or f'{MOST_BYTES:,} bytes'}")
 
 
 def _whole(pieces: Iterator[bytes]) -> bytes:
@@ -65,7 +65,7 @@ def gzip_decode(data: Any) -> bytes:
     """In place of the libraries' function of this name, as the others.
 
     Raises:
-        TooLong: it unpacks to more than `MOST_BYTES`.
+        TooLong: it unpacks to more than `MOST_BYTES`, or consists of more than `MOST_MEMBERS` streams.
     """
     return _whole(_members(bytes(data), lambda: zlib.decompressobj(GZIP)))
 

@@ -61,6 +61,17 @@ def test_the_files_stay_within_their_bound(tmp_path: Path, caplog: pytest.LogCap
     assert len(gone) == (1000 - len(left)) / len(found["results.jsonl.1"])
 
 
+def test_a_file_of_before_the_bound_survives_the_first_write(tmp_path: Path) -> None:
+    """However large it is: it is the newest of the old ones, and goes one rotation later."""
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"seq":0}\n' * 2000)
+    sink = JsonLinesSink(path, most_bytes=8000)
+    sink.write([score(1, T0, 0.5)] * 2)
+    assert lines(tmp_path) == {"results.jsonl": [1, 1], "results.jsonl.1": [0] * 2000}
+    sink.write([score(2, T0, 0.5)] * 2)
+    assert lines(tmp_path) == {"results.jsonl": [2, 2], "results.jsonl.1": [1, 1]}
+
+
 def test_other_files_beside_it_are_not_touched(tmp_path: Path) -> None:
     """Of another name, packed by somebody, or behind a number that is missing after a power cut."""
     path = tmp_path / "results.jsonl"

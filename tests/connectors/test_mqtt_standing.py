@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors import mqtt_hook
 from connectors.mqtt_hook import STANDING, MqttCommand
 from pipeline.messages import NS, Alarm
 from tests.connectors.test_mqtt_hook import at, until
@@ -114,3 +115,33 @@ def test_a_broker_that_refuses_the_list_is_told() -> None:
         MqttCommand(at(server, username="line", password="s3cret")) as hook,
     ):
         until(lambda: "refuses the list of what stands: Not authorized" in hook.trouble)
+
+
+class Narrow(MosquittoServer):
+    """It ends a connection over which a packet of more than 300 bytes comes."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        with (self.folder / "mosquitto.conf").open("a") as file:
+            file.write("max_packet_size 300\n")
+
+
+def test_a_broker_that_hangs_up_at_the_list_gets_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two connections the list is left out for a while, which is told; it comes once it is short enough."""
+    monkeypatch.setattr(mqtt_hook, "LIST_AGAIN_S", 1.0)
+    names = [f"head_break_{number}" for number in range(5)]
+    with (
+        Narrow() as server,
+        Ear(server) as ear,
+        MqttCommand(at(server), topic="n/{detector}/{transition}", expires_s=60.0, payload=lambda _: b"") as hook,
+    ):
+        for name in names:
+            hook(alarm(detector=name))
+        until(lambda: "whenever it gets the list of what stands" in hook.trouble)
+        assert hook.counts["connection_lost"] >= 2
+        hook(alarm(detector="drill_break"))
+        ear.wait(lambda: ear.texts("n/drill_break/raised"))
+        for name in (*names, "drill_break"):
+            hook(alarm("cleared", name))
+        ear.wait(lambda: ear.texts(LIST) and json.loads(ear.texts(LIST)[-1])["alarms"] == [])
+        until(lambda: hook.trouble == "")

@@ -153,6 +153,16 @@ def test_what_is_packed_in_several_pieces_is_read_whole() -> None:
         assert unpacking.snappy_decode(packed, kafka.codec.snappy_decode) == x
 
 
+@pytest.mark.parametrize("name", ["gzip", "lz4"])
+def test_a_batch_of_empty_streams_takes_no_time(name: str) -> None:
+    """Some thousands in a megabyte, which unpack to nothing, each by a decompressor of its own."""
+    pack: Any = {"gzip": gzip.compress, "lz4": lz4.frame.compress}[name]
+    decode, empty = getattr(unpacking, f"{name}_decode"), pack(b"")
+    with pytest.raises(unpacking.TooLong, match="more than 1,000 streams"):
+        decode(empty * (1_000_000 // len(empty)))
+    assert decode(empty * 998 + pack(b"two") * 2) == b"twotwo"
+
+
 def test_an_answer_without_records_is_none() -> None:
     """The protocol allows it."""
     assert not aio.MemoryRecords(None).has_next()

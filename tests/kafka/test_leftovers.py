@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from config.schema import Kafka
 from pipeline.errors import StateError
 from pipeline.kafka import leftovers
-from pipeline.kafka.admin import admin
+from pipeline.kafka.admin import BrokerError, admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.leftovers import Left, clean, left
 from tests.fixtures.make_v1 import OUT
@@ -97,3 +98,28 @@ def test_what_is_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         found = {one.name: one.gone for one in leftovers._left(Brokers())}
         holder.communicate(b"\n")
     assert found == {names["held"]: False, names["free"]: True, names["none"]: False, names["elsewhere"]: False}
+
+
+def test_a_broker_that_refuses_the_removal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the lock stays, by which the topics are found again; a topic that another one has removed is no error."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with leftovers.held(OTHER):
+        pass
+    code = 29  # TOPIC_AUTHORIZATION_FAILED; 3 is UNKNOWN_TOPIC_OR_PARTITION
+
+    class Brokers:
+        def list_topics(self) -> list[str]:
+            return [f"{OTHER}.context"]
+
+        def list_groups(self) -> list[dict[str, str]]:
+            return []
+
+        def delete_topics(self, names: Sequence[str], raise_errors: bool) -> dict[str, list[dict[str, object]]]:
+            return {"topics": [{"name": name, "error_code": code} for name in names]}
+
+    monkeypatch.setattr("pipeline.kafka.admin.admin", lambda _: nullcontext(Brokers()))
+    with pytest.raises(BrokerError, match=rf"{OTHER}\.context cannot be removed: TopicAuthorizationFailed"):
+        clean(Client(Kafka()))
+    assert list(tmp_path.rglob("*.lock"))
+    code = 3
+    assert [one.name for one in clean(Client(Kafka()))] == [OTHER] and not list(tmp_path.rglob("*.lock"))

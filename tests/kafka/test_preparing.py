@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +20,17 @@ import soundfile
 
 from config.schema import Kafka
 from pipeline.errors import ConfigError
-from pipeline.kafka import preparing
-from pipeline.kafka.admin import BrokerError
+from pipeline.kafka import preparing, process
+from pipeline.kafka.admin import BrokerError, LoginRefusedError
 from pipeline.kafka.client import Client
 from pipeline.kafka.preparing import Preparing
 from tests.kafka.conftest import QUICK
 from tests.kafka.plant import PATIENCE_S, WORKER
-from tests.servers.kafka import KafkaServer
+from tests.servers.kafka import KafkaServer, Security
 
 CONFIG = """schema_version = 1
 [kafka]
-bootstrap = "{bootstrap}"
+bootstrap = "{bootstrap}"{login}
 group = "{role}"
 prefix = "{role}."
 partitions = 2
@@ -49,10 +51,10 @@ source = {{ type = "playback", files = ["noise.wav"], speed = 1.0 }}
 """
 
 
-def begin(folder: Path, role: str, bootstrap: str) -> subprocess.Popen[bytes]:
+def begin(folder: Path, role: str, bootstrap: str, login: str = "") -> subprocess.Popen[bytes]:
     """A process of this role, with topics and state of its own."""
     config = folder / f"{role}.toml"
-    config.write_text(CONFIG.format(role=role, bootstrap=bootstrap))
+    config.write_text(CONFIG.format(role=role, bootstrap=bootstrap, login=login))
     command = ["run", "--engine", "kafka", "--role", role, "--config", str(config)]
     if role == "all":
         command += ["--journal", str(folder / "journal.jsonl")]
@@ -112,9 +114,49 @@ def test_a_worker_that_waits_ends_when_it_is_told(tmp_path: Path) -> None:
             process.wait()
 
 
-def test_what_no_waiting_mends_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brokers come, with other topics than the configuration's."""
-    answers: list[Exception | None] = [BrokerError("nobody"), ConfigError("4 partitions, not 5")]
+def test_a_login_that_is_refused_ends_every_role_but_the_feed(tmp_path: Path) -> None:
+    """No waiting mends a password; the reason is told."""
+    soundfile.write(tmp_path / "noise.wav", np.zeros(16_000), 16_000, subtype="PCM_16")
+    with KafkaServer(own=True, security=Security(users={"stethos": "s3cret"}), options=QUICK) as server:
+        for role in ("worker", "sinks", "all"):
+            begun = begin(tmp_path, role, server.bootstrap, '\nusername = "stethos"\npassword = "wrong"')
+            try:
+                assert begun.wait(PATIENCE_S) == 2, (tmp_path / f"{role}.log").read_text()
+            finally:
+                begun.kill()
+                begun.wait()
+            assert said(tmp_path, role, "mend kafka.username, password or mechanism")
+
+
+def told_to_end(*_: object) -> bool:
+    """The signal comes while this is done."""
+    signal.raise_signal(signal.SIGTERM)
+    return True
+
+
+def test_a_stop_while_the_topics_are_made_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing begins behind it."""
+    stop = threading.Event()
+    monkeypatch.setattr(preparing, "prepare", lambda _: stop.set())
+    assert not preparing.wait(Client(Kafka()), stop)
+
+
+@pytest.mark.parametrize("during", ["prepare", "wait"])
+def test_a_worker_that_is_told_to_end_at_the_last_moment_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    """It ends well."""
+    monkeypatch.setattr(preparing, during, told_to_end)
+    monkeypatch.setattr(process, "_run", None)
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    plan: Any = SimpleNamespace(settings=SimpleNamespace(kafka=Kafka()))
+    assert process.run_worker(plan, "w") == 0
+
+
+@pytest.mark.parametrize("bad", [ConfigError("4 partitions, not 5"), LoginRefusedError("wrong password")])
+def test_what_no_waiting_mends_ends_it(monkeypatch: pytest.MonkeyPatch, bad: Exception) -> None:
+    """Brokers come, with other topics than the configuration's, or other users."""
+    answers: list[Exception | None] = [BrokerError("nobody"), bad]
     told: list[str] = []
 
     def prepare(_: Client) -> None:
@@ -127,7 +169,7 @@ def test_what_no_waiting_mends_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = Preparing(Client(Kafka()), begun.set)
     waiting.start()
     assert not waiting.over(10) and not begun.is_set()
-    assert isinstance(waiting.failed, ConfigError) and waiting.error == "4 partitions, not 5"
+    assert waiting.failed is bad and waiting.error == str(bad)
     waiting.stop()
     answers += [BrokerError("nobody"), None]
     assert preparing.wait(Client(Kafka()), threading.Event(), said=told.append) and told == ["nobody"]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.messages import NS, Anchor
@@ -102,3 +103,21 @@ def test_samples_whose_time_stands_still_grow_old_all_the_same(tmp_path):
     for k in range(100):
         ring.write(replace(chunk(MIC, k), n0=0), T + k)
     assert repeated(ring) == [*range(100 - MOST_PREROLLS * 5, 100)]
+
+
+@pytest.mark.parametrize("seconds", [1, 3])
+def test_one_wrong_chunk_does_not_agree_with_itself(tmp_path, seconds):
+    """However long it is: a source may deliver whole seconds at a time."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
+    feed(ring, MIC, 0, 30)
+    ring.write(replace(chunk(MIC, 90), n0=2**43, samples=np.zeros((48_000 * seconds, 2), "<i2")), T + NS)
+    assert repeated(ring) == [*range(10, 30), 90]
+
+
+def test_messages_without_samples_grow_old_all_the_same(tmp_path):
+    """Each counts as a millisecond: else they would stay for ever, as nothing agrees with their time."""
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.01)
+    ring.write(chunk(MIC, 0), T)
+    for k in range(1, 200):
+        ring.write(replace(chunk(MIC, k), n0=k * 480_000, samples=np.zeros((0, 2), "<i2")), T + k)
+    assert repeated(ring) == [*range(200 - MOST_PREROLLS * 10, 200)]

@@ -135,6 +135,27 @@ def test_an_answer_that_is_being_made_is_not_cut_off(monkeypatch: pytest.MonkeyP
         assert all(said(client, b"").startswith(b"HTTP/1.1 200 ") for client in clients)
 
 
+def test_a_download_goes_on_while_idle_connections_can_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same client, such as a proxy: a slow line takes evidence for longer than any of them has been idle."""
+    monkeypatch.setattr(web, "MOST", 4)
+    monkeypatch.setattr(web, "SLOW_S", 0.0)
+    body = bytes(50_000_000)
+    with serving() as server, ExitStack() as stack:
+        server.reply = lambda path, host: reply(path, host) if path != "/large" else (200, body, "text/plain")
+        slow = stack.enter_context(closing(connect(server)))
+        slow.sendall(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
+        begun = slow.recv(65536)
+        for _ in range(3):
+            stack.enter_context(closing(connect(server)))
+        for _ in range(2):
+            with closing(connect(server)) as late:
+                assert said(late).startswith(b"HTTP/1.1 200 ")
+        taken = len(begun.partition(b"\r\n\r\n")[2])
+        while got := slow.recv(1_000_000):
+            taken += len(got)
+        assert taken == len(body)
+
+
 @pytest.mark.parametrize("trickle", [b"", b"G", b"\r\n"])
 def test_a_request_has_a_total_time(monkeypatch: pytest.MonkeyPatch, trickle: bytes) -> None:
     """A byte now and then does not keep a connection."""
