@@ -87,3 +87,14 @@ def test_noise_over_the_taught_holes_does_not_blur_their_end() -> None:
     told(detector, [*first, *second, *GOOD, *GOOD])
     assert detector._template.ready
     assert abnormal(detector, [*PAUSE, *[DRILL] * 340, *[GONE] * 60, *PAUSE])
+
+
+@pytest.mark.parametrize("steps", [(0.15,), (0.4, 0.16)])
+def test_holes_that_get_quieter_by_themselves_are_not_broken(steps: tuple[float, ...]) -> None:
+    """As from steel into plastic: by 8 dB, at once or in two steps. What comes behind is not judged."""
+    levels = [ramp(share) for share in (1.0, *steps)]
+    hole = [level for level in levels for _ in range(400 // len(levels))]
+    detector = BreakDetector(4)
+    assert not [s for s in told(detector, [*PAUSE, *hole, *PAUSE] * 8) if s.abnormal]
+    assert detector._template.holes == 8
+    assert abnormal(detector, [*PAUSE, *hole[:100], *[GONE] * 90, *PAUSE])
