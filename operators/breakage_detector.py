@@ -137,7 +137,7 @@ class BreakDetector(Stateful):
         hole, template = self._hole, self._template
         if hole is None or hole.broken or hole.other or hole.frames < _SETTLING:
             return False
-        return template.still_cuts(hole.frames - hole.begun) and not template.foreign(sound(hole.usual_db))
+        return template.still_cuts(hole.place) and not template.foreign(sound(hole.usual_db))
 
     def hear_burst(self) -> None:
         """Somebody else heard a burst just now."""
@@ -225,14 +225,14 @@ class BreakDetector(Stateful):
         self._watch_burst(message, hole)
         out: list[Message] = []
         if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
-            out = self._watch_loss(message, hole, level)
+            out = self._watch_loss(message, hole, level, cutting)
         if hole.back >= _ENDED or stands:
             out += self._close(message, hole)
         elif hole.frames > self._template.longest:
             out.append(self._hall(message, level))
         return out
 
-    def _watch_loss(self, message: Feature, hole: Hole, level: Sequence[float]) -> list[Message]:
+    def _watch_loss(self, message: Feature, hole: Hole, level: Sequence[float], cutting: float) -> list[Message]:
         """Compare the level with what it was, what is usual in this hole, and what the template says."""
         before = loss_db(usual(self._recent[:_BEFORE]), level, self._idle, MAJORITY)
         hole.falling = hole.falling + 1 if before > _FALLING_DB else 0
@@ -241,9 +241,7 @@ class BreakDetector(Stateful):
         whole = [10.0 ** (db / 10.0) + idle for db, idle in zip(hole.usual_db, self._idle, strict=True)]
         fallen = loss_db(whole, level, self._idle, MAJORITY)
         loss = max(before, fallen) if min(before, fallen) > _STILL_DB else 0.0
-        below = self._template.below_db(
-            hole.frames - hole.begun, 10.0 * log10(max(sum(excess(level, self._idle)), TINY))
-        )
+        below = self._template.below_db(hole.place, 10.0 * log10(max(cutting, TINY)))
         hole.loss = hole.loss + 1 if loss > LOSS_DB else 0
         hole.under = hole.under + 1 if below > LOSS_DB else 0
         if hole.other or not self._confirmed(hole) or self._template.foreign(sound(hole.usual_db)):
@@ -274,14 +272,14 @@ class BreakDetector(Stateful):
             hole.burst = _BURST_FRAMES
 
     def _confirmed(self, hole: Hole) -> bool:
-        began = hole.frames - hole.begun - max(hole.falling, hole.under)
+        began = hole.place - max(hole.falling, hole.under)
         if hole.burst and hole.loss >= _HOLD:
             return self._template.still_cuts(began, 0.0)
         return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
 
     def _lost(self, message: Feature, hole: Hole, loss: float) -> list[Message]:
         """The cutting energy is gone: a break, unless the hole before ended here too and neither had a burst."""
-        began = hole.frames - hole.begun - max(hole.falling, hole.under)
+        began = hole.place - max(hole.falling, hole.under)
         if not hole.burst and abs(began - self._short) <= _SAME_PLACE * self._short:
             hole.other, self._short = True, 0
             text = "unlike the template: two holes ended here without a burst; another program, learned anew"

@@ -62,6 +62,11 @@ class Hole:
     broken: bool = False
     other: bool = False
 
+    @property
+    def place(self) -> int:
+        """Frames since the drill began to cut."""
+        return self.frames - self.begun
+
 
 @dataclass(slots=True)
 class Heard:
