@@ -2,10 +2,14 @@
 
     pip install h5py
     python scripts/convert_cnc.py CNC_Machining/data OUT [--machine M01,M02] [--operation OP07] [--train REGEX]
+        [--teeth N]
 
 Reads ``M01/OP07/good/M01_Aug_2019_OP07_000.h5`` and its like: the dataset ``vibration_data``, shape (n, 3), 2 kHz.
 Writes ``good/*.npz``, ``bad/*.npz`` and ``manifest.csv``. Groups are machine/operation/time frame, so that recordings
 of one set-up are never split. With ``--train``, groups that match learn and all others are scored.
+
+The column ``spindle_rpm`` is filled where `SPINDLE_HZ` knows the operation's speed. The tools' teeth are not published;
+``--teeth`` says what to take them for.
 """
 
 from __future__ import annotations
@@ -22,7 +26,12 @@ from numpy.typing import NDArray
 
 KEY = "vibration_data"
 RATE_HZ = 2000
-COLUMNS = ("path", "label", "group", "machine", "sensor", "modality", "rate_hz", "unit", "state", "split", "timeframe")
+SPINDLE_HZ = {"OP01": 250.0, "OP02": 200.0, "OP04": 250.0, "OP07": 200.0, "OP10": 250.0}
+"""Nominal rotation: lines of the good recordings lie at multiples of 242 to 250 Hz and of 195 to 200 Hz."""
+COLUMNS = (
+    "path", "label", "group", "machine", "sensor", "modality", "rate_hz", "unit", "state", "split", "timeframe",
+    "spindle_rpm", "teeth",
+)  # fmt: skip
 NAME = re.compile(r"(?P<machine>M\d+)_(?P<timeframe>[A-Z][a-z]{2}_\d{4})_(?P<operation>OP\d+)_\d+")
 
 
@@ -68,6 +77,7 @@ def main() -> int:
     parser.add_argument("--machine", default="", help="only these, separated by commas")
     parser.add_argument("--operation", default="", help="only these, separated by commas")
     parser.add_argument("--train", type=re.compile, help="groups that learn, such as 'M01/.*' or '.*_2019'")
+    parser.add_argument("--teeth", type=int, help="cutting edges of the tools, for the chatter detector")
     args = parser.parse_args()
     machines, operations = set(filter(None, args.machine.split(","))), set(filter(None, args.operation.split(",")))
     found = rows(args.data, machines, operations)
@@ -83,7 +93,9 @@ def main() -> int:
             target.parent.mkdir(exist_ok=True)
             np.savez_compressed(target, x=read(path), fs=np.int64(RATE_HZ))
             split = "" if args.train is None else "train" if args.train.fullmatch(row["group"]) else "test"
-            writer.writerow({**row, "split": split})
+            hz = SPINDLE_HZ.get(row["state"])
+            rpm, teeth = "" if hz is None else f"{60.0 * hz:g}", args.teeth or ""
+            writer.writerow({**row, "split": split, "spindle_rpm": rpm, "teeth": teeth})
     print(f"{args.out / 'manifest.csv'}: {len(found)} recordings")
     return 0
 

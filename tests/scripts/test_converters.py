@@ -82,6 +82,16 @@ def test_cnc(cnc: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(made["x"], np.load(file)["vibration_data"])
     clip = read_clip(rows[3])
     assert (clip.stream.rate.hz, clip.stream.unit, clip.stream.channels, clip.seconds) == (2000, "mg", 3, 2.0)
+    assert [(r.spindle_rpm, r.teeth) for r in rows[2:]] == [(15000.0, None), (12000.0, None)]
+
+
+def test_cnc_with_teeth(cnc: Path, tmp_path: Path) -> None:
+    """What the data do not tell is said by hand; an operation whose speed is not known gets none."""
+    (cnc / "M01/OP01").rename(cnc / "M01/OP13")
+    for path in (cnc / "M01/OP13").rglob("*.h5"):
+        path.rename(path.with_name(path.name.replace("OP01", "OP13")))
+    rows = convert("convert_cnc", tmp_path / "o/manifest.csv", cnc, tmp_path / "o", "--teeth", "2", path=tmp_path)
+    assert [(r.state, r.spindle_rpm, r.teeth) for r in rows[2:]] == [("OP13", None, 2), ("OP07", 12000.0, 2)]
 
 
 def test_cnc_keeps_fractions(cnc: Path, tmp_path: Path) -> None:
