@@ -9,7 +9,8 @@ A hole begins when the level by band rises above the idle machine and ends when 
 where good holes of this program still cut. Where a hole begins, fades and ends, bands decide by vote (`hole_course`).
 A burst up to 200 ms before (Teager-Kaiser energy above the base by 10 MAD, crest above 6) allows the decision nearer to
 the hole's end; without one it may also be a hole that was cut short, and the reason says so. A second one that ends at
-the same place without a burst is no break but another program, which is learned anew.
+the same place without a burst is no break but another program, which is learned anew; with good holes between, two
+that end there make the third no break: a program of several depths (`hole_ends`).
 
 The cutting energy is what is louder than the idle machine, by band. Rooms ring on for some tenths of a second: that,
 not the detector, limits how fast a loss can be seen. Advisory, not a protective function.
@@ -24,9 +25,10 @@ from math import inf, log10
 from statistics import median
 from typing import Any, ClassVar
 
+from operators import breakage_reasons as say
 from operators.band_levels import TINY, excess, loss_db, mean, ratio, usual
 from operators.base import Stateful
-from operators.breakage import FRAME, HOP_S
+from operators.breakage import FRAME
 from operators.hole_course import BEGUN, BIN_FRAMES, MAJORITY, course
 from operators.hole_template import BINS, LONG, Heard, Hole, HoleTemplate, sound
 from operators.spectral import MAD_TO_STD
@@ -184,12 +186,12 @@ class BreakDetector(Stateful):
         return out
 
     def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
-        """What is louder than idle for as long as a hole, but too faint for one: a tool that is not there."""
+        """What is louder than idle, or is said to cut, for as long as a hole, but too faint for one: a missing tool."""
         self._base = self._base or list(self._idle)
         louder = ratio(level, self._base) > _BACK
         share = _HALL_SHARE if louder else _IDLE_SHARE
         self._base = [a + share * (b - a) for a, b in zip(self._base, level, strict=True)]
-        if louder:
+        if louder or message.values["cutting"] == 1.0:
             self._faint, self._still = self._faint + 1, 0
             self._faint_sum += sum(excess(level, self._base))
             return []
@@ -201,8 +203,8 @@ class BreakDetector(Stateful):
         if lasted == 0 or self._template.unlike(lasted, _FAINT_LENGTH):
             return []
         below = self._template.mean_level() - 10.0 * log10(max(total / lasted, TINY))
-        text = f"tool missing or broken: hole {below:.1f} dB below the template"
-        return [self._score(message, MISSING, below, MISSING_DB, {"text": text, "unlike_template": False})]
+        reasons = {"text": say.missing(below), "unlike_template": False}
+        return [self._score(message, MISSING, below, MISSING_DB, reasons)]
 
     def _enough(self, level: Sequence[float]) -> bool:
         """Whether this is enough of the cutting energy of a good hole, where that is known."""
@@ -275,26 +277,26 @@ class BreakDetector(Stateful):
         began = hole.place - max(hole.falling, hole.under)
         if hole.burst and hole.loss >= _HOLD:
             return self._template.still_cuts(began, 0.0)
+        if not hole.burst and self._template.ends_at(began) and not self._again(began):
+            return False
         return self._template.still_cuts(began) and (hole.loss >= _HOLD or hole.under >= _UNDER)
+
+    def _again(self, began: int) -> bool:
+        """Whether the hole before ended here without a burst."""
+        return abs(began - self._short) <= _SAME_PLACE * self._short
 
     def _lost(self, message: Feature, hole: Hole, loss: float) -> list[Message]:
         """The cutting energy is gone: a break, unless the hole before ended here too and neither had a burst."""
         began = hole.place - max(hole.falling, hole.under)
-        if not hole.burst and abs(began - self._short) <= _SAME_PLACE * self._short:
+        if not hole.burst:
+            self._template.ended(began)
+        if not hole.burst and self._again(began):
             hole.other, self._short = True, 0
             text = "unlike the template: two holes ended here without a burst; another program, learned anew"
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
         self._short = 0 if hole.burst else began
         hole.broken = True
-        return [self._break(message, hole, loss)]
-
-    def _break(self, message: Feature, hole: Hole, loss: float) -> Score:
-        heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
-        text = (
-            f"drill broken: {loss:.0f} dB of the cutting energy lost {hole.frames * HOP_S:.2f} s into the hole, {heard}"
-        )
-        reasons = {"loss_db": loss, "burst": bool(hole.burst), "into_hole_s": hole.frames * HOP_S, "text": text}
-        return self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, reasons)
+        return [self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, say.broken(hole, loss))]
 
     def _sum_up(self, hole: Hole, powers: Sequence[float]) -> None:
         louder = excess(powers, self._idle)
@@ -313,12 +315,11 @@ class BreakDetector(Stateful):
         found = course(hole.bins, self._idle)
         whole, taught = Heard.of(hole, found), self._template.ready
         if hole.broken or whole.frames < _SETTLING:
-            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a broken or very short hole"})]
+            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": say.brief(hole, _SETTLING)})]
         if taught and self._template.foreign(whole.shape_db) and self._template.unlike(whole.frames):
             text = "end of a sound that is unlike the drill's and lasted unlike a hole"
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
-        judged = f", judged in its first {BINS * BIN_FRAMES * HOP_S:g} s" if taught and self._template.cut_off else ""
-        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "end of a whole hole" + judged})]
+        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": say.whole(self._template, whole.fade)})]
         self._short = self._long = 0
         if hole.other:
             self._template.begin_anew()
@@ -333,14 +334,11 @@ class BreakDetector(Stateful):
         below = t.mean_level() - whole.level_db
         z = (whole.wear_db - t.mean_wear()) / max(t.std_wear(), 0.5)
         self._wear = min(max(0.0, self._wear + z - WEAR_ALLOWANCE), 2.0 * WEAR_LIMIT)  # a new drill takes it down
-        unlike = t.unlike(whole.frames)
-        text = f"hole {below:+.1f} dB below the template" + (
-            "; unlike the template: another program?" if unlike else ""
-        )
-        missing = "tool missing, broken or blunt: " if below > MISSING_DB else ""
+        unlike = t.unlike(whole.frames) and not t.ends_at(whole.fade)
+        text = say.level(below, MISSING_DB, unlike=unlike)
         wear_text = f"level between 3 and 12 kHz {z:+.1f} sigma, cumulative sum {self._wear:.1f} of {WEAR_LIMIT:g}"
         return [
-            self._score(message, MISSING, below, MISSING_DB, {"text": missing + text, "unlike_template": unlike}),
+            self._score(message, MISSING, below, MISSING_DB, {"text": text, "unlike_template": unlike}),
             self._score(message, WEAR, self._wear, WEAR_LIMIT, {"z": z, "text": wear_text}),
         ]
 

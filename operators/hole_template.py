@@ -10,6 +10,7 @@ from typing import Any
 
 from operators.band_levels import TINY, apart_db, shape_db
 from operators.hole_course import BIN_FRAMES, Course
+from operators.hole_ends import Ends
 
 TUBE_SIGMA = 4.0
 _LEAST_LEVEL_DB = 1.5
@@ -106,7 +107,8 @@ class HoleTemplate:
     ± 4 sigma and 10 %) is passed over; a second one like it in a row begins the template anew: another program.
 
     The envelope is the level in dB of each 25 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
-    the part that all good holes have. Durations go on being learned from good holes (the newest 20); levels and the
+    the part that all good holes have. Shorter holes that sound alike and come at least twice while it is taught are of
+    the same program (`ends_at`). Durations go on being learned from good holes (the newest 20); levels and the
     envelope stay as taught, so that wear shows.
 
     Args:
@@ -126,6 +128,7 @@ class HoleTemplate:
         self._shape: list[float] = []
         self._newer: list[float] = []
         self._heard: list[Heard] = []
+        self._ends = Ends()
 
     @property
     def ready(self) -> bool:
@@ -135,12 +138,16 @@ class HoleTemplate:
     def learn(self, hole: Heard) -> None:
         """Take a good hole in."""
         if self.ready and (self.unlike(hole.frames) or self.still_cuts(hole.fade)):
+            if self.ends_at(hole.fade):
+                self.ended(hole.fade)
+                return
             again = _alike(hole.fade, self._odd)
             self._odd = hole.fade
             if not again:
                 return
             self.begin_anew()
         self._odd = 0
+        self._ends.good()
         if not self.ready:
             self._hear(hole)
             return
@@ -148,6 +155,14 @@ class HoleTemplate:
         self._lengths = [*self._lengths[1 - _KEPT :], hole.frames]
         self._follow(hole.shape_db)
         self.holes += 1
+
+    def ended(self, frames: int) -> None:
+        """A hole ended here without a burst, where others go on."""
+        self._ends.add(frames)
+
+    def ends_at(self, frames: int) -> bool:
+        """Whether holes of this program end here, too."""
+        return frames in self._ends
 
     def _hear(self, hole: Heard) -> None:
         """One more of the holes of which the template is made, once enough of them are alike."""
@@ -165,6 +180,9 @@ class HoleTemplate:
         self.holes = 0
         for one in longest[-self._teach :]:
             self._add(one)
+        for one in self._heard:
+            if self.still_cuts(one.fade, 0.0) and not self.foreign(one.shape_db):
+                self.ended(one.fade)
         self._heard = []
 
     def _add(self, hole: Heard) -> None:
@@ -189,7 +207,7 @@ class HoleTemplate:
         return self.ready and apart_db(shape_db, self._shape) > FOREIGN_DB
 
     def begin_anew(self) -> None:
-        """Forget the program: the next holes teach another one."""
+        """Forget the program, but not where its holes ended: it may come back."""
         self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
         self._shape, self._newer, self._heard = [], [], []
 
@@ -269,6 +287,7 @@ class HoleTemplate:
             "shape": list(self._shape),
             "newer": list(self._newer),
             "heard": [asdict(one) for one in self._heard],
+            "ends": self._ends.snapshot(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -279,6 +298,7 @@ class HoleTemplate:
         self._mean, self._square = list(state["mean"]), list(state["square"])
         self._shape, self._newer = list(state.get("shape", ())), list(state.get("newer", ()))
         self._heard = [Heard(**one) for one in state.get("heard", ())]
+        self._ends.restore(state.get("ends", (0, [])))
         if not self.ready and "heard" not in state:  # of an earlier version, which taught in another way
             self.begin_anew()
 

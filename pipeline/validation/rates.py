@@ -1,4 +1,4 @@
-"""False alarms per day, counted where a recording shows normal running."""
+"""False alarms per hour and per day, counted where a recording shows normal running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.manifest import Row
 from pipeline.messages import Alarm
 from pipeline.validation.metrics import Metric
 
-DAY_S = 86_400.0
+_UNITS_S = {"hour": 3_600.0, "day": 86_400.0}
 
 
 def quiet_until_s(row: Row) -> float | None:
@@ -26,7 +26,7 @@ def quiet_until_s(row: Row) -> float | None:
 
 
 def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Collection[str]) -> dict[str, Metric]:
-    """Alarms raised per day of normal running, with exact Poisson limits; nothing where there was none.
+    """Alarms raised per hour and per day of normal running, with exact Poisson limits; nothing where there was none.
 
     Normal running is all of a recording with a normal label, and what comes before the onset in any other (or before
     `quiet_until_s`, where the manifest says that).
@@ -49,5 +49,8 @@ def false_alarms(found: Iterable[tuple[Row, Sequence[Alarm], float]], normal: Co
         recordings += 1
     if seconds <= 0.0:
         return {}
-    low, high = poisson_interval(count, seconds / DAY_S)
-    return {"false_alarms_per_day": Metric(count / (seconds / DAY_S), low, high, recordings)}
+    rates = {}
+    for unit, unit_s in _UNITS_S.items():
+        low, high = poisson_interval(count, seconds / unit_s)
+        rates[f"false_alarms_per_{unit}"] = Metric(count / (seconds / unit_s), low, high, recordings)
+    return rates

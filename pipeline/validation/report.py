@@ -28,6 +28,7 @@ _MEANING = {
     "macro_f1": "mean F1 of the classes",
     "delay_s_p50": "median seconds from onset to alarm",
     "delay_s_p99": "99th percentile of seconds from onset to alarm",
+    "false_alarms_per_hour": "alarms raised per hour of normal running",
     "false_alarms_per_day": "alarms raised per day of normal running",
 }
 

@@ -22,7 +22,7 @@ from tests.models.anomaly.rig import ACC, running
 
 METRICS = {
     "recall", "precision", "auc", "pauc_0.1", "macro_f1", "balanced_accuracy", "delay_s_p50", "delay_s_p99",
-    "false_alarms_per_day",
+    "false_alarms_per_hour", "false_alarms_per_day",
 }  # fmt: skip
 
 
@@ -222,6 +222,10 @@ def test_delays_count_from_the_onset_and_false_alarms_from_normal_running(shop, 
     assert metrics["delay_s_p50"].n == 4
     # one alarm in four good recordings of 4 s and four times 2 s before an onset
     assert metrics["false_alarms_per_day"].value == pytest.approx(86_400 / 24)
+    assert metrics["false_alarms_per_hour"].value == pytest.approx(3600 / 24)
+    # exact Poisson limits of one event (Garwood 1936)
+    limits = (metrics["false_alarms_per_hour"].low / 150, metrics["false_alarms_per_hour"].high / 150)
+    assert limits == pytest.approx((0.0253, 5.5716), rel=1e-3)
     assert table(tmp_path / "alarms.csv")[-1]["onset_ns"] == str(2 * NS)
 
 

@@ -1,0 +1,56 @@
+"""What the drill-break detector says to a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from operators.breakage import HOP_S
+from operators.hole_course import BIN_FRAMES
+from operators.hole_template import BINS, Hole, HoleTemplate
+
+_MOST_DB = 40.0
+
+
+def broken(hole: Hole, loss_db: float) -> dict[str, Any]:
+    """Reasons of a break."""
+    heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
+    into_s = hole.frames * HOP_S
+    text = f"drill broken: {loss_db:.0f} dB of the cutting energy lost {into_s:.2f} s into the hole, {heard}"
+    return {"loss_db": loss_db, "burst": bool(hole.burst), "into_hole_s": into_s, "text": text}
+
+
+def whole(template: HoleTemplate, fade: int) -> str:
+    """At the end of a hole that was not broken.
+
+    Args:
+        template: of its program.
+        fade: frames until it began to fade.
+    """
+    if template.ready and template.ends_at(fade):
+        return "end of a hole where other holes of this program ended, too: judged up to there"
+    if template.ready and template.cut_off:
+        return f"end of a whole hole, judged in its first {BINS * BIN_FRAMES * HOP_S:g} s"
+    return "end of a whole hole"
+
+
+def brief(hole: Hole, shortest: int) -> str:
+    """At the end of a hole that teaches nothing: broken, or of fewer frames than can be judged."""
+    if hole.broken:
+        return "end of a broken hole"
+    return f"end of a hole of less than {shortest * HOP_S:g} s, too short to be learned or judged"
+
+
+def missing(below_db: float) -> str:
+    """Of a hole that was hardly heard."""
+    how = f"{below_db:.1f}" if below_db < _MOST_DB else f"more than {_MOST_DB:g}"
+    return (
+        f"tool missing or broken, or the sensor hears less than before: hole {how} dB below the template, "
+        "too faint to look for a break"
+    )
+
+
+def level(below_db: float, limit_db: float, *, unlike: bool) -> str:
+    """Of the level of a whole hole."""
+    faint = "tool missing, broken or blunt: " if below_db > limit_db else ""
+    side = f"{below_db:.1f} dB below" if below_db >= 0.0 else f"{-below_db:.1f} dB above"
+    return f"{faint}hole {side} the template" + ("; unlike the template: another program?" if unlike else "")
