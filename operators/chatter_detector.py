@@ -19,7 +19,7 @@ Lines that the idle machine has too (drives) do not count: the tonal power must 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import inf
 from typing import Any, ClassVar
@@ -57,6 +57,11 @@ _POWERS = ("level_db", "tonal", "long_tonal", "coherent")
 """Values that overflow, or are no numbers, where samples are too large to be squared."""
 _SLOW_VIEW = ("opr", "residual", "half_tooth_db", "long_line_hz", "coherent", "wavering")
 _MISMATCH = 4
+_PLACE = 0.015
+"""Of a rotation: as far as a line may be from a multiple of a half or a third of it."""
+_THIRDS, _HALVES = (1.0 / 3.0, 2.0 / 3.0), (0.5,)
+_LOOK = 4
+"""Long windows of a cut that must not contradict the speed before a line at such a place is believed."""
 _SURE = 5.0
 """Surprise of a short window's lines from which nothing is judged until a long window has been looked at."""
 
@@ -106,6 +111,7 @@ class ChatterDetector(Stateful):
         self._evidence = Evidence()
         self._lone = 0
         self._seen = False
+        self._looked = 0
         self._idle_tonal = 0.0
         self._mismatch = 0
         self._heard = 0.0
@@ -145,7 +151,7 @@ class ChatterDetector(Stateful):
         limit = self._points.limit
         if not cutting and not self._air and v["tonal"] > _TONES:
             return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
-        value = self._value(limit) if cutting and not self._mismatch else 0.0
+        value = self._value(limit) if cutting and not self._mismatch and not self._too_soon(v) else 0.0
         if self._lone >= _UNEXPLAINED and value <= limit:
             self._tool.leave()
             return self._report(message, 0.0, self._unexplained(v), complete=False)
@@ -192,6 +198,7 @@ class ChatterDetector(Stateful):
         self._short = [*self._short[1 - _CONFIRM :], v["tonal"] if counts else 0.0]
         if "long_tonal" in v:
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
+            self._looked = min(self._looked + 1, _LOOK) if cutting and not v["contradicts_rpm"] else 0
             if cutting:
                 self._evidence.take(evidence(v) if new and not v["contradicts_rpm"] else 0.0)
             else:
@@ -204,6 +211,12 @@ class ChatterDetector(Stateful):
         """The larger of the two ways, as a tonal share."""
         fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
         return limit * max(fast if self._evidence.last >= SURE else min(fast, 1.0), self._evidence.ratio)
+
+    def _too_soon(self, v: Mapping[str, float]) -> bool:
+        """Whether a line may be that of a speed told by a wrong ratio, and the cut is too short to say."""
+        line = self._slow_view.get("long_line_hz", v["line_hz"])
+        flips = self._teeth % 2 == 1 and _at(line, v["rpm"], _HALVES)  # no look tells it from twice the true speed
+        return self._looked < _LOOK and _at(line, v["rpm"], _THIRDS + _HALVES) and not flips
 
     def _delayed(self, value: float, limit: float) -> float:
         """The value, held at its limit until it has been above for the on-delay, or the line is steady."""
@@ -221,7 +234,7 @@ class ChatterDetector(Stateful):
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
         self._short, self._evidence, self._lone, self._slow_view = [], Evidence(), 0, {}
-        self._seen, self._over = False, 0
+        self._seen, self._over, self._looked = False, 0, 0
         self._tool.leave()
 
     # what is said ----------------------------------------------------------------------------------------------------
@@ -289,6 +302,8 @@ class ChatterDetector(Stateful):
             parts.append(f"{self._teeth} teeth: {blind}")
         elif abs(line / passing % 1.0 - 0.5) < 0.02:
             parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
+        if _at(line, v["rpm"], _THIRDS + _HALVES):
+            parts.append("multiple of a half or a third of the rotation: check the told speed, too")
         if 0 < self._over < self._on_delay and not self._steady():
             lasts = f"{self._over * HOP_S:.2f} of {self._on_delay * HOP_S:.2f} s on-delay"
             parts.append(f"lasts for {lasts}, its amplitude wavers")
@@ -319,6 +334,7 @@ class ChatterDetector(Stateful):
             "evidence": self._evidence.snapshot(),
             "seen": self._seen,
             "lone": self._lone,
+            "looked": self._looked,
             "idle_tonal": self._idle_tonal,
             "mismatch": self._mismatch,
             "heard": self._heard,
@@ -335,7 +351,7 @@ class ChatterDetector(Stateful):
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
         self._short, self._seen = list(state["short"]), bool(state["seen"])
         self._evidence = Evidence(state["evidence"])
-        self._over = int(state["over"])
+        self._over, self._looked = int(state["over"]), int(state.get("looked", 0))
         self._idle_tonal = state["idle_tonal"] or 0.0  # JSON has null for what is no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
@@ -344,3 +360,9 @@ class ChatterDetector(Stateful):
         self._points.at(self._rpm)
         self._slow_view = dict(state["slow_view"])
         self._tool.restore(state["tool"])
+
+
+def _at(line_hz: float, rpm: float, places: Sequence[float]) -> bool:
+    """Whether a line is where a rotation has its multiples that is told as 2, 3, 3/2 or 2/3 times what it is."""
+    place = line_hz * 60.0 / rpm % 1.0
+    return any(abs(place - wrong) < _PLACE for wrong in places)

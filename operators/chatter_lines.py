@@ -17,7 +17,7 @@ import numpy as np
 from scipy import fft
 
 from operators.chatter_plan import HIGH_HZ, LOW_HZ, PADDING, Float64, Plan
-from operators.contradiction import contradiction, foreign_comb
+from operators.contradiction import contradiction, foreign_comb, wrong_ratio
 from operators.spectral import hann
 from pipeline.messages import Float32
 
@@ -140,6 +140,8 @@ def lines(p: Float64, floor: Float64, made: Plan, *, family: bool = True) -> Lin
         comb = foreign_comb(strongest, passing, f, tolerance) if tonal > _FOREIGN else None
         if family:
             other = contradiction(strongest, 60.0 * rotation, teeth, tolerance)
+            if not other and (times := wrong_ratio(strongest, rotation, teeth, tolerance)):
+                other = 60.0 * rotation / times
         if comb is not None:
             other, surprise = other or 60.0 * comb.spacing_hz / teeth, comb.surprise
     side = sides[-2] if len(sides) > 1 else _TINY

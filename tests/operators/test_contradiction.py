@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operators.contradiction import SURPRISE, contradiction, foreign_comb
+from operators.contradiction import SURPRISE, contradiction, foreign_comb, wrong_ratio
 
 TOLERANCE = 2.0
 
@@ -108,3 +108,53 @@ def test_lines_a_tooth_passing_apart_from_chatter_are_its_own() -> None:
     lines = [(400.0, 1.0), *((f, 0.3) for f in (200.0, 800.0, 1000.0, 1400.0, 1600.0)), (700.0, 0.1), (1300.0, 0.1)]
     assert foreign_comb(lines, 300.0, 400.0, TOLERANCE) is None
     assert foreign_comb(lines, 300.0, 333.0, TOLERANCE) is not None  # had the chatter been elsewhere
+
+
+def turning(hz: float, teeth: int, count: int = 8) -> list[tuple[float, float]]:
+    """The lines of a stable cut with a tool that runs out: every multiple of the rotation, those of its teeth most."""
+    return [(hz * k, (1.0 if k % teeth == 0 else 0.2) / k) for k in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("teeth", [2, 3, 4])
+@pytest.mark.parametrize("times", [1.5, 3.0])
+def test_a_speed_told_too_high_by_thirds(times: float, teeth: int) -> None:
+    """A line at every (second) third of the told rotation; of three teeth under thrice the speed, chatter has them."""
+    found = wrong_ratio(turning(120.0, teeth), 120.0 * times, teeth, TOLERANCE)
+    assert found == (0.0 if (times, teeth) == (3.0, 3) else times)
+    assert wrong_ratio(turning(120.0, teeth), 120.0, teeth, TOLERANCE) == 0.0
+
+
+@pytest.mark.parametrize(("teeth", "times"), [(2, 2.0), (4, 2.0), (3, 0.0)])
+def test_twice_the_speed_looks_like_flip_chatter_of_odd_teeth_alone(teeth: int, times: float) -> None:
+    """Flip chatter of three teeth is (k + ½) f_TP, lines at halves of the rotation; of two and four it is not."""
+    assert wrong_ratio(turning(120.0, teeth), 240.0, teeth, TOLERANCE) == times
+    passing = 3 * 120.0
+    flip = [((k + 0.5) * passing, 1.0 / (k + 1)) for k in range(5)] + [(k * passing, 0.1) for k in range(1, 5)]
+    assert wrong_ratio(flip, 120.0, 3, TOLERANCE) == 0.0
+
+
+def test_two_thirds_of_the_speed() -> None:
+    """Lines at three halves of the told rotation; not where the told tooth passing has lines of its own."""
+    true = [(180.0 * k, (1.0 if k % 5 == 0 else 0.1) / k) for k in (1, 3, 5, 7, 10, 15)]
+    assert wrong_ratio(true, 120.0, 5, TOLERANCE) == pytest.approx(2.0 / 3.0)
+    assert wrong_ratio([*true, (600.0, 0.1)], 120.0, 5, TOLERANCE) == 0.0
+
+
+def test_chatter_at_a_third_is_rarely_taken_for_a_wrong_ratio() -> None:
+    """Of two thousand Hopf families wherever they lie, fewer than one in a hundred."""
+    rng = np.random.default_rng(6)
+    wrong = 0
+    for _ in range(2000):
+        teeth, rotation = int(rng.integers(2, 6)), rng.uniform(60.0, 400.0)
+        passing, line = teeth * rotation, rng.uniform(200.0, 5000.0)
+        family = [(abs(line + j * passing), 10.0 ** -rng.uniform(0.0, 3.0)) for j in range(-3, 4)]
+        forced = [(k * passing, 10.0 ** -rng.uniform(0.0, 2.0)) for k in range(1, 4)]
+        runout = [(k * rotation, 10.0 ** -rng.uniform(1.5, 3.0)) for k in (1, 2)]
+        lines = sorted([*family, *forced, *runout], key=lambda one: -one[1])
+        wrong += bool(wrong_ratio(lines, rotation, teeth, 1.25))
+    assert wrong < 20
+
+
+def test_few_lines_are_no_ratio() -> None:
+    assert wrong_ratio([], 120.0, 2, TOLERANCE) == 0.0
+    assert wrong_ratio([(80.0, 1.0), (160.0, 0.5), (320.0, 0.2)], 120.0, 2, TOLERANCE) == 0.0

@@ -85,8 +85,29 @@ def test_lines_that_nothing_explains_are_unverified() -> None:
 def test_a_speed_wrong_by_a_harmonic_is_said() -> None:
     """Half the true speed has all true lines as multiples; twice of it looks like flip chatter, and that is said."""
     assert not any(s.abnormal for s in heard(cut(2.0, RPM, TEETH, 0.2), RPM / 2))
-    (*_, last) = [s for s in heard(cut(2.0, RPM, TEETH, 0.2), 2 * RPM) if s.abnormal] or [None]
-    assert last is None or "told speed of twice the true one" in last.reasons["text"]
+    raised = [s.reasons["text"] for s in heard(cut(2.0, RPM, TEETH, 0.2), 2 * RPM) if s.abnormal]
+    assert raised
+    assert all("told speed of twice the true one" in text or "check the told speed" in text for text in raised)
+
+
+@pytest.mark.parametrize("times", [1.5, 3.0])
+def test_a_speed_told_too_high_by_a_half_or_thrice_is_unverified(times: float) -> None:
+    """A tool of two teeth that runs out: the lines say so, and none of them is taken for chatter."""
+    t = np.arange(2 * RATE) / RATE
+    turn = sum((1.0 if k % 2 == 0 else 0.2) / k * np.sin(2 * np.pi * k * RPM / 60 * t + k) for k in range(1, 13))
+    found = heard(0.1 * turn + 1e-3 * np.random.default_rng(4).standard_normal(len(t)), times * RPM, 2)
+    assert not any(s.abnormal for s in found)
+    assert not found[-1].complete
+    assert found[-1].reasons["speed"] == "mismatch"
+
+
+@pytest.mark.parametrize(("told", "says"), [(1.5, True), (3.0, True), (2.0 / 3.0, True), (1.0, False)])
+def test_an_alarm_by_a_speed_that_is_wrong_by_a_ratio_says_so(told: float, says: bool) -> None:
+    """Lines of runout lie between the told rotation's multiples; a chatter line elsewhere is not suspected."""
+    detector = ChatterDetector(TEETH, 2 * RPM)
+    line = (7 if says else 7.4) * RPM / 60
+    speeds = [detector._text({"rpm": told * RPM, "tonal": 0.5, "clipped": 0.0}, line, 0.2, [], cutting=True)]
+    assert ("check the told speed" in speeds[0]) is says
 
 
 @pytest.mark.parametrize(
