@@ -3,6 +3,8 @@
 Columns (UTF-8, comma): `path` (relative to the CSV), `label`, `group` (never split: recording, start, specimen), and
 optionally `machine`, `sensor`, `modality`, `rate_hz` (or `sample_rate`), `unit`, `scale`, `state`, `start_s`, `end_s`,
 `split`, `spindle_rpm`, `teeth`, `onset_s`, `crop_x`, `crop_y`, `crop_w`, `crop_h`. Others are kept in `extra`.
+
+In place of a CSV file stands a folder of sound files, `LABEL/FILE` or `LABEL/GROUP/FILE`.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ _BY_SUFFIX: Mapping[str, Modality] = {
     ".jpg": "frames",
     ".jpeg": "frames",
 }
+_SOUND = frozenset({".wav", ".flac"})
 _REQUIRED = ("path", "label", "group")
 _LEAST_HZ, _MOST_HZ = Fraction(1, 1000), 100_000_000
 _KNOWN = frozenset(
@@ -119,11 +122,13 @@ Group: TypeAlias = str | tuple[str, str, str]
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """All rows of a manifest, in order.
+    """All rows of a manifest, in order; of a folder those of its WAV and FLAC files.
 
     Raises:
         ConfigError: the file cannot be read, lacks a column, or a cell has no sense; says where and how to mend it.
     """
+    if path.is_dir():
+        return _of_folder(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -141,6 +146,25 @@ def read_manifest(path: Path) -> list[Row]:
     rows = [_Cells(path, line, values).row() for line, values in cells if any(values.values())]
     if not rows:
         raise ConfigError(f"{path}: has no rows; add one per recording")
+    return rows
+
+
+def _of_folder(folder: Path) -> list[Row]:
+    """Rows of `LABEL/FILE` and `LABEL/GROUP/FILE`.
+
+    Without a folder for the group all files of a label are one: nothing tells whether they are pieces of one recording.
+    """
+    rows = []
+    for file in sorted(folder.rglob("*")):
+        parts = file.relative_to(folder).parts
+        if file.suffix.lower() not in _SOUND or any(part.startswith(".") for part in parts):
+            continue
+        if len(parts) == 1:
+            raise ConfigError(f"{file}: lies in no folder that says what it shows; put it into {folder}/LABEL")
+        group = "/".join(parts[1:-1]) or parts[0]
+        rows.append(Row("/".join(parts), file, parts[0], group, "machine", "acoustic", "acoustic"))
+    if not rows:
+        raise ConfigError(f"{folder}: holds no WAV or FLAC file; put them into {folder}/LABEL, or name a CSV manifest")
     return rows
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from models.impact.crops import SHORTEST_S, Take
+from models.impact.crops import SHORTEST_S, SILENT, Take
 from pipeline.clips import read_clip
 from pipeline.contents import fingerprint
 from pipeline.errors import BadInput, ConfigError
@@ -26,12 +26,15 @@ from pipeline.recording.reader import read as read_recording
 
 _SOUND = {".wav", ".flac"}
 _DINOS = {"filepath", "start_sample"}
+_DINOS_FOLDERS = ("DINOS_Pretrain", "Datasets/DINOS_Pretrain")
+_AT_ONCE = 1 << 20
 
 
 def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take]:
     """Takes of a folder, a manifest (either format) or a recording, in a fixed order.
 
-    A folder is searched through all levels for WAV, FLAC and MCAP files; its first level names the sensors. Of a
+    A folder is searched through all levels for WAV, FLAC and MCAP files; its first level names the sensors. Where it
+    holds DINOS's folder for pretraining, that alone is searched: the others are what its benchmark tests on. Of a
     manifest those rows are taken that learn.
 
     Args:
@@ -42,6 +45,7 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
         ConfigError: there is no such path, or a manifest has no sense.
         BadInput: a file is missing or cannot be read, or nothing was found.
     """
+    path = next((path / name for name in _DINOS_FOLDERS if (path / name).is_dir()), path)
     if path.is_dir():
         found = [take for file in sorted(path.rglob("[!.]*")) for take in _of_file(file, path)]
     elif path.suffix.lower() == ".mcap":
@@ -53,6 +57,49 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
     if not found:
         raise BadInput("empty", f"{path}: holds no WAV, FLAC or MCAP recording of at least {SHORTEST_S} s")
     return found
+
+
+def check(takes: Sequence[Take], progress: Callable[[int], None] | None = None) -> None:
+    """Read everything once, so that a run does not meet a bad recording after days, when it cannot be mended any more.
+
+    Args:
+        takes: of `takes_of`.
+        progress: called with the number of takes that were read.
+
+    Raises:
+        BadInput: takes are damaged, hold samples that are not finite, or are all that a sensor has and silent; the
+            first by name, and how many there are.
+    """
+    bad: list[BadInput] = []
+    silent: dict[str, str] = {}
+    heard: set[str] = set()
+    for done, take in enumerate(takes):
+        if progress:
+            progress(done)
+        try:
+            loudest = max(_loudness(take, n0) for n0 in range(0, take.samples, _AT_ONCE))
+        except BadInput as error:
+            bad.append(error)
+            heard.add(take.sensor)
+            continue
+        if loudest >= SILENT * take.full_scale:
+            heard.add(take.sensor)
+        silent.setdefault(take.sensor, take.name)
+    bad += [
+        BadInput("silent", f"{sensor}: its recordings, such as {silent[sensor]}, hold only silence")
+        for sensor in sorted(set(silent) - heard)
+    ]
+    if bad:
+        more = f"; {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
+        raise BadInput(bad[0].reason, f"{bad[0]}{more}")
+
+
+def _loudness(take: Take, n0: int) -> float:
+    """Standard deviation of the loudest channel of a block."""
+    x = take.read(n0, min(take.samples, n0 + _AT_ONCE))
+    if not np.isfinite(x).all():
+        raise BadInput("not_finite", f"{take.name}: holds infinite or not-a-number samples")
+    return float(x.std(axis=0).max())
 
 
 def _of_file(file: Path, root: Path) -> Iterable[Take]:

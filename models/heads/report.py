@@ -82,6 +82,16 @@ def no_figure(lesson: Lesson) -> str:
     )
 
 
+def narrow(own: Evaluation) -> str:
+    """Why the interval promises too much, where occasions are too few to resample; empty otherwise."""
+    if own.drawn == GROUPS:
+        return ""
+    return (
+        "A class has fewer than five groups: the intervals resample stretches of the same occasions and are narrower "
+        "than honest; another day may lie outside of them."
+    )
+
+
 def tested(lesson: Lesson) -> str:
     """Of which classes a figure is, where it is not of all."""
     count = len(lesson.labels)
@@ -127,7 +137,7 @@ def _figures(lesson: Lesson, own: Evaluation, beside: Evaluation | None) -> list
     right = "none" if np.isnan(own.accepted_right) else f"{own.accepted_right:.1%} of them right"
     parts = [
         "<h2>How good</h2>",
-        f"<p>Judged on {escape(what)}; resampled for the intervals: {escape(own.drawn)}.</p>",
+        f"<p>Judged on {escape(what)}; resampled for the intervals: {escape(own.drawn)}. {escape(narrow(own))}</p>",
         table(header, rows),
         f"<p>It abstains below a probability of {ABSTAIN:g}; {own.accepted:.1%} of the clips are above, {right}.</p>",
     ]

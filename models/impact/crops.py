@@ -20,7 +20,8 @@ CLIP = int(PAPER.rate_hz)
 SHORTEST_S = 0.25
 """Shorter recordings are refused; between this and a second they are filled with zeros, as any clip is."""
 SILENT = 1e-5
-_TRIES = 20
+_TRIES = 300
+"""So many silent crops in a row mean silence: a sensor that speaks a tenth of the time never gives them by chance."""
 _MARGIN_S = 0.02
 """Read on both sides of a crop for the resampler's memory."""
 

@@ -33,12 +33,14 @@ class Teacher(NamedTuple):
         tokens: images (B, 1, 128, 128) → tokens (B, T, d), float32.
         grid: rows and columns of the tokens.
         cls: whether the first token is a class token.
+        digest: of package or weights, which tells two of one name apart.
     """
 
     name: str
     tokens: Callable[[Float32], Float32]
     grid: tuple[int, int]
     cls: bool
+    digest: str = ""
 
     def features(self, images: Float32) -> Float32:
         """Band-pooled features, images (B, 128, 128) → (B, rows · d)."""
@@ -60,9 +62,8 @@ def teacher_from(path: Path) -> Teacher:
         if package.card.kind != "encoder" or grid is None:
             raise BadInput("kind", f"{path}: is a package of kind '{package.card.kind}'; a teacher must be an encoder")
         session, output = package.session(), package.card.outputs[0].name
-        return Teacher(
-            f"{package.card.name} {package.card.version}", lambda x: session.run(x)[output], grid, package.card.cls
-        )
+        name = f"{package.card.name} {package.card.version}"
+        return Teacher(name, lambda x: session.run(x)[output], grid, package.card.cls, package.digest)
     encoder, facts = load_encoder(path)
 
     @torch.no_grad()
@@ -70,7 +71,7 @@ def teacher_from(path: Path) -> Teacher:
         made: Float32 = encoder(torch.from_numpy(x)).numpy()
         return made
 
-    return Teacher(f"{encoder.size.name}, step {facts['step']}", tokens, encoder.grid, encoder.cls)
+    return Teacher(f"{encoder.size.name}, step {facts['step']}", tokens, encoder.grid, encoder.cls, facts["sha256"])
 
 
 class Pupil(nn.Module):
@@ -117,7 +118,8 @@ class Distiller(Trainer):
         steps = -(-STANDARDISED_ON // settings.batch)
         found = np.concatenate([teacher.features(batches.make(settings.steps + i)) for i in range(steps)])
         self._mean, self._std = found.mean(0), found.std(0) + np.float32(1e-6)
-        super().__init__(settings, size, batches, folder, {**(about or {}), "teacher": teacher.name})
+        told = {"teacher": teacher.name, "teacher_digest": teacher.digest}
+        super().__init__(settings, size, batches, folder, {**(about or {}), **told})
 
     def build(self) -> dict[str, nn.Module]:
         """The pupil, named as a student so that `checkpoint.load_encoder` finds its encoder."""

@@ -25,6 +25,7 @@ from models.impact.settings import Pretraining
 from pipeline.errors import BadInput, StateError
 
 Report = Callable[[Mapping[str, Any]], None]
+_WEIGHTS = "weights of the teacher"
 _FREE = ("pool_clips", "workers", "device", "threads", "compile", "log_every", "checkpoint_every")
 """Settings that a resumed run may change."""
 
@@ -83,6 +84,7 @@ class Trainer(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         if (found := checkpoint.newest(folder)) is not None:
             self._restore(found)
+        self._forget()
 
     trained: tuple[str, ...] = ("student",)
     """Modules that learn by gradient."""
@@ -98,12 +100,15 @@ class Trainer(ABC):
     def after_step(self, step: int) -> None:  # noqa: B027 - nothing follows where there is no teacher to move
         """What follows the optimiser's step: the teacher, for one."""
 
-    def run(self, report: Report | None = None, until: int | None = None) -> None:
+    def run(
+        self, report: Report | None = None, until: int | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         """Train up to the last step, or to step `until`.
 
         Args:
             report: called with the figures of each line of the log.
             until: stop (with a checkpoint) after so many steps in all.
+            stop: asked after every step whether to stop there, with a checkpoint.
         """
         s, last = self.settings, self.settings.steps if until is None else min(until, self.settings.steps)
         for module in self.learning.values():
@@ -117,8 +122,11 @@ class Trainer(ABC):
                 figures["clips_per_s"] = round((self.step - done) * s.batch / spent, 2)
                 mark, done = time.monotonic(), self.step
                 self._log(figures, report)
-            if self.step % s.checkpoint_every == 0 or self.step == last:
+            stopped = stop()
+            if stopped or self.step % s.checkpoint_every == 0 or self.step == last:
                 self.save()
+            if stopped:
+                return
 
     def _one(self, log: bool) -> dict[str, Any] | None:
         s, step = self.settings, self.step
@@ -171,9 +179,15 @@ class Trainer(ABC):
                 f"{self.folder}: its run has {k} = {theirs.get(k)!r}, this one {ours[k]!r}; resume with the same "
                 "settings or train in another folder"
             )
-        for what, key in (("recordings", "digest"), ("teacher", "teacher")):
-            if self.about.get(key) != facts["data"].get(key):
-                told = f" ({facts['data'].get(key)}, not {self.about.get(key)})" if key == "teacher" else ""
+        for what, key in (
+            ("recordings", "digest"),
+            ("teacher", "teacher"),
+            ("weights of the teacher", "teacher_digest"),
+        ):
+            mine = self.about.get(key)
+            its = facts["data"].get(key, mine if key == "teacher_digest" else None)  # runs of before have none
+            if mine != its:
+                told = f" ({its}, not {mine})" if key == "teacher" else ""
                 raise StateError(f"{self.folder}: its run had other {what}{told}; train in another folder")
         for name, module in self.modules.items():
             prefix = f"{name}."
@@ -182,7 +196,6 @@ class Trainer(ABC):
             state = {k: tensors[f"optimiser.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
             self.optimiser.state[p] = {k: x if k == "step" else x.to(self.device) for k, x in state.items()}
         self.step = int(facts["step"])
-        self._forget()
 
     def _forget(self) -> None:
         """Drop lines of the log that lie after the checkpoint: they will be written again."""

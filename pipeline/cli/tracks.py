@@ -1,4 +1,4 @@
-"""Audacity label tracks with the sound that they label: a sound file, or a recorded sensor in an MCAP recording."""
+"""Labels of a recording's seconds: Audacity label tracks, or what the machine told while it was recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.cli.probing import Source
 from pipeline.clips import Piece, check_end
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
-from pipeline.messages import NS, Chunk, Float32, Rate, Stream
+from pipeline.messages import NS, Chunk, Context, Float32, Rate, Stream
 from pipeline.recording.reader import read
 
 _SOUND = frozenset({"acoustic", "stethoscope"})
@@ -50,6 +50,52 @@ def sources_of_track(track: Path, audio: Path, sensor: str, name: str = "") -> t
     return [_source(region, audio, sensor, name or audio.name, recorded) for region in regions], notes
 
 
+def sources_told(audio: Path, fact: str, sensor: str, name: str = "") -> tuple[list[Source], list[str]]:
+    """The seconds of a recorded sensor between two statements of a fact, labelled by it, all of one group.
+
+    Args:
+        audio: MCAP recording.
+        fact: name of a context, such as ``"state"``, that was recorded with the samples.
+        sensor: ``machine/sensor``; empty where the recording holds one sensor of sound.
+        name: what the recording and its group are called; empty for the name of its file.
+
+    Returns:
+        The regions, and notes about those under half a second, which are left out.
+
+    Raises:
+        BadInput: the file is no recording, or has no such sensor or fact.
+    """
+    if audio.suffix.lower() != ".mcap" or not audio.is_file():
+        raise BadInput("labels", f"{audio}: no MCAP recording: only those hold facts; name --labels for it")
+    stream, t0_ns, runs = runs_of(audio, sensor)
+    end_s = (runs[-1][0] - t0_ns) / NS + len(runs[-1][1]) / stream.rate.hz
+    told: dict[str, list[tuple[float, str]]] = {}
+    first_s = end_s  # what is repeated of the file before teaches there
+    for m in read(audio).messages():
+        item = m.message
+        if isinstance(item, Context) and item.machine == stream.machine:
+            value = item.value if isinstance(item.value, str) else f"{item.value:g}"
+            told.setdefault(item.name, []).append(((item.t_ns - t0_ns) / NS, value))
+        elif isinstance(item, Chunk) and item.stream.key == stream.key and not m.preroll:
+            first_s = min(first_s, (item.t0_ns - t0_ns) / NS)
+    if fact not in told:
+        mend = f"only of {', '.join(sorted(told))}: name one by --fact" if told else "nothing: label it by --labels"
+        raise BadInput("labels", f"{audio}: {fact!r} is no fact of {stream.machine}, which told {mend}")
+    said = sorted(told[fact])
+    ends = [*(at for at, _ in said[1:]), end_s]
+    regions = [
+        Region(max(at, first_s), min(end, end_s), value)
+        for (at, value), end in zip(said, ends, strict=True)
+        if min(end, end_s) > max(at, first_s)
+    ]
+    whole = [r for r in regions if r.end_s - r.start_s >= SHORTEST_S]
+    if not whole:
+        raise BadInput("labels", f"{audio}: no {fact!r} lasted {SHORTEST_S:g} s while {stream.sensor} was heard")
+    notes = [f"{audio.name}: {len(regions) - len(whole)} stretches of under {SHORTEST_S:g} s were left out"]
+    key = f"{stream.machine}/{stream.sensor}"
+    return [_source(r, audio, key, name or audio.name, True) for r in whole], notes if len(whole) < len(regions) else []
+
+
 def _source(region: Region, audio: Path, sensor: str, name: str, recorded: bool) -> Source:
     row = Row(
         name=name, path=audio, label=region.label, group=name, machine="machine", sensor=sensor or "sound",
@@ -61,7 +107,7 @@ def _source(region: Region, audio: Path, sensor: str, name: str, recorded: bool)
 
 def _recorded(row: Row) -> Sequence[Piece]:
     """The parts of a row's seconds that an MCAP recording holds."""
-    stream, t0_ns, runs = _runs(row.path, "" if row.sensor == "sound" else row.sensor)
+    stream, t0_ns, runs = runs_of(row.path, "" if row.sensor == "sound" else row.sensor)
     end_s = np.inf if row.end_s is None else row.end_s
     last_ns, last_x = runs[-1]
     check_end(row, (last_ns - t0_ns) / NS + len(last_x) / stream.rate.hz)
@@ -80,8 +126,19 @@ def _recorded(row: Row) -> Sequence[Piece]:
 
 
 @lru_cache(maxsize=1)
-def _runs(path: Path, sensor: str) -> tuple[Stream, int, list[tuple[int, Float32]]]:
-    """Stream, time of its first sample, and its uninterrupted runs: time and samples (n, channels)."""
+def runs_of(path: Path, sensor: str) -> tuple[Stream, int, list[tuple[int, Float32]]]:
+    """A recorded sensor of sound, read whole.
+
+    Args:
+        path: MCAP recording.
+        sensor: ``machine/sensor``; empty where the recording holds one sensor of sound.
+
+    Returns:
+        Stream, time of its first sample, and its uninterrupted runs: time and samples (n, channels) in its unit.
+
+    Raises:
+        BadInput: the file is no recording, or has no such sensor, or one whose rate changed.
+    """
     chunks: list[Chunk] = []
     names: set[str] = set()
     for m in read(path).messages():

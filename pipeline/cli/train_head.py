@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from models.heads.export import LOGMEL, Reads, write_head
 from models.heads.head import KINDS, Kind
 from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, evaluate, learn, plain
-from models.heads.report import no_figure, render, tested, verdict
+from models.heads.report import narrow, no_figure, render, tested, verdict
 from models.impact.pooling import POOLINGS
 from models.packages import VIBRATION, load
 from models.packages.shipped import locate
@@ -23,7 +23,7 @@ from models.probe.features import Encoder, Extractor, LogMelMean
 from models.probe.vibration import VibrationMean
 from pipeline.cli.probing import Source, apart, features_of, rows_of, vibration_of
 from pipeline.cli.progress import progress_bar
-from pipeline.cli.tracks import names_of, sources_of_track
+from pipeline.cli.tracks import names_of, sources_of_track, sources_told
 from pipeline.contents import CONTENTS, contents_of, cut_short, fitted
 from pipeline.errors import BadInput
 from pipeline.manifest import Row, alike, read_manifest, torn_groups, torn_recordings
@@ -36,11 +36,14 @@ _TOO_LITTLE = 20
 
 @click.command()
 @click.option(
-    "--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings of sound, or of vibration."
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="CSV of labelled recordings of sound, or of vibration; or a folder LABEL/[GROUP/]FILE.",
 )
 @click.option("--modality", type=click.Choice(["sound", "vibration"]), help="Where the manifest has both.")
 @click.option("--labels", "tracks", multiple=True, type=click.Path(path_type=Path), help="Audacity label track.")
 @click.option("--audio", multiple=True, type=click.Path(path_type=Path), help="WAV, FLAC or MCAP of each --labels.")
+@click.option("--fact", help="What the machine told while it was recorded, such as state, in place of --labels.")
 @click.option("--sensor", default="", help="machine/sensor of an MCAP recording.")
 @click.option("--encoder", "encoders", multiple=True, default=(AUTO,), show_default=True, help="PKG, logmel or auto.")
 @click.option("--pooling", type=click.Choice([AUTO, *POOLINGS]), default=AUTO, show_default=True)
@@ -52,6 +55,7 @@ def head(
     modality: str | None,
     tracks: tuple[Path, ...],
     audio: tuple[Path, ...],
+    fact: str | None,
     sensor: str,
     encoders: tuple[str, ...],
     pooling: str,
@@ -64,11 +68,14 @@ def head(
     With --encoder auto, or several, the best on left-out groups is taken; auto means the shipped encoders and logmel.
     Vibration is read by the features of the anomaly detector, since encoders hear sound.
     """
-    if (manifest is None) == (not tracks) or len(tracks) != len(audio):
-        raise click.UsageError("name --manifest M.csv, or one --audio FILE for each --labels FILE")
+    if fact is not None and (tracks or manifest is not None or not audio):
+        raise click.UsageError("--fact takes labels from --audio FILE.mcap: name it, without --manifest and --labels")
+    if fact is None and ((manifest is None) == (not tracks) or len(tracks) != len(audio)):
+        raise click.UsageError("name --manifest M.csv, or one --audio FILE for each --labels FILE, or --fact")
     if out.exists():
         raise BadInput("exists", f"{out}: exists already; packages never change, choose another name")
-    material, notes = _read(manifest, modality, tracks, audio, sensor, encoders, pooling)
+    labelled = _of_manifest(manifest, modality) if manifest else _of_sound(tracks, audio, fact, sensor)
+    material, notes = _read(labelled, encoders, pooling)
     learned, passed = _learn(out.name, material, encoders, pooling, kind, seed)
     _report(out, material, learned, encoders, seed, [*notes, *passed])
     return 0
@@ -93,17 +100,13 @@ class _Learned(NamedTuple):
     taught: Mapping[str, Any]
 
 
-def _read(
-    manifest: Path | None,
-    modality: str | None,
-    tracks: Sequence[Path],
-    audio: Sequence[Path],
-    sensor: str,
-    encoders: Sequence[str],
-    pooling: str,
-) -> tuple[_Material, list[str]]:
+_Labelled: TypeAlias = tuple[list[Source], dict[str, str], list[str]]
+"""Recordings, the split of each (empty means that it teaches), and notes."""
+
+
+def _read(labelled: _Labelled, encoders: Sequence[str], pooling: str) -> tuple[_Material, list[str]]:
     """Everything that can be refused before an hour is spent on embeddings, and notes."""
-    sources, splits, notes = _of_manifest(manifest, modality) if manifest else _of_tracks(tracks, audio, sensor)
+    sources, splits, notes = labelled
     rows = [s.row for s in sources]
     if wrong := alike({row.label for row in rows}):
         raise BadInput("labels", wrong)
@@ -163,8 +166,7 @@ def _report(
     click.echo(json.dumps({"package": str(out), "digest": digest, "report": str(_page(out))}))
 
 
-def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[str, str], list[str]]:
-    """Recordings, the split of each (empty means that it teaches), and notes."""
+def _of_manifest(path: Path, modality: str | None) -> _Labelled:
     rows = read_manifest(path)
     if torn := torn_groups(rows):
         raise BadInput("leak", f"{path}: the group {torn[0]!r} stands in more than one split; keep groups whole")
@@ -184,16 +186,18 @@ def _of_manifest(path: Path, modality: str | None) -> tuple[list[Source], dict[s
     return sources, splits, notes
 
 
-def _of_tracks(
-    tracks: Sequence[Path], audio: Sequence[Path], sensor: str
-) -> tuple[list[Source], dict[str, str], list[str]]:
+def _of_sound(tracks: Sequence[Path], audio: Sequence[Path], fact: str | None, sensor: str) -> _Labelled:
+    """Regions of recordings: by a fact that was recorded, else by the label track of each."""
     sources, notes = [], []
-    for track, sound, name in zip(tracks, audio, names_of(audio), strict=True):
-        found, remarks = sources_of_track(track, sound, sensor, name)
+    for number, (sound, name) in enumerate(zip(audio, names_of(audio), strict=True)):
+        if fact is None:
+            found, remarks = sources_of_track(tracks[number], sound, sensor, name)
+        else:
+            found, remarks = sources_told(sound, fact, sensor, name)
         sources += found
         notes += remarks
     if twice := torn_recordings([s.row for s in sources], classes=True):
-        raise BadInput("leak", f"{', '.join(map(str, tracks))}: {twice}")
+        raise BadInput("leak", f"{', '.join(map(str, tracks or audio))}: {twice}")
     return sources, {s.facts.recording: "train" for s in sources}, notes
 
 
@@ -354,5 +358,7 @@ def _tell(
         own = found[0]
         m, clips = own.machine, int(own.table.sum())
         click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]{tested(lesson)} on {clips} clips ({own.held})")
+        if said := narrow(own):
+            click.echo(said)
     for note in notes:
         click.echo(note)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -52,8 +55,9 @@ def impact(
 ) -> int:
     """Pretrain an encoder (or distil one with --teacher) and write it as a package.
 
-    The run lives in its own folder with checkpoints, log.jsonl and curves.png. Stopped at any moment, the same command
-    goes on from its last checkpoint, to the bit on a CPU. All settings and their defaults: docs/how-to/pretrain.md.
+    The run lives in its own folder with checkpoints, log.jsonl and curves.png. Stopped by Ctrl-C it saves its step;
+    killed at any moment, the same command goes on from its last checkpoint, to the bit on a CPU. All settings and their
+    defaults: docs/how-to/pretrain.md.
     """
     if teacher is not None and narrow is not None:
         raise click.UsageError("--widen begins a pretraining, --teacher a distillation: name one of them")
@@ -73,12 +77,12 @@ def impact(
         raise MissingExtra("train", "pretraining") from error
     folder = work or out.with_name(out.name + ".training")
     run, crops = _prepare(manifest, config, Folders(folder, pool or folder, teacher, narrow))
-    _train(run, until)
+    told = _train(run, until)
     _curves(folder)
     click.echo(f"{folder}: step {run.step} of {run.settings.steps}")
     if run.step < run.settings.steps:
         click.echo("not finished: run the same command to go on; no package is written yet")
-        return 0
+        return 128 + told[0] if told else 0
     _package(folder, out, crops, name or f"impact-{config.size}", version)
     return 0
 
@@ -101,13 +105,13 @@ class Folders(NamedTuple):
 
 
 def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[Trainer, Crops]:
-    from models.impact.checkpoint import load_encoder
+    from models.impact.checkpoint import load_encoder, newest
     from models.impact.crops import Crops
     from models.impact.distil import Distiller, teacher_from
     from models.impact.images import Batches, Pool
     from models.impact.network import size_of
     from models.impact.pretrain import Pretrainer
-    from pipeline.pretraining import takes_of
+    from pipeline.pretraining import check, takes_of
 
     settings, size = settings_of(config), size_of(config.size)
     seed = settings.seed if settings.data_seed is None else settings.data_seed
@@ -122,6 +126,10 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
         "sensors": len(crops.sensors),
         "digest": crops.digest,
     }
+    if newest(folders.run) is None:  # what a run has begun with, it has read
+        with progress_bar() as bar:
+            task = bar.add_task("reading", total=len(crops.takes))
+            check(crops.takes, lambda done: bar.update(task, completed=done))
     source: Any = crops
     if settings.pool_clips:
         with progress_bar() as bar:
@@ -139,16 +147,39 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
     return Pretrainer(settings, size, batches, folders.run, about, narrow), crops
 
 
-def _train(run: Trainer, until: int | None) -> None:
+def _train(run: Trainer, until: int | None) -> list[int]:
+    """Train; gives the signals that stopped it."""
     if run.step:
         click.echo(f"going on from step {run.step}")
-    with progress_bar(TextColumn("{task.fields[figures]}")) as bar:
+    with _asked() as told, progress_bar(TextColumn("{task.fields[figures]}")) as bar:
         task = bar.add_task("training", total=run.settings.steps, completed=run.step, figures="")
 
         def report(line: Mapping[str, Any]) -> None:
             _report(bar, task, line)
 
-        run.run(report, until)
+        run.run(report, until, lambda: bool(told))
+    return told
+
+
+@contextmanager
+def _asked() -> Iterator[list[int]]:
+    """Signals that asked to stop after the step that is under way; the second one stops at once."""
+    told: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        click.echo("stopping after this step; once more stops at once and loses it", err=True)
+
+    try:
+        for number in before:
+            signal.signal(number, ask)
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(bar: Progress, task: TaskID, line: Mapping[str, Any]) -> None:

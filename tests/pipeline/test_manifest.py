@@ -171,3 +171,29 @@ def test_cells_tell_every_column_whose_values_can_be_classes(tmp_path):
     (row,) = read_manifest(manifest(tmp_path, "path,label,group,spindle_rpm,shift\nx.wav,a,g,12000,night\n"))
     cells = row.cells()
     assert (cells["label"], cells["spindle_rpm"], cells["teeth"], cells["shift"]) == ("a", "12000", "", "night")
+
+
+def sounds(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def test_a_labelled_folder_is_a_manifest(tmp_path):
+    sounds(tmp_path, "idle/a.wav", "idle/b.FLAC", "cut/monday/c.wav", "cut/tuesday/c.wav", "cut/notes.txt", ".x/d.wav")
+    rows = read_manifest(tmp_path)
+    assert [(r.name, r.label, r.group) for r in rows] == [
+        ("cut/monday/c.wav", "cut", "monday"),
+        ("cut/tuesday/c.wav", "cut", "tuesday"),
+        ("idle/a.wav", "idle", "idle"),
+        ("idle/b.FLAC", "idle", "idle"),
+    ]
+    assert {(r.path, r.modality) for r in rows} == {(tmp_path / r.name, "acoustic") for r in rows}
+
+
+def test_a_folder_without_labels_or_sound_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no WAV or FLAC file"):
+        read_manifest(tmp_path)
+    sounds(tmp_path, "a.wav")
+    with pytest.raises(ConfigError, match=r"a\.wav: lies in no folder that says what it shows"):
+        read_manifest(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from models.impact.pretrain import Pretrainer
 from pipeline.cli.main import main
 from tests.models.probe.rig import manifest, sound
 
@@ -50,6 +53,44 @@ def test_what_cannot_be_learned_from(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run("train", "impact", *args) == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_the_first_step_does_not_meet_is_told_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number that is none in the last sample of a minute: no run is begun that could not go on."""
+    x = 0.1 * np.random.default_rng(0).standard_normal(60 * 8_000)
+    x[-1] = np.nan
+    soundfile.write(tmp_path / "late.wav", x, 8_000, subtype="FLOAT")
+    (tmp_path / "t.toml").write_text(SETTINGS)
+    m = manifest(tmp_path / "m.csv", [{"path": "late.wav", "label": "a", "group": "g"}])
+    args = ("--manifest", m, "--config", tmp_path / "t.toml", "--until", 1, "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert "late.wav: holds infinite or not-a-number samples" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out.training").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Stopped in the first of two steps: it ends, is saved, says how to go on, and handlers are as before."""
+    sound(tmp_path / "good.wav", 2.0, 300.0)
+    (tmp_path / "t.toml").write_text(SETTINGS)
+    whole, before = Pretrainer.after_step, signal.getsignal(number)
+
+    def told(self: Pretrainer, step: int) -> None:
+        whole(self, step)
+        if step == 0:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Pretrainer, "after_step", told)
+    m = manifest(tmp_path / "m.csv", [{"path": "good.wav", "label": "a", "group": "g"}])
+    args = ("--manifest", m, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 128 + number
+    assert "run the same command to go on" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "out.training").glob("step-*")] == ["step-00000001"]
+    assert not (tmp_path / "out").exists() and signal.getsignal(number) == before
 
 
 def test_a_wider_student_has_no_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

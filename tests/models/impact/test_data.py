@@ -15,7 +15,7 @@ from models.impact.images import Batches, Pool, image, remix, tilt
 from models.impact.settings import Mixing
 from operators.logmel import clip
 from pipeline.errors import BadInput, ConfigError, StateError
-from pipeline.pretraining import takes_of
+from pipeline.pretraining import check, takes_of
 from tests.models.impact.conftest import take
 
 PLAIN = Mixing(mix_share=0, noise_share=0, tilt_db=0, remix_share=0)
@@ -75,6 +75,12 @@ def test_silence_is_passed_over_or_refused() -> None:
         Crops([take(np.zeros(96_000, np.float32), name="dead.wav")], PLAIN).clip(0)
     assert caught.value.reason == "silent"
     assert "dead.wav" in str(caught.value)
+
+
+def test_a_sensor_that_is_mostly_silent_stops_no_run() -> None:
+    """Crops of nine tenths of silence: twenty silent ones in a row come every eighth time."""
+    crops = Crops([take(np.concatenate([np.zeros(960_000, np.float32), tone(500, 48_000, 2)]))], PLAIN)
+    assert all(np.isfinite(crops.clip(i)).all() for i in range(60))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -217,6 +223,40 @@ def test_dinos_folder(tmp_path: Path) -> None:
         takes_of(tmp_path / "none")
     with pytest.raises(ConfigError, match="no such"):
         takes_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("root", ["", "Datasets"])
+def test_what_the_benchmark_tests_on_is_not_learned_from(tmp_path: Path, root: str) -> None:
+    """Of the whole of DINOS only its folder for pretraining is taken, and its sensors are that folder's."""
+    for name in ("DINOS_Pretrain/CNC/a.wav", "DINOS_Pretrain/LPBF/b.wav", "DINOS_Downstreams_test/VF2/on/c.wav"):
+        write(tmp_path / root / name, tone(440, 48_000, 2))
+    assert [(t.name, t.sensor) for t in takes_of(tmp_path)] == [("CNC/a.wav", "CNC"), ("LPBF/b.wav", "LPBF")]
+
+
+def test_everything_is_read_before_a_run(tmp_path: Path) -> None:
+    """A number that is none in the last samples and a file cut off at its end: told together, by name."""
+    x = tone(440, 48_000, 30)
+    write(tmp_path / "a" / "good.wav", x)
+    check(takes_of(tmp_path))
+    x[-1] = np.nan
+    soundfile.write(tmp_path / "a" / "nan.wav", x, 48_000, subtype="FLOAT")
+    cut = tmp_path / "a" / "x.flac"
+    write(cut, np.random.default_rng(0).normal(0, 0.1, 480_000))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 9 // 10])
+    with pytest.raises(BadInput, match=r"nan\.wav: holds infinite .*; 1 more cannot be used either") as caught:
+        check(takes_of(tmp_path))
+    assert caught.value.reason == "not_finite"
+
+
+def test_a_sensor_without_sound_is_told_before_a_run(tmp_path: Path) -> None:
+    """Though others speak; one that speaks in one of its recordings is fine."""
+    write(tmp_path / "a" / "off.wav", np.zeros(96_000))
+    write(tmp_path / "a" / "on.wav", tone(440, 48_000, 2))
+    check(takes_of(tmp_path))
+    write(tmp_path / "dead" / "x.wav", np.zeros(96_000))
+    with pytest.raises(BadInput, match=r"dead: its recordings, such as dead/x\.wav, hold only silence") as caught:
+        check(takes_of(tmp_path))
+    assert caught.value.reason == "silent"
 
 
 def test_dinos_manifest(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def test_pupil_learns(teacher: Path, tmp_path: Path) -> None:
     assert (encoder.grid, encoder.cls) == ((8, 8), False)
     assert facts["data"]["teacher"] == "tiny, step 4"
     other = teacher_from(teacher)._replace(name="tiny, step 5")
+    same = teacher_from(teacher)._replace(digest="of another run")
+    with pytest.raises(StateError, match="had other weights of the teacher"):
+        Distiller(made, TINY_EDGE, batches(made), tmp_path / "parts", same)
     with pytest.raises(StateError, match=r"had other teacher \(tiny, step 4, not tiny, step 5\)"):
         Distiller(made, TINY_EDGE, batches(made), tmp_path / "whole", other)
 
@@ -80,7 +83,7 @@ def test_no_teacher_in_a_folder(tmp_path: Path) -> None:
     """A folder without run or package is refused."""
     with pytest.raises(BadInput, match="no checkpoint"):
         teacher_from(tmp_path)
-    assert Teacher._fields == ("name", "tokens", "grid", "cls")
+    assert Teacher._fields == ("name", "tokens", "grid", "cls", "digest")
 
 
 def sounds(folder: Path) -> Path:

@@ -68,6 +68,27 @@ def test_resumed_run_equals_uninterrupted(tmp_path: Path, over: dict[str, object
     assert a == b
 
 
+def test_a_run_that_is_asked_to_stop_loses_no_step(tmp_path: Path) -> None:
+    """A checkpoint where it stopped, between two of its own; what goes on ends as one that never stopped."""
+    made = settings(checkpoint_every=500)
+    run(tmp_path / "whole", made)
+    asked = Pretrainer(made, TINY, batches(made), tmp_path / "parts")
+    asked.run(stop=lambda: asked.step == 7)
+    asked.batches.close()
+    assert [p.name for p in (tmp_path / "parts").glob("step-*")] == ["step-00000007"]
+    run(tmp_path / "parts", made)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_logs_no_step_twice(tmp_path: Path) -> None:
+    """What a run logged that left no checkpoint is written again."""
+    made = settings()
+    (tmp_path / "log.jsonl").write_text('{"loss": 9.0, "step": 4}\n{"loss": 9.0, "st')
+    run(tmp_path, made)
+    assert [line["step"] for line in read_log(tmp_path)] == [4, 8, 12]
+
+
 def test_seed_decides(tmp_path: Path) -> None:
     """Another seed, other weights; the same seed, the same file."""
     names = [("a", 1), ("b", 1), ("c", 2)]
