@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from benchmarks.provenance import provenance
 
 RUNS: dict[str, tuple[str, list[str], list[str]]] = {
     "logmel": ("benchmarks.logmel", ["--json"], ["--json"]),
@@ -66,37 +72,78 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
 """Name → module, arguments of the full run, arguments of the quick one."""
 
 
+INTERRUPTED = 130
+PATIENCE_S = 20.0
+
+
 def main() -> int:
-    """Run those asked for, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run those asked for, or all: 0, 1 where one failed, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RUNS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="short forms, to see that they run")
-    parser.add_argument("--json", type=Path, help="append the figures to this file")
+    parser.add_argument("--json", type=Path, help="append the figures to this file, each with its provenance")
     args = parser.parse_args()
     unknown = [n for n in args.names if n not in RUNS]
     if unknown:
         parser.error(f"no measurement {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    if args.json is not None:
+        try:
+            args.json.open("a").close()
+        except OSError as error:  # now, not when the figures are there
+            parser.error(f"--json {args.json}: {error.strerror}")
     failed = 0
-    for name in args.names or RUNS:
-        module, full, quick = RUNS[name]
-        done = subprocess.run(
-            [sys.executable, "-m", module, *(quick if args.quick else full)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            failed += 1
-            print(f"{name}: failed\n{done.stderr}", file=sys.stderr)
-            continue
-        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        for line in lines:
-            record = {"benchmark": name, **json.loads(line)}
-            print(json.dumps(record), flush=True)
-            if args.json:
-                with args.json.open("a") as out:
-                    out.write(json.dumps(record) + "\n")
+    try:
+        print(json.dumps({"benchmark": "provenance", **provenance()}), flush=True)
+        for name in args.names or RUNS:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            failed += measure(name, args.quick, args.json) != 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 1 if failed else 0
+
+
+def measure(name: str, quick: bool, out: Path | None) -> int:
+    """One measurement in a process of its own: its figures are told as they come; returns its exit code.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; its process, and the servers and workers that it started, have ended.
+    """
+    module, full, short = RUNS[name]
+    line = [sys.executable, "-m", module, *(short if quick else full)]
+    with (
+        tempfile.TemporaryFile("w+") as log,  # workers say there that brokers start; of interest where something fails
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            for text in process.stdout:
+                if text.startswith("{"):
+                    _tell({"benchmark": name, **json.loads(text)}, quick, out)
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        if code:
+            log.seek(0)
+            print(f"{log.read()}{name}: failed", file=sys.stderr, flush=True)
+        return code
+
+
+def _tell(record: dict[str, Any], quick: bool, out: Path | None) -> None:
+    if out is not None:
+        with out.open("a") as file:
+            file.write(json.dumps({**record, "quick": quick, "provenance": provenance()}) + "\n")
+    print(json.dumps(record), flush=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let it stop its servers and workers. Ctrl-C has told it already: a second one would cut that short."""
+    for _ in range(2):
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=PATIENCE_S)
+            return
+        process.send_signal(signal.SIGINT)  # nobody had told it: only this process was interrupted
+    process.kill()
 
 
 if __name__ == "__main__":

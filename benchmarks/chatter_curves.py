@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.detectors import ANCHOR, MILL_HZ, NS, sensor, share, table
+from benchmarks.detectors import ANCHOR, NS, sensor, share, table
 from connectors.simulator.chatter_set import Done, Mill, listen
 from connectors.simulator.cutting import Engagement
 from connectors.simulator.machining import Job, move
@@ -30,6 +30,7 @@ from operators.chatter_detector import DETECTOR, ChatterDetector
 from operators.spindle import GivenSpeed
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.messages import Float32, Score, Segment
+from tests.operators.simulated import MILL_HZ
 
 SEED = 7141
 TAUGHT_S, RAMP_S, SECONDS = 5.0, 0.5, 9.0

@@ -55,11 +55,14 @@ def frames(seed: int, starts: Sequence[int], out: Path) -> None:
             found = operator.process(Segment(source, ANCHOR, n * len(hole.sound), hole.sound))
             made += [f for f in found if isinstance(f, Feature)]
         names = [key for key in made[0].values if key != LEARNED]
-        np.savez_compressed(
-            path, truth=truth, names=names, rows=np.array(rows, np.float32),
-            t_ns=[f.t_end_ns for f in made], learned=[int(f.values.get(LEARNED, -1)) for f in made],
-            values=[[f.values[key] for key in names] for f in made],
-        )  # fmt: skip
+        part = path.with_suffix(".part")  # one that is interrupted must not look made
+        with part.open("wb") as file:
+            np.savez_compressed(
+                file, truth=truth, names=names, rows=np.array(rows, np.float32),
+                t_ns=[f.t_end_ns for f in made], learned=[int(f.values.get(LEARNED, -1)) for f in made],
+                values=[[f.values[key] for key in names] for f in made],
+            )  # fmt: skip
+        part.replace(path)
         print(path.name, f"{time.process_time():.0f} s", flush=True)
 
 
@@ -153,8 +156,12 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.what == "frames":
         frames(asked.seed, range(asked.starts), asked.frames)
-    else:
-        judge(asked.seed, asked.frames, load(asked.package), asked.thresholds, asked.rules)
+        return
+    if asked.package is None:
+        parser.error("judge needs --package")
+    if not any(asked.frames.glob(f"{asked.seed}-*.npz")):
+        parser.error(f"--frames {asked.frames}: none of seed {asked.seed}; `frames --seed {asked.seed}` makes them")
+    judge(asked.seed, asked.frames, load(asked.package), asked.thresholds, asked.rules)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from scipy import fft, signal, stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.detectors import share, table
 from connectors.simulator.drill_head import Break
 from connectors.simulator.drilling import Damage, Hole
 from connectors.simulator.head_stroke import Place
@@ -35,7 +36,6 @@ from operators.head_detector import BURST_LIMIT, SILENT, SILENT_LIMIT, STEERED, 
 from operators.head_geometry import HeadGeometry
 from operators.head_shares import smoothed
 from pipeline.messages import Anchor, Feature, Rate, Score, Segment, Stream
-from tests.operators.simulated import wilson
 
 Float64 = NDArray[np.float64]
 
@@ -46,16 +46,6 @@ HEARD: dict[int, list[int]] = {1: [0], 2: [0, 3], 4: [0, 1, 2, 3], 8: list(range
 PLACED_M = 0.001
 """Standard deviation of what a microphone's place is known to, along each axis."""
 ANCHOR = Anchor(0, 0)
-
-
-def table(name: str, **figures: object) -> None:
-    print(json.dumps({"table": name, **figures}), flush=True)
-
-
-def share(hits: int, trials: int) -> dict[str, object]:
-    low, high = wilson(hits, trials)
-    return {"hits": hits, "n": trials, "share": round(hits / max(trials, 1), 4), "low": round(low, 4),
-            "high": round(high, 4)}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,7 +360,7 @@ def main() -> None:
             parser.error("plot needs --json and --out")
         plot(asked.json, asked.out)
         return
-    began, seed = time.process_time(), asked.seed or FINAL[asked.what]
+    began, seed = time.process_time(), FINAL[asked.what] if asked.seed is None else asked.seed
     if asked.what == "silent":
         silent(seed, asked.starts)
     else:

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ from pipeline.messages import NS, Anchor, Chunk, Rate, Segment, Stream
 from pipeline.shard import AGE_BUCKETS, AGE_STEP_NS, Shard
 from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
-from pipeline.state import Store
+from pipeline.state import Position, Store
 
 RATE = 48_000
 CHUNK = 4_800
 LOOP_S = 2
 MEMORY_EVERY_S = 10
+BEGINNING = 0.2
+"""Share of a run that is not counted."""
 CURVE = tuple((sensors, every_s) for every_s in (2.0, 1.0, 0.5) for sensors in (125, 250, 500))
 
 
@@ -63,15 +66,15 @@ class Microphones:
         rng = np.random.default_rng(0)
         noise = rng.standard_normal(LOOP_S * RATE * 8).astype(np.float32) * 600
         t = np.arange(LOOP_S * RATE) / RATE
-        self._streams = [
+        self.streams = [
             Stream(f"m{i:03d}", "mic", 0, "acoustic", Rate(RATE), 1, "<i2", "FS", 1 / 32768) for i in range(count)
         ]
-        self._loops = []
+        self.loops = []
         for i in range(count):  # one machine type: the same spectrum, other noise and phase
             start = (i * 7919) % (LOOP_S * RATE * 7)
             tone = 900 * np.sin(2 * np.pi * (400 * t + i / 7)).astype(np.float32)
             x = noise[start : start + LOOP_S * RATE] + tone
-            self._loops.append(np.ascontiguousarray(x.astype("<i2")[:, None]))
+            self.loops.append(np.ascontiguousarray(x.astype("<i2")[:, None]))
         self._began_ns = 0
         self._next = [0] * count
         self._late = [
@@ -85,18 +88,18 @@ class Microphones:
         """They begin from now on."""
         self._began_ns = now_ns
         self._anchors = [Anchor(0, now_ns + late * NS // RATE) for late in self._late]
-        return self._streams
+        return self.streams
 
     def poll(self, now_ns: int) -> list[Chunk]:
         """Every chunk whose last sample has been taken by now."""
         began = time.thread_time()
         due: list[Chunk] = []
         taken = (now_ns - self._began_ns) * RATE // NS
-        for i, stream in enumerate(self._streams):
+        for i, stream in enumerate(self.streams):
             while not self.stopped and self._next[i] + CHUNK + self._late[i] <= taken:
                 n0 = self._next[i]
                 at = n0 % (LOOP_S * RATE)
-                due.append(Chunk(stream, self._anchors[i], n0, n0 // CHUNK, self._loops[i][at : at + CHUNK]))
+                due.append(Chunk(stream, self._anchors[i], n0, n0 // CHUNK, self.loops[i][at : at + CHUNK]))
                 self._next[i] = n0 + CHUNK
         self.cpu_s += time.thread_time() - began
         return due
@@ -113,22 +116,30 @@ class Microphones:
     def close(self) -> None:
         """Nothing to close."""
 
+    def behind(self, positions: Mapping[tuple[str, str], Position]) -> int:
+        """Streams of whose samples more than the last two seconds are not done with, or nothing at all."""
+        durable = [positions.get((stream.machine, "mic")) for stream in self.streams]
+        return sum(p is None or n - p.n > 2 * RATE for p, n in zip(durable, self._next, strict=True))
 
-class _Part:
+
+class Part:
+    """A recording in memory, as commissioning reads it."""
+
     def __init__(self, stream: Stream, x: np.ndarray) -> None:
         self.stream, self._x = stream, x
 
     def segments(self) -> list[Segment]:
+        """All of it in one piece."""
         return [Segment(self.stream, Anchor(0, 0), 0, self._x)]
 
 
 def normal_of(rack: Microphones) -> Baseline:
     """A baseline of five minutes of normal running in three starts."""
-    stream, recordings = rack._streams[0], []
+    stream, recordings = rack.streams[0], []
     for start in range(3):
-        loops = [rack._loops[(start * 5 + k) % len(rack._loops)] for k in range(5)]
+        loops = [rack.loops[(start * 5 + k) % len(rack.loops)] for k in range(5)]
         x = np.tile(np.concatenate(loops), (10, 1)).astype(np.float32) / 32768
-        recordings.append(Normal(str(start), str(start), "", (_Part(stream, x),)))
+        recordings.append(Normal(str(start), str(start), "", (Part(stream, x),)))
     return commission(recordings)[0]
 
 
@@ -163,7 +174,7 @@ def _run(sensors: int, seconds: float, shards: int, starts_s: float, model: Mode
     rack = Microphones(sensors, starts_s)
     base, shelf = normal_of(rack), Shelf()
     lanes = []
-    for stream in rack._streams:
+    for stream in rack.streams:
         sensor = {"name": "mic", "modality": "acoustic", "rate_hz": RATE, "unit": "FS"}
         own = copy.deepcopy(base)  # arrays of its own: microphones share no cache lines
         machine = Machine.model_validate({"name": stream.machine, "sensor": [sensor]})
@@ -177,60 +188,111 @@ def _run(sensors: int, seconds: float, shards: int, starts_s: float, model: Mode
             lanes, [rack], store, clock, lambda name, mine: Shard(name, mine, Store(path), clock), 64_000_000, shards
         )
         pids = {f"shard-{i}": pid for i, pid in enumerate(engine.pids)} | {"parent": psutil.Process().pid}
-        processes = {name: psutil.Process(pid) for name, pid in pids.items()}
-        memory: list[tuple[float, int]] = []
-        began, cpu = time.monotonic(), {}
-
-        def second() -> None:
-            at = time.monotonic() - began
-            if not memory or at - memory[-1][0] > MEMORY_EVERY_S:  # walking the page tables is not free
-                memory.append((at, sum(p.memory_full_info().pss for p in processes.values())))
-            for name, p in processes.items():
-                cpu[name] = p.cpu_times().user + p.cpu_times().system
-            if time.monotonic() - began >= seconds:
-                rack.stopped = True
-
-        engine.run(seconds + 30, second)
-        wall = time.monotonic() - began
-        metrics = store.metrics()
-        return _figures(rack, metrics, memory, cpu, wall, sensors, store)
+        watch = Watch(rack, store, {name: psutil.Process(pid) for name, pid in pids.items()}, seconds)
+        engine.run(seconds + 30, watch.second)
+        return watch.figures()
 
 
-def _figures(
-    rack: Microphones, metrics: Mapping[str, Any], memory: list[tuple[float, int]], cpu: Mapping[str, float],
-    wall: float, sensors: int, store: Store,
-) -> dict[str, Any]:  # fmt: skip
+@dataclass(frozen=True)
+class Point:
+    """Seconds since the beginning, processor seconds by process and of the generator, and ages told so far."""
+
+    at_s: float
+    cpu_s: Mapping[str, float]
+    generator_s: float
+    ages: np.ndarray
+
+
+class Watch:
+    """Looks at a run once a second. Counted is what comes behind its first fifth; what begins costs more, but once.
+
+    Processor time and memory are counted until the last sample was taken, ages until the last score is durable.
+
+    Args:
+        rack: the microphones; told to stop when the time is up.
+        store: the run's durable state.
+        processes: by name.
+        seconds: of sound.
+    """
+
+    def __init__(
+        self, rack: Microphones, store: Store, processes: Mapping[str, psutil.Process], seconds: float
+    ) -> None:
+        self._rack, self._store, self._processes, self._seconds = rack, store, processes, seconds
+        self._began = time.monotonic()
+        self._first: Point | None = None
+        self._last: Point | None = None
+        self._memory: list[tuple[float, int]] = []
+
+    def second(self) -> None:
+        """To be called about once a second."""
+        at = time.monotonic() - self._began
+        if self._last is not None:
+            return
+        if not self._memory or at - self._memory[-1][0] > MEMORY_EVERY_S:  # walking the page tables is not free
+            self._memory.append((at, sum(p.memory_full_info().pss for p in self._processes.values())))
+        if self._first is None and at >= BEGINNING * self._seconds:
+            self._first = self._point(at)
+        if at >= self._seconds:
+            self._last = self._point(at)
+            self._rack.stopped = True
+
+    def _point(self, at_s: float) -> Point:
+        cpu = {name: sum(p.cpu_times()[:2]) for name, p in self._processes.items()}
+        return Point(at_s, cpu, self._rack.cpu_s, ages_of(self._store.metrics()))
+
+    def figures(self) -> dict[str, Any]:
+        """When the run is over.
+
+        Raises:
+            RuntimeError: it ended before its time.
+        """
+        first, last = self._first, self._last
+        if first is None or last is None:
+            raise RuntimeError("the engine ended before the microphones did")
+        metrics, took = self._store.metrics(), last.at_s - first.at_s
+        ages = ages_of(metrics) - first.ages
+        late: Counter[str] = Counter()
+        models: Counter[str] = Counter()
+        for body in metrics.values():
+            models.update({k: v for k, v in body.get("counts", {}).items() if k.startswith(("model.", "embedding."))})
+            for lane in body.get("machines", {}).values():
+                late.update({k: v for k, v in lane["counts"].items() if k.startswith(("late", "dead"))})
+        settled = [m for m in self._memory if m[0] > 30]
+        growth = (
+            np.polyfit([t / 60 for t, _ in settled], [b / 1e6 for _, b in settled], 1)[0] if len(settled) > 3 else None
+        )
+        return {
+            "sensors": len(self._rack.streams),
+            "seconds": self._seconds,
+            "counted_s": round(took, 1),
+            "drained_s": round(time.monotonic() - self._began - last.at_s, 1),
+            "scores": int(ages.sum()),
+            "streams_behind": self._rack.behind(self._store.positions()),
+            "late_or_dead": late.total(),
+            **{f"age_ms_p{p}": quantile_ms(ages, p / 100) for p in (50, 99)},
+            "scores_over_2_s": int(ages[AGE_BUCKETS]),
+            "memory_mb": round(max(b for _, b in self._memory) / 1e6),
+            "memory_growth_mb_per_min": None if growth is None else round(float(growth), 2),
+            "cores_used": {name: round((s - first.cpu_s[name]) / took, 3) for name, s in last.cpu_s.items()},
+            "generator_cores": round((last.generator_s - first.generator_s) / took, 3),
+            **({name.replace(".", "_"): count for name, count in sorted(models.items())} if models else {}),
+        }
+
+
+def ages_of(metrics: Mapping[str, Any]) -> np.ndarray:
+    """Scores by age, over all shards, shape (AGE_BUCKETS + 1,); the last are older than all steps."""
     ages = np.zeros(AGE_BUCKETS + 1, np.int64)
-    lost = late = 0
-    models: Counter[str] = Counter()
     for body in metrics.values():
-        models.update({k: v for k, v in body.get("counts", {}).items() if k.startswith(("model.", "embedding."))})
-        ages += np.array(body.get("score_ages", [0] * (AGE_BUCKETS + 1)))
-        for lane in body.get("machines", {}).values():
-            late += sum(v for k, v in lane["counts"].items() if k.startswith(("late", "dead")))
-    positions = store.positions()
-    for i, stream in enumerate(rack._streams):
-        p = positions.get((stream.machine, "mic"))
-        lost += rack._next[i] - p.n > RATE * 2 if p else 1
-    share = np.cumsum(ages) / max(1, ages.sum())
-    settled = [m for m in memory if m[0] > 30]
-    growth = np.polyfit([t / 60 for t, _ in settled], [b / 1e6 for _, b in settled], 1)[0] if len(settled) > 3 else None
-    expected = 2 * 2 * sensors * wall
-    return {
-        "sensors": sensors,
-        "wall_s": round(wall, 1),
-        "scores": int(ages.sum()),
-        "scores_expected_about": round(expected),
-        "streams_behind": int(lost),
-        "late_or_dead": int(late),
-        "age_ms_p50": float(np.searchsorted(share, 0.5) + 1) * AGE_STEP_NS / 1e6,
-        "age_ms_p99": float(np.searchsorted(share, 0.99) + 1) * AGE_STEP_NS / 1e6,
-        "memory_mb": round(max(b for _, b in memory) / 1e6),
-        "memory_growth_mb_per_min": None if growth is None else round(float(growth), 2),
-        "cores_used": {name: round(s / wall, 3) for name, s in cpu.items()},
-        "generator_cores": round(rack.cpu_s / wall, 3),
-        **({name.replace(".", "_"): count for name, count in sorted(models.items())} if models else {}),
-    }
+        ages += np.array(body.get("score_ages", 0), np.int64)
+    return ages
+
+
+def quantile_ms(ages: np.ndarray, share: float) -> float | None:
+    """Upper end of the step in which a quantile lies; null where that has none, or where there is no score."""
+    whole = np.cumsum(ages)
+    place = int(np.searchsorted(whole, share * whole[-1]))
+    return None if whole[-1] == 0 or place >= AGE_BUCKETS else (place + 1) * AGE_STEP_NS / 1e6
 
 
 def main() -> None:

@@ -12,20 +12,20 @@ import io
 import json
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
 
+from benchmarks.microphones import Part
 from config.schema import Settings
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
 from pipeline import app
 from pipeline.clock import HostClock
 from pipeline.journal import write_journal
-from pipeline.messages import NS, Anchor, Chunk, Image, Input, Rate, Segment, Stream
+from pipeline.messages import NS, Anchor, Chunk, Image, Input, Rate, Stream
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder
 from pipeline.replay import Replay
@@ -41,14 +41,6 @@ SENSORS = [
 CAMERA = Stream("m", "camera", 0, "frames", Rate(5), 1, "image/jpeg", "image")
 
 
-class _Part:
-    def __init__(self, stream: Stream, x: np.ndarray) -> None:
-        self.stream, self._x = stream, x
-
-    def segments(self) -> list[Segment]:
-        return [Segment(self.stream, Anchor(0, 0), 0, self._x)]
-
-
 def _noise(stream: Stream, seconds: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return np.clip(rng.standard_normal((round(seconds * stream.rate.hz), stream.channels)) * 600, -3e4, 3e4).astype(
@@ -58,7 +50,7 @@ def _noise(stream: Stream, seconds: float, seed: int) -> np.ndarray:
 
 def _baseline(stream: Stream) -> Baseline:
     parts = [_noise(stream, 20, seed).astype(np.float32) * np.float32(stream.scale) for seed in range(3)]
-    return commission([Normal(str(i), str(i), "", (_Part(stream, x),)) for i, x in enumerate(parts)])[0]
+    return commission([Normal(str(i), str(i), "", (Part(stream, x),)) for i, x in enumerate(parts)])[0]
 
 
 def _inputs(seconds: float) -> list[Input]:
@@ -93,7 +85,7 @@ def run(seconds: float) -> dict[str, Any]:
                 recorder.write(message, message.t1_ns)
         began, cpu = time.monotonic(), time.process_time()
         recording = read(folder / "r.mcap")
-        again = replace(app.plan_of_recording(recording.attachments, folder / "replay.sqlite"))
+        again = app.plan_of_recording(recording.attachments, folder / "replay.sqlite")
         target = Store(folder / "replay.sqlite")
         player = Replay([recording], again, target, HostClock())
         player.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -38,6 +39,8 @@ def report(name: str, seconds: float, run: Callable[[], object], repeats: int = 
 
 
 def main() -> None:
+    """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     rng = np.random.default_rng(1)
     chatter = Cut(
         BENCHMARK, Engagement.down(0.5), 16_000, Depth.constant(3e-3), runout_m=(4e-6, -4e-6), force_noise=0.03

@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
 
 def _round(rack: Microphones, baseline: Any) -> dict[str, float]:
     lanes, wires = [], []
-    for stream, loop in zip(rack._streams, rack._loops, strict=True):
+    for stream, loop in zip(rack.streams, rack.loops, strict=True):
         sensor = {"name": "mic", "modality": "acoustic", "rate_hz": RATE, "unit": "FS"}
         machine = Machine.model_validate({"name": stream.machine, "sensor": [sensor]})
         settings = LaneSettings(machine, {"mic": baseline.settings}, {baseline.settings: baseline})
@@ -100,7 +100,7 @@ def _round(rack: Microphones, baseline: Any) -> dict[str, float]:
 
 
 def _limits(rack: Microphones) -> dict[str, float]:
-    loop = rack._loops[0]
+    loop = rack.loops[0]
     frames = np.random.default_rng(0).standard_normal((128, 2048)).astype(np.float32)
     t0 = time.thread_time_ns()
     for _ in range(20):
@@ -119,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
     figures = measure()
     if args.json:
-        print(json.dumps(figures))
+        print(json.dumps({"unit": "us per second of sound", **figures}))
         return
     for name, value in figures.items():
         print(f"{name:<28}{value:>10.3f}" + ("" if "share" in name else " µs per second of sound"))
