@@ -189,8 +189,8 @@ class Intake:
             self._open(feed, now_ns)
             self._paused = [other for other in self._paused if other != index]
             self._wake = [(now_ns, index), *((due, other) for due, other in self._wake if other != index)]
-        self._ready = [entry for entry in self._ready if self._feeds[entry[2]].queue]
-        heapq.heapify(self._ready)
+        heads = [(feed.queue[0].t1_ns, index) for index, feed in enumerate(self._feeds) if feed.queue]
+        self._ready = [(t1_ns, next(self._ties), index) for t1_ns, index in sorted(heads)]
         heapq.heapify(self._wake)
 
     def poll(self, now_ns: int) -> None:

@@ -158,10 +158,14 @@ class ShardProcess:
         self._process.join()
 
     def stop(self, timeout_s: float = 30.0) -> int:
-        """Let it process what it has, checkpoint and end; returns its exit code."""
+        """Let it process what it has, checkpoint and end; returns its exit code.
+
+        Args:
+            timeout_s: a process that has not ended by then is killed.
+        """
         until = time.monotonic() + timeout_s
         if self.alive:
-            self.flush(timeout_s)
+            self.flush(0.0)  # what is batched goes in front of the word
             self._send(_STOP)
             self.flush(timeout_s)
         self._pipe.close()

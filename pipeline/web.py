@@ -229,20 +229,17 @@ class _Handler(BaseHTTPRequestHandler):
                 code = int(HTTPStatus.INTERNAL_SERVER_ERROR)
                 body = f"{type(error).__name__}: {error}\n".encode(errors="replace")
         self.server.waits(self.connection, time.monotonic() + SLOW_S, answering=True)
-        try:
-            self.send_response(code)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Content-Security-Policy", _POLICY)
-            self.send_header("X-Content-Type-Options", "nosniff")
-            if self.close_connection:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-        except OSError:  # the reader went away, or takes nothing
-            self.close_connection = True
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()  # a reader that goes away, or takes nothing, ends the connection: `handle_error`
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def do_HEAD(self) -> None:
         self.do_GET()

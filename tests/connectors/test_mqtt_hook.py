@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,13 @@ def test_the_status_is_online_while_all_machines_are_heard(
     topic = f"s/{hook.broker.client_id}"
     with Ear(broker) as ear, hook:
         ear.wait(lambda: ear.texts(topic) == ["silent"])
-        until(lambda: (hook.heard("a"), hook.heard("stranger"), hook.heard("b"), len(ear.texts(topic)) > 1)[-1])
+
+        def told() -> bool:
+            for machine in ("a", "stranger", "b"):
+                hook.heard(machine)
+            return len(ear.texts(topic)) > 1
+
+        until(told)
         ear.wait(lambda: ear.texts(topic)[:3] == ["silent", "online", "silent"])
 
 
@@ -129,6 +136,7 @@ def test_an_absent_broker_holds_nothing_up_and_gets_nothing_old() -> None:
         assert hook.counts["full"] == 8 - 3  # two chunks of four slices each, one alarm a slice
         until(lambda: hook.counts["expired"] == 3)
         assert f"127.0.0.1:{server.tcp_port}" in hook.trouble and "refused" in hook.trouble
+        assert hook.counts["connection_failed"] > 0 == hook.counts["connected"]
         assert "fast lane" in lane.trouble and "refused" in lane.trouble
         assert {name: n for name, n in lane.counts.items() if n and "connection" not in name} == {
             "fast_lane.full": 5, "fast_lane.expired": 3
@@ -265,7 +273,7 @@ def test_a_broker_asks_for_a_password() -> None:
         for wrong, words in (({"password": "guess"}, "refuses us: "), ({"ca_file": None}, "certificate")):
             with MqttCommand(replace(right, **wrong), expires_s=0.3) as hook:
                 hook(alarm(7))
-                until(lambda hook=hook: hook.counts["expired"] == 1)
+                until(partial(hook.counts.get, "expired"))
                 assert words in hook.trouble
                 assert hook.counts["connected"] == 0
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.base import Resume
+from connectors.base import Resume, SourceMessage
 from pipeline.intake import OVERHEAD_BYTES, Intake
 from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Rate, Stream, machine_of
-from tests.memory import END, PAUSE, ScriptedDevice, ScriptedSource
+from tests.memory import END, PAUSE, Cue, ScriptedDevice, ScriptedSource
 
 T0 = 1_700_000_000 * NS
 RATE = 1000
@@ -129,9 +129,9 @@ def test_small_messages_are_bounded_too() -> None:
     assert 100_000 <= intake.waiting_bytes < 102_000
 
 
-def live(script: list[object], **more: object) -> tuple[ScriptedDevice, Intake]:
+def live(script: Sequence[SourceMessage | Cue], **more: object) -> tuple[ScriptedDevice, Intake]:
     """A device and its intake, open."""
-    device = ScriptedDevice([], script)  # type: ignore[arg-type]
+    device = ScriptedDevice([], script)
     intake = Intake([device], **{"queue_bytes": 10**6, **more})  # type: ignore[arg-type]
     intake.open({}, T0)
     return device, intake
@@ -224,9 +224,25 @@ def test_read_again_from_where_a_shard_had_come() -> None:
     assert intake.waiting_bytes == 0
 
 
+def test_after_a_shard_died_what_waits_still_comes_by_event_time() -> None:
+    """What of a source is forgotten no longer says when its turn is; who is named nowhere is read from its start."""
+    shared = ScriptedSource([], [chunk("a", 0), chunk("b", 600), END])
+    taps = [Tap(name, 100 * number) for number, name in enumerate("fedc", 1)]  # at 100 to 400
+    device = ScriptedDevice([], [chunk("a", 500)])
+    intake = Intake([shared, *taps, device], 10**7)
+    intake.open({}, T0)
+    intake.poll(T0)
+    intake.reopen({"a"}, {}, T0)
+    assert [of(intake.take()) for _ in range(6)] == [*"fedc", "a", "b"]
+    assert (len(device.opened), len(shared.opened)) == (1, 2)  # a device just goes on
+    intake.poll(T0 + 1)
+    again = [m for m in drained(intake) if of(m) == "a"]
+    assert [(m.n0, m.n1) for m in again if isinstance(m, Chunk)] == [(0, 100)]
+
+
 def test_a_device_that_was_opened_again_is_told_its_newest_stream() -> None:
     """Not the one that the engine had found at its start."""
-    script = [chunk("a", 0, epoch=4), PAUSE]
+    script: list[SourceMessage | Cue] = [chunk("a", 0, epoch=4), PAUSE]
     device, intake = live(script)
     intake.poll(T0)
     device.close()  # now `poll` raises

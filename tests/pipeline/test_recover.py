@@ -1,5 +1,6 @@
 """Recovery: whatever a crash leaves of a recording, all that is whole comes back, and nothing that is not."""
 
+import errno
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from pipeline.messages import NS, Anchor, Chunk, Context, Rate, Score, Stream
 from pipeline.recording.mcap_walk import walk
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, Start
-from pipeline.recording.recover import adopt, recover
+from pipeline.recording.recover import adopt, in_use, recover
 from pipeline.results import record_of
 
 T = 1_700_000_000 * NS
@@ -33,7 +34,7 @@ def chunk(k: int) -> Chunk:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished recording of N chunks, an MCAP chunk for every five, results between them."""
     path = tmp_path_factory.mktemp("whole") / "a.mcap"
     with Recorder(
@@ -60,7 +61,7 @@ def damaged(whole: Path, folder: Path, data: bytes) -> Path:
     return path
 
 
-def test_an_intact_file_comes_back_whole(whole, tmp_path):
+def test_an_intact_file_comes_back_whole(whole: Path, tmp_path: Path) -> None:
     done = recover(whole, tmp_path / "b.mcap")
     assert done == (N + N // PER_CHUNK + 1, None)
     a, b = read(whole), read(tmp_path / "b.mcap")
@@ -81,7 +82,7 @@ def test_an_intact_file_comes_back_whole(whole, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_cut_file_gives_every_whole_chunk(whole, tmp_path, seed):
+def test_a_cut_file_gives_every_whole_chunk(whole: Path, tmp_path: Path, seed: int) -> None:
     data = whole.read_bytes()
     cut = random.Random(seed).randrange(3000, len(data))
     path = damaged(whole, tmp_path, data[:cut])
@@ -97,7 +98,7 @@ def test_a_cut_file_gives_every_whole_chunk(whole, tmp_path, seed):
     assert read(tmp_path / "b.mcap").attachments == {"configuration.toml": b"x = 1"}
 
 
-def test_an_unfinished_file_gives_what_was_synced(tmp_path):
+def test_an_unfinished_file_gives_what_was_synced(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "a.mcap", Start(), T)
     for k in range(12):
         recorder.write(chunk(k), T + k)
@@ -109,7 +110,7 @@ def test_an_unfinished_file_gives_what_was_synced(tmp_path):
     recorder.close()
 
 
-def test_zeros_behind_what_was_written_are_its_end(whole, tmp_path):
+def test_zeros_behind_what_was_written_are_its_end(whole: Path, tmp_path: Path) -> None:
     """What a power cut leaves where a file has its length but not its content; as records they would take minutes."""
     with whole.open("rb") as file:
         end = next(piece.at for piece in walk(file) if piece.opcode == Opcode.DATA_END) - 9
@@ -124,7 +125,7 @@ def test_zeros_behind_what_was_written_are_its_end(whole, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_flipped_bit_never_becomes_other_samples(whole, tmp_path, seed):
+def test_a_flipped_bit_never_becomes_other_samples(whole: Path, tmp_path: Path, seed: int) -> None:
     data = bytearray(whole.read_bytes())
     rng = random.Random(seed)
     data[rng.randrange(len(data) * 3 // 4)] ^= 1 << rng.randrange(8)
@@ -138,14 +139,14 @@ def test_a_flipped_bit_never_becomes_other_samples(whole, tmp_path, seed):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89MCAP0\r\n", b"x" * 100_000, bytes(100)])
-def test_nothing_to_recover_is_said_and_leaves_nothing_behind(tmp_path, data):
+def test_nothing_to_recover_is_said_and_leaves_nothing_behind(tmp_path: Path, data: bytes) -> None:
     path = damaged(tmp_path, tmp_path, data)
     with pytest.raises(BadInput, match="nothing to recover"):
         recover(path, tmp_path / "b.mcap")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_length_that_damage_has_made_huge_is_not_believed(whole, tmp_path):
+def test_a_length_that_damage_has_made_huge_is_not_believed(whole: Path, tmp_path: Path) -> None:
     data = bytearray(whole.read_bytes())
     at = data.index(b"\x06", 2000)
     data[at + 1 : at + 9] = (2**62).to_bytes(8, "little")
@@ -153,12 +154,12 @@ def test_a_length_that_damage_has_made_huge_is_not_believed(whole, tmp_path):
     assert kept <= N + N // PER_CHUNK + 1
 
 
-def test_missing_files_are_named(tmp_path):
+def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(StethosError, match="gone"):
         recover(tmp_path / "gone.mcap", tmp_path / "b.mcap")
 
 
-def test_adoption_repairs_what_a_dead_process_left(whole, tmp_path):
+def test_adoption_repairs_what_a_dead_process_left(whole: Path, tmp_path: Path) -> None:
     data = whole.read_bytes()
     (tmp_path / "rec-1.mcap.part").write_bytes(data[: len(data) // 2])
     (tmp_path / "rec-2.mcap.part").write_bytes(b"")
@@ -169,6 +170,22 @@ def test_adoption_repairs_what_a_dead_process_left(whole, tmp_path):
     assert done[tmp_path / "rec-1.mcap"].kept == len(indices(tmp_path / "rec-1.mcap")) * 6 // 5 + 1
     assert done[tmp_path / "rec-2.mcap"].kept == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other-1.mcap.part", "rec-1.mcap"]
+
+
+def test_a_file_system_without_locks_holds_recordings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some of a network: nothing tells a growing file from one that was left, so all are taken for left."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    recorder = Recorder(tmp_path / "a.mcap", Start(), T)
+    for k in range(3):
+        recorder.write(chunk(k), T + k)
+    recorder.leave()
+    assert not in_use(recorder.part)
+    assert adopt(tmp_path)[tmp_path / "a.mcap"].kept == 3
+    assert indices(tmp_path / "a.mcap") == [0, 1, 2]
 
 
 CHILD = """
@@ -186,7 +203,7 @@ for k in range(10**6):
 """
 
 
-def test_what_sync_promised_survives_a_kill(tmp_path):
+def test_what_sync_promised_survives_a_kill(tmp_path: Path) -> None:
     """A process is killed while it writes: everything it had reported as on disk is there."""
     root = Path(__file__).parents[2]
     child = subprocess.Popen(

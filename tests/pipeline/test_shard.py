@@ -29,6 +29,7 @@ class Tap:
         self.failing = False
         self.rotations = 0
         self.carried: set[str] = set()
+        self.finished_behind = -1
 
     def write(self, message: Input, now_ns: int) -> None:
         """Keep it."""
@@ -55,7 +56,8 @@ class Tap:
         self.carried |= set(attachments)
 
     def close(self) -> None:
-        """Nothing."""
+        """Note what was taken until then."""
+        self.finished_behind = len(self.taken)
 
     def _check(self) -> None:
         if self.failing:
@@ -152,6 +154,8 @@ def test_where_it_records_a_position_waits_for_the_recording(tmp_path: Path) -> 
         rig.step(k)
     assert rig.seen.positions()["m", "acc"].n > 18_000
     assert [m.n0 for m in tap.taken if isinstance(m, Chunk)] == [200 * k for k in (*range(40), *range(80, 120))]
+    rig.shard.close()
+    assert tap.finished_behind == len(tap.taken)
 
 
 def test_a_command_becomes_a_decision_that_survives(tmp_path: Path) -> None:

@@ -107,9 +107,12 @@ def test_who_holds_most_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(web, "MOST", 8)
     with serving() as server, ExitStack() as stack:
         page = stack.enter_context(closing(connect(server)))
+        crowd = []
         for _ in range(30):
-            crowd = socket.create_connection((server.host, server.port), 5, source_address=("127.0.0.2", 0))
-            stack.enter_context(closing(crowd)).sendall(b"G")
+            one = socket.create_connection((server.host, server.port), 5, source_address=("127.0.0.2", 0))
+            crowd.append(stack.enter_context(closing(one)))
+            one.sendall(b"G")
+        assert said(crowd[20], b"") == b""  # by now so many have made room
         assert said(page).startswith(b"HTTP/1.1 200 ")
 
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from connectors.simulator.drill_head import Break, Head
 from connectors.simulator.drilling import Damage, Hole
-from connectors.simulator.head_set import RATE_HZ, simulate_head
+from connectors.simulator.head_set import BITS, RATE_HZ, simulate_head
 from connectors.simulator.head_stroke import Place
-from pipeline.cli.simulate import simulate
+from pipeline.cli.simulate import SPINDLES, simulate
 from pipeline.errors import BadInput
 
 RATE, LENGTH = 24_000, 36_000
@@ -126,6 +126,9 @@ def test_the_command_makes_heads_of_drills_alone(tmp_path: Path) -> None:
     """Other machines have one spindle."""
     told = CliRunner().invoke(simulate, ["chatter", "--spindles", "90", "--out", str(tmp_path)])
     assert told.exit_code == 2 and "only drill has a head" in told.output
+    assert list(SPINDLES) == ["1", *(str(bits) for bits in range(BITS[0], BITS[1] + 1, 10))]  # as help lists them
+    told = CliRunner().invoke(simulate, ["drill", "--spindles", "6", "--out", str(tmp_path)])
+    assert told.exit_code == 2 and "'110', '120'" in told.output
     made = CliRunner().invoke(
         simulate, ["drill", "--spindles", "10", "--microphones", "2", "--minutes", "0.05", "--out", str(tmp_path)]
     )
