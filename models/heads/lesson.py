@@ -57,6 +57,8 @@ class Evaluation:
         accepted_right: share of these that are right; NaN without any.
         tables: confusions by unit (1, U, C, C), for comparisons.
         drawn: name of the units that intervals resample.
+        fair: whether what is judged was chosen by whole groups, too. With one occasion of a class left, stretches of
+            it had to choose: the figure is then of such heads, and compares no encoders.
     """
 
     held: Held
@@ -68,6 +70,7 @@ class Evaluation:
     accepted_right: float
     tables: Tables
     drawn: str
+    fair: bool = True
 
     def less(self, other: Evaluation) -> Figure:
         """Mean F1 less that of another head on the same clips."""
@@ -84,6 +87,7 @@ class Evaluation:
             "accepted": self.accepted,
             "accepted_right": None if np.isnan(self.accepted_right) else self.accepted_right,
             "resampled": self.drawn,
+            "chosen_by": "whole groups" if self.fair else "stretches of one occasion",
         }
 
 
@@ -247,13 +251,14 @@ def evaluate(
     folds = grouped_folds(rows.y, rows.groups)
     if folds is None:
         return None
-    found = np.empty((len(picks), len(rows.y), len(rows.labels)))
+    found, fair = np.empty((len(picks), len(rows.y), len(rows.labels))), True
     for others, mine in folds:
         taught = teach(replace(lesson, learn=lesson.learn[others]))
+        fair = fair and all(candidate.choice.fair for candidate in taught)
         for logits, pick in zip(found, picks, strict=True):
             one = pick(taught)
             logits[mine] = one.choice.head.logits(one.x[lesson.learn[mine]])
-    return [_evaluation("left out", lesson, lesson.learn, logits) for logits in found]
+    return [replace(_evaluation("left out", lesson, lesson.learn, logits), fair=fair) for logits in found]
 
 
 def _evaluation(held: Held, lesson: Lesson, at: Ints, logits: Floats) -> Evaluation:

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.heads.choose import ABSTAIN
 from models.heads.export import LOGMEL
-from models.heads.lesson import Candidate, Evaluation, Lesson
+from models.heads.lesson import Candidate, Evaluation, Lesson, plain
 from models.probe.report import page, table
 from models.probe.summary import Figure
 
@@ -17,12 +17,13 @@ GROUPS = "groups"
 """What `models.probe.metrics.units` calls whole occasions."""
 
 
-def verdict(chosen: Candidate, found: Sequence[Evaluation] | None) -> str:
-    """One sentence on whether the encoder earns its place.
+def verdict(chosen: Candidate, found: Sequence[Evaluation] | None, candidates: Sequence[Candidate]) -> str:
+    """Whether the encoder earns its place, in a sentence or two.
 
     Args:
         chosen: the head in the package.
         found: evaluations of the choice and of the baseline on the same clips; None where none is fair.
+        candidates: all heads, the baseline among them.
     """
     if chosen.reads.plain:
         what = "time-mean log-Mel" if chosen.reads.encoder == LOGMEL else "log-Mel means and levels of each axis"
@@ -30,6 +31,13 @@ def verdict(chosen: Candidate, found: Sequence[Evaluation] | None) -> str:
     if found is None:
         return "Too few groups to compare with the log-Mel baseline."
     own, beside = found
+    if not own.fair:
+        scores = f"{chosen.score:.3f} against the log-Mel's {plain(candidates).score:.3f}"
+        return (
+            "A class was heard on two occasions only, too few to compare with the log-Mel baseline. On the occasions "
+            f"that chose this head, left out in turn, its mean F1 is {scores}, the best of all that were tried; record "
+            "a third."
+        )
     less = own.less(beside)
     figures = f"mean F1 {own.machine.mean:.3f} against its {beside.machine.mean:.3f} on the same clips"
     span = f"{less.mean:+.3f} [{less.low:+.3f}, {less.high:+.3f}]"
@@ -59,7 +67,10 @@ def render(
         found: evaluations of the choice and of the baseline; None where none is fair.
         notes: what was left out.
     """
-    parts = [f"<p>{escape(verdict(chosen, found))}</p>", *(f'<p class="note">{escape(n)}</p>' for n in notes)]
+    parts = [
+        f"<p>{escape(verdict(chosen, found, candidates))}</p>",
+        *(f'<p class="note">{escape(n)}</p>' for n in notes),
+    ]
     parts += ["<h2>Clips</h2>", _clips(lesson), "<h2>Choice</h2>", _choice(candidates, chosen)]
     if found is None:
         parts.append(f'<p class="note">{escape(no_figure(lesson))}</p>')
@@ -128,6 +139,8 @@ def _choice(candidates: Sequence[Candidate], chosen: Candidate) -> str:
 
 def _figures(lesson: Lesson, own: Evaluation, beside: Evaluation | None) -> list[str]:
     left_out = "each group by a head that was chosen and taught without it"
+    if not own.fair:
+        left_out += ", chosen by stretches of the one occasion of a class that was left, so perhaps of another kind"
     what = "the manifest's test rows" if own.held == "test" else left_out
     mean = f"mean{tested(lesson) or ' of the classes'}"
     rows = [(mean, *_cells(own.machine), *(_cells(beside.machine) if beside else ()))]

@@ -159,7 +159,7 @@ def _report(
         notes = [*notes, short]
         training["notes"] = [*training["notes"], short]
     digest = _write(out, lesson, candidates, chosen, found, notes, training)
-    _tell(out, lesson, chosen, found, notes)
+    _tell(out, learned, notes)
     if fit_to_run:
         named = " ".join([*_beside(chosen.reads, encoders), str(out)])
         click.echo(f"on a running machine: stethos models promote {named} --machine NAME")
@@ -342,22 +342,18 @@ def _page(out: Path) -> Path:
     return out.with_name(f"{out.name}.html")
 
 
-def _tell(
-    out: Path,
-    lesson: Lesson,
-    chosen: Candidate,
-    found: Sequence[Evaluation] | None,
-    notes: Sequence[str],
-) -> None:
+def _tell(out: Path, learned: _Learned, notes: Sequence[str]) -> None:
+    lesson, candidates, chosen, found, _ = learned
     head, reads = chosen.choice.head, f"{chosen.reads.name} {chosen.reads.pooling}".strip()
     click.echo(f"{out}: {head.kind.replace('_', '-')} head on {reads}, {', '.join(head.labels)}")
-    click.echo(verdict(chosen, found))
+    click.echo(verdict(chosen, found, candidates))
     if found is None:
         click.echo(no_figure(lesson))
     else:
         own = found[0]
         m, clips = own.machine, int(own.table.sum())
-        click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]{tested(lesson)} on {clips} clips ({own.held})")
+        held = own.held if own.fair else f"{own.held}, of heads that one occasion of a class chose"
+        click.echo(f"mean F1 {m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]{tested(lesson)} on {clips} clips ({held})")
         if said := narrow(own):
             click.echo(said)
     for note in notes:

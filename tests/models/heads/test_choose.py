@@ -181,7 +181,7 @@ def test_labels_that_mean_nothing_are_not_learned() -> None:
         assert found is not None
         chosen.append(better(candidates).score)
         reported.append(found[0].machine.mean)
-        better_than += verdict(better(candidates), found).startswith("Better")
+        better_than += verdict(better(candidates), found, candidates).startswith("Better")
     error = np.std(reported, ddof=1) / np.sqrt(6)
     assert np.mean(chosen) - 0.5 > 2 * error > abs(np.mean(reported) - 0.5)
     assert better_than <= 2
@@ -208,9 +208,9 @@ def test_the_baseline_wins_when_nothing_is_better() -> None:
         assert better(candidates) is candidates[wins]
         again = partial(teach, base=base, other=other)
         found = evaluate(part, candidates, again, (lambda of: of[1], plain))
-        assert says in verdict(candidates[1], found)
-    assert verdict(candidates[0], found) == "The head reads the time-mean log-Mel."
-    assert "Too few groups" in verdict(candidates[1], None)
+        assert says in verdict(candidates[1], found, candidates)
+    assert verdict(candidates[0], found, candidates) == "The head reads the time-mean log-Mel."
+    assert "Too few groups" in verdict(candidates[1], None, candidates)
 
 
 def test_what_teaches_nothing_is_refused() -> None:
@@ -226,3 +226,23 @@ def test_what_teaches_nothing_is_refused() -> None:
         Lesson(some.clips, np.array([], np.intp), np.array([], np.intp)).check()
     with pytest.raises(BadInput, match=r"is usable; r\.mcap: holds mill/mic$"):
         Lesson(some.clips, np.array([], np.intp), np.array([], np.intp)).check(["r.mcap: holds mill/mic"] * 2)
+
+
+def test_two_occasions_of_a_class_compare_no_encoders() -> None:
+    """With one of them left out, stretches of the other choose, and both are right there: that is no comparison."""
+    some, x = lesson(groups=2)
+    sure = np.eye(2, dtype=np.float32)[some.clips.y]
+
+    def teach(part: Lesson) -> list[Candidate]:
+        named = ((Reads(), x), (Reads("f" * 64, "tiny"), sure))
+        return [learn(part, reads, {"": of}, "auto", ("prototypes",), 0) for reads, of in named]
+
+    candidates = teach(some)
+    found = evaluate(some, candidates, teach, (better, plain))
+    assert found is not None
+    assert not found[0].fair
+    said = verdict(candidates[1], found, candidates)
+    assert "two occasions only" in said
+    assert "use --encoder logmel" not in said
+    assert f"1.000 against the log-Mel's {candidates[0].score:.3f}" in said
+    assert found[0].document()["chosen_by"] == "stretches of one occasion"
