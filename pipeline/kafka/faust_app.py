@@ -101,8 +101,10 @@ def make_app(
         # Chooses the assignor that keeps a machine's topics together; there are no tables.
         table_standby_replicas=1, topic_partitions=kafka.partitions, topic_allow_declare=False,
         topic_disable_leader=True, key_serializer="raw", value_serializer="raw", store="memory://",
-        web_enabled=False, stream_publish_on_commit=False, datadir="/nonexistent",
+        web_enabled=False, stream_publish_on_commit=False,
     )  # fmt: skip
+    # Of tables: there are none. No setting keeps Faust from making them, and a user who may not would get no further.
+    app._create_directories = lambda: None  # type: ignore[method-assign]
     topic = app.topic(*topics, key_serializer="raw", value_serializer="raw")
 
     @app.agent(topic, name="lanes", concurrency=1)

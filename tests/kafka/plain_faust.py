@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -42,11 +44,13 @@ class Case:
     Args:
         bootstrap: of the broker.
         name: of topic and group.
+        folder: for Faust's tables; there are none, but it makes folders for them.
     """
 
-    def __init__(self, bootstrap: str, name: str) -> None:
+    def __init__(self, bootstrap: str, name: str, folder: str) -> None:
         self.bootstrap = bootstrap
         self.name = name
+        self.folder = folder
         self.begun: list[int] = []
         self.done: list[int] = []
 
@@ -74,7 +78,7 @@ class Case:
         """A plain app whose agent awaits `body` for each offset."""
         app = faust.App(
             self.name, broker="kafka://" + self.bootstrap, web_enabled=False, topic_disable_leader=True,
-            topic_allow_declare=False, value_serializer="raw", key_serializer="raw", datadir="/nonexistent",
+            topic_allow_declare=False, value_serializer="raw", key_serializer="raw", datadir=self.folder,
             **{"broker_commit_interval": 0.3, "stream_wait_empty": False, **settings},
         )  # fmt: skip
 
@@ -151,11 +155,11 @@ async def hole_5(case: Case) -> dict[str, Any]:
     Whether the last commit comes before or behind the agent's end is a matter of microseconds: tried until behind.
     """
     for attempt in range(5):
-        rig = case if attempt == 0 else Case(case.bootstrap, f"{case.name}-{attempt}")
+        rig = case if attempt == 0 else Case(case.bootstrap, f"{case.name}-{attempt}", case.folder)
         if rig is not case:
             await rig.fill()
         app = await rig.started(lambda offset: sleep_at(offset, 1))
-        await until(lambda rig=rig: 1 in rig.begun)
+        await until(partial(rig.begun.count, 1))
         await app.stop()
         told = {"begun": rig.begun, "done": rig.done, "committed": await rig.committed()}
         if told["committed"] == 2:
@@ -165,11 +169,12 @@ async def hole_5(case: Case) -> dict[str, Any]:
 
 async def hole_6(case: Case) -> dict[str, Any]:
     """The iterator in pure Python: what it skips after a rebalance, it acknowledges, even in manual mode."""
-    compiled, faust.streams._CStreamIterator = faust.streams._CStreamIterator, None
+    streams: Any = faust.streams
+    compiled, streams._CStreamIterator = streams._CStreamIterator, None
     try:
         return await hole_6_compiled(case)
     finally:
-        faust.streams._CStreamIterator = compiled
+        streams._CStreamIterator = compiled
 
 
 async def hole_6_compiled(case: Case) -> dict[str, Any]:
@@ -222,10 +227,10 @@ def _offset(offset: int) -> Any:
     return OffsetAndMetadata(offset, "")
 
 
-async def main(bootstrap: str, prefix: str) -> dict[str, Any]:
+async def main(bootstrap: str, prefix: str, folder: str) -> dict[str, Any]:
     """All cases, some side by side; the last one alone, as it takes the compiled iterator away."""
     cases = {case.__name__: case for case in (hole_1, hole_2, hole_3, hole_4, hole_5, hole_6_compiled, ours, hole_6)}
-    rigs = {name: Case(bootstrap, f"{prefix}{name.replace('_', '-')}") for name in cases}
+    rigs = {name: Case(bootstrap, f"{prefix}{name.replace('_', '-')}", folder) for name in cases}
     await asyncio.gather(*(rig.fill() for rig in rigs.values()))
     last = cases.pop("hole_6")
     told: dict[str, Any] = {}
@@ -243,7 +248,8 @@ async def main(bootstrap: str, prefix: str) -> dict[str, Any]:
 
 async def show(bootstrap: str, prefix: str) -> None:
     """Print, and end the process at once: one of the apps never stops, which is hole 4."""
-    told = await main(bootstrap, prefix)
+    with tempfile.TemporaryDirectory() as folder:
+        told = await main(bootstrap, prefix, folder)
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     os._exit(0)
