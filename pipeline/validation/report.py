@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from pipeline.manifest import Row
+from pipeline.validation.delays import distribution
 from pipeline.validation.metrics import Metric
 from pipeline.validation.scorer import Judged, Validation
 
@@ -49,6 +50,8 @@ def render(result: Validation, normal: Collection[str]) -> str:
         parts += ["<h2>Beside trivial baselines and its own parts</h2>", _comparison(own, result.comparison)]
         parts.append("<p>What always says “normal” has an AUC of 0.5 and misses every fault.</p>")
     parts += ["<h2>Scores of recordings by label</h2>", _strip(result.judged)]
+    if delays := distribution(result.judged):
+        parts += ["<h2>Share of faults that were told so long after their onset</h2>", delays]
     parts += ["<h2>Misjudged recordings</h2>", _misjudged(result.judged, normal)]
     if result.unscored:
         listed = ((escape(row.name), escape(why)) for row, why in result.unscored[:_LISTED])

@@ -30,6 +30,7 @@ from pipeline.manifest import (
 )
 from pipeline.messages import NS
 from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.delays import delay_s
 from pipeline.validation.metrics import (
     Metric,
     binary_metrics,
@@ -38,7 +39,7 @@ from pipeline.validation.metrics import (
     fewest_groups,
     ranking_metrics,
 )
-from pipeline.validation.rates import false_alarms, quiet_until_s
+from pipeline.validation.rates import false_alarms
 from pipeline.validation.report import render
 from pipeline.validation.scorer import Judged, Scorer, Validation
 
@@ -142,7 +143,7 @@ def write(result: Validation, classes: Sequence[str], out: Path, normal: Collect
 
 
 SCORE_COLUMNS = ("path", "group", "label", "t_end_ns", "detector", "score", "threshold", "decision")
-RECORDING_COLUMNS = ("path", "group", "label", "score", "decision", "windows", "why")
+RECORDING_COLUMNS = ("path", "group", "label", "score", "decision", "windows", "delay_s", "why")
 ALARM_COLUMNS = ("path", "detector", "raised_ns", "cleared_ns", "onset_ns")
 
 
@@ -165,7 +166,9 @@ def _score_lines(result: Validation, classes: Sequence[str]) -> Iterable[Sequenc
 def _recording_lines(result: Validation) -> Iterable[Sequence[object]]:
     for row, judged in result.judged:
         decision = judged.label or int(judged.decision)
-        yield row.name, row.group, row.label, judged.score, decision, len(judged.scores), judged.why
+        delay = delay_s(row, judged)
+        told = "" if delay is None else f"{delay:.3f}"
+        yield row.name, row.group, row.label, judged.score, decision, len(judged.scores), told, judged.why
 
 
 def _alarm_lines(result: Validation) -> Iterable[Sequence[object]]:
@@ -200,17 +203,8 @@ def _end_s(judged: Judged) -> float:
 
 
 def _delays(judged: Sequence[tuple[Row, Judged]]) -> dict[str, Metric]:
-    delays, groups = [], []
-    for row, j in judged:
-        if row.onset_s is None:
-            continue
-        onset_ns = second_ns(row.onset_s)
-        quiet_ns = second_ns(quiet_until_s(row) or 0.0)
-        after = [a.t_ns for a in j.alarms if a.transition == "raised" and a.t_ns >= quiet_ns]
-        if after:
-            delays.append((min(after) - onset_ns) / NS)
-            groups.append(row.group)
-    return delay_metrics(delays, groups)
+    found = [(row.group, delay) for row, j in judged if (delay := delay_s(row, j)) is not None]
+    return delay_metrics([delay for _, delay in found], [group for group, _ in found])
 
 
 def _comparison(

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import html.parser
 import json
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, read_manifest
 from pipeline.messages import NS, Alarm, Score
 from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.delays import distribution
 from pipeline.validation.scorer import Judged
 from pipeline.validation.validate import sentences, validate, validate_baselines
 from tests.models.anomaly.rig import ACC, running
@@ -227,6 +229,25 @@ def test_delays_count_from_the_onset_and_false_alarms_from_normal_running(shop, 
     limits = (metrics["false_alarms_per_hour"].low / 150, metrics["false_alarms_per_hour"].high / 150)
     assert limits == pytest.approx((0.0253, 5.5716), rel=1e-3)
     assert table(tmp_path / "alarms.csv")[-1]["onset_ns"] == str(2 * NS)
+    assert [r["delay_s"] for r in table(tmp_path / "recordings.csv")] == [""] * 4 + ["0.500"] * 4
+    assert "told so long after their onset" in (tmp_path / "report.html").read_text()
+
+
+def test_delays_are_drawn_as_the_share_of_all_faults_that_were_told(shop):
+    """Two of three told, after 0.5 and 1.5 s: a step to a third, one to two thirds, and none to the whole."""
+    row = dataclasses.replace(read_manifest(shop / "m.csv")[0], onset_s=1.0)
+    alarms = [
+        Alarm("m", ("mic",), "d", t * NS // 10, "raised", 0, t * NS // 10, "warning", "", 2.0, 1.0, "")
+        for t in (15, 25)
+    ]
+    judged = [(row, Judged((), 2.0, decision=True, alarms=(alarm,))) for alarm in alarms]
+    picture = distribution([*judged, (row, Judged((), 0.0, decision=False))])
+    steps = [float(v) for v in re.findall(r"V([0-9.]+)", picture)]
+    assert steps == pytest.approx([10 + 180 * 2 / 3, 10 + 180 / 3], abs=0.06)
+    assert picture.count(" s</text>") == 5
+    assert "1.57 s" in picture  # a little room behind the last
+    assert "V" not in distribution([(row, Judged((), 0.0, decision=False))])
+    assert distribution([(dataclasses.replace(row, onset_s=None), judged[0][1])]) == ""
 
 
 def test_classifiers_have_a_column_per_class(shop, tmp_path):
