@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,6 +49,7 @@ WARM_S = 6.0
 """Decisions before are not counted: learning, first fetches."""
 AIM_MS = 150.0
 SETTLE_S = 3.0
+"""So long it waits for the last decisions; processor time is that until the last chunk was published."""
 TOML = """schema_version = 1
 [kafka]
 bootstrap = "{bootstrap}"
@@ -134,8 +135,14 @@ class Player(threading.Thread):
             publish(self._publisher, self._client, chunk)
 
 
-def decisions(client: Client, player: Player) -> Iterator[tuple[str, str, float, float]]:
-    """Detector, kind, time since the start and latency in s of each decision, until the player has ended."""
+def decisions(client: Client, player: Player, ended: Callable[[], None]) -> Iterator[tuple[str, str, float, float]]:
+    """Detector, kind, time since the start and latency in s of each decision.
+
+    Args:
+        client: names of topics.
+        player: is started.
+        ended: called when it has ended; what follows is waiting for the last decisions.
+    """
     topics = [client.topic(name) for name in ("score", "alarm")]
     consumer = KafkaConsumer(
         **client.settings(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=FETCH_WAIT_MS
@@ -144,10 +151,11 @@ def decisions(client: Client, player: Player) -> Iterator[tuple[str, str, float,
     try:
         consumer.poll(timeout_ms=100)
         player.start()
-        ended = None
-        while ended is None or time.monotonic() - ended < SETTLE_S:
-            if ended is None and not player.is_alive():
-                ended = time.monotonic()
+        since = None
+        while since is None or time.monotonic() - since < SETTLE_S:
+            if since is None and not player.is_alive():
+                since = time.monotonic()
+                ended()
             batches = consumer.poll(timeout_ms=20)
             now = time.time_ns()
             for tp, records in batches.items():
@@ -172,17 +180,21 @@ def measure(
     publisher = KafkaPublisher(client.settings(), folder / "spool", 1_000_000_000)
     player = Player(machines, seconds, publisher, client)
     found: Found = defaultdict(list)
+    used: dict[str, float] = {}
     try:
         wait_quiet(collector, store)
         collector.close()
         running = {"worker": crew.pids["w0"], "broker": server.pid, "player_and_reader": os.getpid()}
         processes = {name: psutil.Process(pid) for name, pid in running.items()}
         began, before = time.monotonic(), {name: cpu_s(process) for name, process in processes.items()}
-        for detector, kind, at_s, latency_s in decisions(client, player):
+
+        def count() -> None:
+            took = time.monotonic() - began
+            used.update((name, round((cpu_s(process) - before[name]) / took, 2)) for name, process in processes.items())
+
+        for detector, kind, at_s, latency_s in decisions(client, player, count):
             if at_s > WARM_S:
                 found[detector, kind].append(latency_s)
-        took = time.monotonic() - began
-        used = {name: round((cpu_s(process) - before[name]) / took, 2) for name, process in processes.items()}
     finally:
         publisher.close(2)
         crew.stop()

@@ -62,7 +62,7 @@ def run(
     begun = live.store.last_seq()
     live.start()
     shown = not quiet and sys.stdout.isatty()
-    view = View(plan.state, live.address, problems=lambda: live.problems) if shown else None
+    view = View(plan.state, live.address, plan.settings.evidence.folder, lambda: live.problems) if shown else None
     if view is None and live.address:
         click.echo(f"status page: {live.address}")
 

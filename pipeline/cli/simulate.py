@@ -14,6 +14,7 @@ _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_defau
 _MINUTES = click.option(
     "--minutes", type=Number(0, 100_000, min_open=True), default=20.0, show_default=True, help="In all."
 )
+SPINDLES = [str(bits) for bits in (1, *range(10, 121, 10))]  # heads have rows of ten
 _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for files and truth.")
 
 
@@ -30,7 +31,12 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for f
     help="Shop only: seconds before the first event.",
 )
 @click.option(
-    "--spindles", type=click.IntRange(1, 120), default=1, show_default=True, help="Drill only: bits of a head."
+    "--spindles",
+    type=click.Choice(SPINDLES),
+    default="1",
+    show_default=True,
+    callback=lambda _ctx, _param, value: int(value),
+    help="Drill only: bits of a head.",
 )
 @click.option("--microphones", type=click.IntRange(1, 8), default=4, show_default=True, help="That hear the head.")
 @click.option("--lobes", type=click.Path(path_type=Path), help="Chatter only: draw the stability lobes into this PNG.")

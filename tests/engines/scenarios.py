@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -32,9 +31,9 @@ from pipeline.messages import (
 )
 from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
+from tests.engines.scratch import scratch
 
 T0 = 1_700_000_000 * NS
-_SCRATCH = tempfile.TemporaryDirectory(prefix="stethos-packages-")
 UNITS: dict[str, str] = {"acoustic": "FS", "vibration": "m/s2"}
 
 
@@ -320,7 +319,7 @@ def learned_folder() -> Path:
     """Two tiny encoders, and for each a head that tells quiet from loud noise; the folder lasts as long as we."""
     from tests.pipeline import packages
 
-    folder = Path(_SCRATCH.name)
+    folder = scratch("packages")
     for number in (1, 2):
         made = packages.encoder(folder / f"encoder-{number}", seed=number)
         packages.told_apart(folder / f"head-{number}", made, version=str(number))
@@ -344,7 +343,7 @@ def drill_classifier() -> Scenario:
     """Two good holes, a fracture that the physics detector and a classifier must both hear, a gap behind it."""
     from tests.pipeline.test_drill_live import HOLE_S, MIC, RATE, drilling, louder
 
-    folder = Path(_SCRATCH.name) / "drill-classifier"
+    folder = scratch("packages") / "drill-classifier"
     if not folder.exists():
         louder(folder)
     said = {"classifier": str(folder), "rule": "both", "taught_holes": 2}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,8 +20,8 @@ from pipeline.messages import NS, Anchor, Decision, Input, Segment, Stream
 from pipeline.shelf import Shelf
 from pipeline.stages import LaneSettings
 from tests.engines.scenarios import T0, Scenario, chunks, end, machine, normal_noise, stream
+from tests.engines.scratch import scratch
 
-_SCRATCH = tempfile.TemporaryDirectory(prefix="stethos-vibration-")
 ACC = stream("acc", "vibration", 2000, 2)
 FAN = stream("fan", "vibration", 100, 3)
 MIC = stream("mic", "acoustic", 16_000)
@@ -50,7 +49,7 @@ def folder() -> Path:
     """Heads on each sensor, and a second one on the accelerometer; the folder lasts as long as we."""
     from tests.pipeline import packages
 
-    made = Path(_SCRATCH.name)
+    made = scratch("vibration")
     taught(made / "acc-1", ACC)
     taught(made / "acc-2", ACC, seed=1)
     taught(made / "fan-1", FAN)
