@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -50,6 +51,7 @@ _BY_SUFFIX: Mapping[str, Modality] = {
     ".jpeg": "frames",
 }
 _SOUND = frozenset({".wav", ".flac"})
+_OTHER_SOUND = frozenset({".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".mcap"})
 _REQUIRED = ("path", "label", "group")
 _LEAST_HZ, _MOST_HZ = Fraction(1, 1000), 100_000_000
 _KNOWN = frozenset(
@@ -154,18 +156,43 @@ def _of_folder(folder: Path) -> list[Row]:
 
     Without a folder for the group all files of a label are one: nothing tells whether they are pieces of one recording.
     """
-    rows = []
-    for file in sorted(folder.rglob("*")):
+    rows: list[Row] = []
+    others: dict[str, Path] = {}
+    for file in _files(folder):
         parts = file.relative_to(folder).parts
-        if file.suffix.lower() not in _SOUND or any(part.startswith(".") for part in parts):
+        suffix = file.suffix.lower()
+        if suffix in _OTHER_SOUND and len(parts) > 1:
+            others.setdefault(parts[0], file)
+        if suffix not in _SOUND:
             continue
         if len(parts) == 1:
             raise ConfigError(f"{file}: lies in no folder that says what it shows; put it into {folder}/LABEL")
         group = "/".join(parts[1:-1]) or parts[0]
         rows.append(Row("/".join(parts), file, parts[0], group, "machine", "acoustic", "acoustic"))
+    for label in sorted(set(others) - {row.label for row in rows}):
+        raise ConfigError(f"{others[label]}: folders are read for WAV and FLAC alone, and {label!r} holds none")
     if not rows:
         raise ConfigError(f"{folder}: holds no WAV or FLAC file; put them into {folder}/LABEL, or name a CSV manifest")
     return rows
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files below a folder, by name, also behind links; hidden ones are left out.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = []
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        here = Path(place).resolve()
+        # a link to a folder that holds it would be followed for ever
+        folders[:] = [f for f in folders if f[0] != "." and not here.is_relative_to((here / f).resolve())]
+        found += [Path(place, name) for name in names if name[0] != "."]
+    return sorted(found)
 
 
 def _cells(path: Path, line: int, row: Mapping[str | None, Any]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from pipeline.recording.reader import read as read_recording
 _SOUND = {".wav", ".flac"}
 _DINOS = {"filepath", "start_sample"}
 _DINOS_FOLDERS = ("DINOS_Pretrain", "Datasets/DINOS_Pretrain")
+_DINOS_TESTS = "DINOS_Downstreams"
 _AT_ONCE = 1 << 20
 
 
@@ -34,8 +35,8 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
     """Takes of a folder, a manifest (either format) or a recording, in a fixed order.
 
     A folder is searched through all levels for WAV, FLAC and MCAP files; its first level names the sensors. Where it
-    holds DINOS's folder for pretraining, that alone is searched: the others are what its benchmark tests on. Of a
-    manifest those rows are taken that learn.
+    holds DINOS's folder for pretraining, the first level in there does, and what lies beside it for DINOS's benchmark
+    is left out. Of a manifest those rows are taken that learn.
 
     Args:
         path: the folder or file.
@@ -45,9 +46,8 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
         ConfigError: there is no such path, or a manifest has no sense.
         BadInput: a file is missing or cannot be read, or nothing was found.
     """
-    path = next((path / name for name in _DINOS_FOLDERS if (path / name).is_dir()), path)
     if path.is_dir():
-        found = [take for file in sorted(path.rglob("[!.]*")) for take in _of_file(file, path)]
+        found = _of_folder(path)
     elif path.suffix.lower() == ".mcap":
         found = _recorded(path)
     elif path.is_file():
@@ -59,12 +59,12 @@ def takes_of(path: Path, normal_only: frozenset[str] | None = None) -> list[Take
     return found
 
 
-def check(takes: Sequence[Take], progress: Callable[[int], None] | None = None) -> None:
+def check(takes: Sequence[Take], progress: Callable[[float], None] | None = None) -> None:
     """Read everything once, so that a run does not meet a bad recording after days, when it cannot be mended any more.
 
     Args:
         takes: of `takes_of`.
-        progress: called with the number of takes that were read.
+        progress: called with the seconds that were read, again and again: a take may last for days.
 
     Raises:
         BadInput: takes are damaged, hold samples that are not finite, or are all that a sensor has and silent; the
@@ -73,15 +73,20 @@ def check(takes: Sequence[Take], progress: Callable[[int], None] | None = None) 
     bad: list[BadInput] = []
     silent: dict[str, str] = {}
     heard: set[str] = set()
-    for done, take in enumerate(takes):
-        if progress:
-            progress(done)
+    done_s = 0.0
+    for take in takes:
         try:
-            loudest = max(_loudness(take, n0) for n0 in range(0, take.samples, _AT_ONCE))
+            loudest = 0.0
+            for n0 in range(0, take.samples, _AT_ONCE):
+                if progress:
+                    progress(done_s + n0 / take.rate.hz)
+                loudest = max(loudest, _loudness(take, n0))
         except BadInput as error:
             bad.append(error)
             heard.add(take.sensor)
             continue
+        finally:
+            done_s += take.seconds
         if loudest >= SILENT * take.full_scale:
             heard.add(take.sensor)
         silent.setdefault(take.sensor, take.name)
@@ -100,6 +105,16 @@ def _loudness(take: Take, n0: int) -> float:
     if not np.isfinite(x).all():
         raise BadInput("not_finite", f"{take.name}: holds infinite or not-a-number samples")
     return float(x.std(axis=0).max())
+
+
+def _of_folder(root: Path) -> list[Take]:
+    dinos = next((root / name for name in _DINOS_FOLDERS if (root / name).is_dir()), None)
+    tests = [] if dinos is None else list(dinos.parent.glob(f"{_DINOS_TESTS}*"))
+    found: list[Take] = []
+    for file in sorted(root.rglob("[!.]*")):
+        if not any(file.is_relative_to(folder) for folder in tests):
+            found += _of_file(file, dinos if dinos is not None and file.is_relative_to(dinos) else root)
+    return found
 
 
 def _of_file(file: Path, root: Path) -> Iterable[Take]:

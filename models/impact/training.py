@@ -25,7 +25,6 @@ from models.impact.settings import Pretraining
 from pipeline.errors import BadInput, StateError
 
 Report = Callable[[Mapping[str, Any]], None]
-_WEIGHTS = "weights of the teacher"
 _FREE = ("pool_clips", "workers", "device", "threads", "compile", "log_every", "checkpoint_every")
 """Settings that a resumed run may change."""
 
@@ -47,6 +46,18 @@ def optimiser(modules: Mapping[str, nn.Module], settings: Pretraining) -> torch.
         {"params": [p for p in parameters if max(p.shape) == p.numel()], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.lr_per_256, betas=settings.betas)
+
+
+def device_of(settings: Pretraining) -> torch.device:
+    """Where a run computes.
+
+    Raises:
+        BadInput: the settings name a device that is not there.
+    """
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput("device", f"device = '{settings.device}': no GPU is at hand; choose 'auto' or 'cpu'")
+    return torch.device(auto if settings.device == "auto" else settings.device)
 
 
 class Trainer(ABC):
@@ -71,10 +82,7 @@ class Trainer(ABC):
         self.about = dict(about or {})
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        auto = "cuda" if torch.cuda.is_available() else "cpu"
-        if settings.device.startswith("cuda") and not torch.cuda.is_available():
-            raise BadInput("device", f"device = '{settings.device}': no GPU is at hand; choose 'auto' or 'cpu'")
-        self.device = torch.device(auto if settings.device == "auto" else settings.device)
+        self.device = device_of(settings)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.modules = {name: module.to(self.device) for name, module in self.build().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import NS, Chunk, Context, Float32, Rate, Stream
 from pipeline.recording.reader import read
+from pipeline.topics import ABANDON_S
 
 _SOUND = frozenset({"acoustic", "stethoscope"})
 
@@ -51,7 +53,10 @@ def sources_of_track(track: Path, audio: Path, sensor: str, name: str = "") -> t
 
 
 def sources_told(audio: Path, fact: str, sensor: str, name: str = "") -> tuple[list[Source], list[str]]:
-    """The seconds of a recorded sensor between two statements of a fact, labelled by it, all of one group.
+    """The seconds of a recorded sensor for which a fact held, labelled by it, all of one group.
+
+    What is told again holds on. Where a teller mostly repeats itself, as it should, its silence means that nobody
+    knows: a word then holds for `ABANDON_S`, as it does for a running machine. Empty words label nothing.
 
     Args:
         audio: MCAP recording.
@@ -74,19 +79,17 @@ def sources_told(audio: Path, fact: str, sensor: str, name: str = "") -> tuple[l
     for m in read(audio).messages():
         item = m.message
         if isinstance(item, Context) and item.machine == stream.machine:
-            value = item.value if isinstance(item.value, str) else f"{item.value:g}"
+            value = item.value.strip() if isinstance(item.value, str) else f"{item.value:g}"
             told.setdefault(item.name, []).append(((item.t_ns - t0_ns) / NS, value))
         elif isinstance(item, Chunk) and item.stream.key == stream.key and not m.preroll:
             first_s = min(first_s, (item.t0_ns - t0_ns) / NS)
     if fact not in told:
         mend = f"only of {', '.join(sorted(told))}: name one by --fact" if told else "nothing: label it by --labels"
         raise BadInput("labels", f"{audio}: {fact!r} is no fact of {stream.machine}, which told {mend}")
-    said = sorted(told[fact])
-    ends = [*(at for at, _ in said[1:]), end_s]
     regions = [
         Region(max(at, first_s), min(end, end_s), value)
-        for (at, value), end in zip(said, ends, strict=True)
-        if min(end, end_s) > max(at, first_s)
+        for at, end, value in _held(told[fact], end_s)
+        if value and min(end, end_s) > max(at, first_s)
     ]
     whole = [r for r in regions if r.end_s - r.start_s >= SHORTEST_S]
     if not whole:
@@ -94,6 +97,21 @@ def sources_told(audio: Path, fact: str, sensor: str, name: str = "") -> tuple[l
     notes = [f"{audio.name}: {len(regions) - len(whole)} stretches of under {SHORTEST_S:g} s were left out"]
     key = f"{stream.machine}/{stream.sensor}"
     return [_source(r, audio, key, name or audio.name, True) for r in whole], notes if len(whole) < len(regions) else []
+
+
+def _held(told: Sequence[tuple[float, str]], end_s: float) -> list[tuple[float, float, str]]:
+    """From when to when each word held, what was only repeated made one; `told` as it was said."""
+    said = sorted(told, key=lambda word: word[0])  # of two words of one moment the later one holds
+    repeats = sum(one[1] == other[1] for one, other in pairwise(said))
+    most_s = ABANDON_S if 2 * repeats > len(said) - 1 else np.inf
+    held: list[tuple[float, float, str]] = []
+    for (at, value), (following, _) in pairwise([*said, (end_s, "")]):
+        end = min(following, at + most_s)
+        if held and held[-1][1:] == (at, value):
+            held[-1] = (held[-1][0], end, value)
+        elif end > at:
+            held.append((at, end, value))
+    return held
 
 
 def _source(region: Region, audio: Path, sensor: str, name: str, recorded: bool) -> Source:

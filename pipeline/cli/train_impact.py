@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,6 +111,7 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
     from models.impact.images import Batches, Pool
     from models.impact.network import size_of
     from models.impact.pretrain import Pretrainer
+    from models.impact.training import device_of
     from pipeline.pretraining import check, takes_of
 
     settings, size = settings_of(config), size_of(config.size)
@@ -126,10 +127,17 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
         "sensors": len(crops.sensors),
         "digest": crops.digest,
     }
+    device_of(settings)  # what can be refused at once, before hours of reading
+    teacher = None if folders.teacher is None else teacher_from(folders.teacher)
+    narrow = None
+    if folders.narrow is not None:
+        narrow, facts = load_encoder(folders.narrow)
+        about["began_as"] = f"{narrow.size.name}, step {facts['step']}, widened"
     if newest(folders.run) is None:  # what a run has begun with, it has read
+        click.echo("reading everything once, before the first step")
         with progress_bar() as bar:
-            task = bar.add_task("reading", total=len(crops.takes))
-            check(crops.takes, lambda done: bar.update(task, completed=done))
+            task = bar.add_task("reading", total=sum(take.seconds for take in crops.takes))
+            check(crops.takes, lambda done_s: bar.update(task, completed=done_s))
     source: Any = crops
     if settings.pool_clips:
         with progress_bar() as bar:
@@ -138,12 +146,8 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
                 folders.pool, crops, settings.pool_clips, lambda done, _: bar.update(task, completed=done)
             ).images
     batches = Batches(source, settings.batch, settings.seed, settings.mixing, settings.workers)
-    if folders.teacher is not None:
-        return Distiller(settings, size, batches, folders.run, teacher_from(folders.teacher), about), crops
-    narrow = None
-    if folders.narrow is not None:
-        narrow, facts = load_encoder(folders.narrow)
-        about["began_as"] = f"{narrow.size.name}, step {facts['step']}, widened"
+    if teacher is not None:
+        return Distiller(settings, size, batches, folders.run, teacher, about), crops
     return Pretrainer(settings, size, batches, folders.run, about, narrow), crops
 
 
@@ -165,13 +169,15 @@ def _train(run: Trainer, until: int | None) -> list[int]:
 def _asked() -> Iterator[list[int]]:
     """Signals that asked to stop after the step that is under way; the second one stops at once."""
     told: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler is not signal.SIG_IGN}  # as in a `... &`
 
     def ask(number: int, _: FrameType | None) -> None:
         told.append(number)
         for one, handler in before.items():
             signal.signal(one, handler)
-        click.echo("stopping after this step; once more stops at once and loses it", err=True)
+        with suppress(OSError, RuntimeError):  # the same Ctrl-C has ended `| tee`; or a line is half written
+            click.echo("stopping after this step; once more stops at once and loses it", err=True)
 
     try:
         for number in before:

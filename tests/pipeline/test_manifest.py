@@ -197,3 +197,19 @@ def test_a_folder_without_labels_or_sound_is_refused(tmp_path):
     sounds(tmp_path, "a.wav")
     with pytest.raises(ConfigError, match=r"a\.wav: lies in no folder that says what it shows"):
         read_manifest(tmp_path)
+
+
+def test_a_label_behind_a_link_is_read_too(tmp_path):
+    """Linked from where the recordings lie; a link upwards leads nowhere, and a folder may end in .wav."""
+    sounds(tmp_path, "archive/idle/a.wav", "states/cut/b.wav")
+    (tmp_path / "states" / "idle").symlink_to("../archive/idle")
+    (tmp_path / "states" / "cut" / "up").symlink_to("..")
+    (tmp_path / "states" / "cut" / "day.wav").mkdir()
+    found = [(r.name, r.label) for r in read_manifest(tmp_path / "states")]
+    assert found == [("cut/b.wav", "cut"), ("idle/a.wav", "idle")]
+
+
+def test_a_label_whose_sound_is_of_another_kind_is_not_passed_over(tmp_path):
+    sounds(tmp_path, "cut/a.wav", "cut/a.mp3", "idle/monday/b.MP3")
+    with pytest.raises(ConfigError, match=r"b\.MP3: folders are read for WAV and FLAC alone, and 'idle' holds none"):
+        read_manifest(tmp_path)

@@ -10,6 +10,7 @@ import soundfile
 
 from models.packages import load
 from pipeline.cli.main import main
+from pipeline.cli.tracks import sources_told
 from pipeline.messages import Anchor, Chunk, Context, Mark, Rate, Stream
 from pipeline.recording.recorder import Recorder, Start
 from tests.models.heads.test_command import TONES, run
@@ -70,6 +71,33 @@ def test_what_the_file_before_holds_teaches_there(tmp_path: Path) -> None:
     assert load(tmp_path / "h").card.training["clips"] == {"cutting": 7, "idle": 5}
 
 
+def stretches(path: Path) -> list[tuple[float, float | None, str]]:
+    """From when to when each state labels the recording."""
+    found, _ = sources_told(path, "state", "")
+    return [(s.row.start_s, s.row.end_s, s.row.label) for s in found]
+
+
+def test_what_is_told_four_times_a_second_is_one_stretch(tmp_path: Path) -> None:
+    """As tell-the-state.md asks for."""
+    told: list[tuple[float, float | str]] = [(i / 4, "idle" if i < 28 else "cutting") for i in range(56)]
+    assert stretches(recording(tmp_path / "r.mcap", told)) == [(0.0, 7.0, "idle"), (7.0, 14.0, "cutting")]
+
+
+def test_a_teller_that_repeats_itself_and_falls_silent_tells_nothing_any_more(tmp_path: Path) -> None:
+    """After ten seconds, as for a running machine; of one that tells changes alone nobody expects a word."""
+    told: list[tuple[float, float | str]] = [(i / 4, "idle") for i in range(9)]
+    assert stretches(recording(tmp_path / "r.mcap", told)) == [(0.0, 12.0, "idle")]
+    later: list[tuple[float, float | str]] = [*told, (12.5, "cutting"), (12.75, "cutting")]
+    assert stretches(recording(tmp_path / "l.mcap", later)) == [(0.0, 12.0, "idle"), (12.5, 14.0, "cutting")]
+    assert stretches(recording(tmp_path / "c.mcap", [(0.0, "idle")])) == [(0.0, 14.0, "idle")]
+
+
+def test_the_last_word_of_a_moment_holds_and_an_empty_one_labels_nothing(tmp_path: Path) -> None:
+    """Clocks of controls may tick in whole seconds; an empty text is how some say that they do not know."""
+    r = recording(tmp_path / "r.mcap", [(0.0, "idle"), (5.0, "ready"), (5.0, "cutting"), (9.0, " ")])
+    assert stretches(r) == [(0.0, 5.0, "idle"), (5.0, 9.0, "cutting")]
+
+
 def test_numbers_are_labels_too(tmp_path: Path) -> None:
     """A spindle's speeds."""
     r = recording(tmp_path / "r.mcap", [(0.0, 0.0), (7.0, 12_000.0)], "spindle_rpm")
@@ -120,6 +148,31 @@ def test_a_recording_becomes_a_sound_file_of_the_same_seconds(
         assert sounded(tmp_path / "r.mcap", *more) == 2
         assert says in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.glob("n.*"))
+
+
+@pytest.mark.parametrize(
+    ("second", "name", "says"),
+    [
+        ((2, 1, 16_000, 2), "r.flac", "the number of channels changed within it"),
+        ((9, 9, 16_000, 1), "r.flac", "cannot be written"),
+        ((1, 1, 48_000, 86_400), "r.wav", "reaches over 24.0 h, for which .wav has no room"),
+        ((1, 1, 16_000, 50 * 365 * 86_400), "r.flac", "reaches over 438000.0 h"),
+    ],
+    ids=["stereo later", "nine channels", "a day", "a clock that was set"],
+)
+def test_what_no_sound_file_can_hold_is_refused_and_leaves_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: tuple[int, int, int, int], name: str, says: str
+) -> None:
+    """Before a disk is full of silence, and so that the command can be given again."""
+    channels, before, rate, later_s = second
+    with Recorder(tmp_path / "r.mcap", Start(), T0) as recorder:
+        for epoch, (n, at_s) in enumerate(((before, 0), (channels, later_s))):
+            stream = Stream("mill", "mic", epoch, "acoustic", Rate(rate), n, "<i2", "FS", 1 / 32768)
+            x = np.ones((rate, n), "<i2")
+            recorder.write(Chunk(stream, Anchor(0, T0 + at_s * S), 0, epoch, x), T0 + epoch * S)
+    assert sounded(tmp_path / "r.mcap", "--out", tmp_path / name) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.mcap"]
 
 
 def test_a_folder_of_labels_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from models.impact.pretrain import Pretrainer
+from pipeline.cli import train_impact
 from pipeline.cli.main import main
 from tests.models.probe.rig import manifest, sound
 
@@ -23,6 +25,27 @@ def run(*args: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main([str(arg) for arg in args])
     return int(stop.value.code or 0)
+
+
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> int:
+    """The exit code of a run of two steps that is told a signal in the first."""
+    sound(tmp_path / "good.wav", 2.0, 300.0)
+    (tmp_path / "t.toml").write_text(SETTINGS)
+    whole = Pretrainer.after_step
+
+    def told(self: Pretrainer, step: int) -> None:
+        whole(self, step)
+        if step == 0:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Pretrainer, "after_step", told)
+    m = manifest(tmp_path / "m.csv", [{"path": "good.wav", "label": "a", "group": "g"}])
+    return run("train", "impact", "--manifest", m, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
+
+
+def steps(tmp_path: Path) -> list[str]:
+    """Checkpoints of the run."""
+    return [path.name for path in (tmp_path / "out.training").glob("step-*")]
 
 
 @pytest.mark.parametrize(
@@ -75,22 +98,63 @@ def test_a_signal_saves_the_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Stopped in the first of two steps: it ends, is saved, says how to go on, and handlers are as before."""
-    sound(tmp_path / "good.wav", 2.0, 300.0)
-    (tmp_path / "t.toml").write_text(SETTINGS)
-    whole, before = Pretrainer.after_step, signal.getsignal(number)
-
-    def told(self: Pretrainer, step: int) -> None:
-        whole(self, step)
-        if step == 0:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(Pretrainer, "after_step", told)
-    m = manifest(tmp_path / "m.csv", [{"path": "good.wav", "label": "a", "group": "g"}])
-    args = ("--manifest", m, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
-    assert run("train", "impact", *args) == 128 + number
+    before = signal.getsignal(number)
+    assert stopped(tmp_path, monkeypatch, number) == 128 + number
     assert "run the same command to go on" in capsys.readouterr().out
-    assert [p.name for p in (tmp_path / "out.training").glob("step-*")] == ["step-00000001"]
+    assert steps(tmp_path) == ["step-00000001"]
     assert not (tmp_path / "out").exists() and signal.getsignal(number) == before
+
+
+def test_a_step_is_saved_though_nobody_reads_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the `tee` behind it, too."""
+    echo = click.echo
+
+    def broken(message: str, err: bool = False) -> None:
+        if err:
+            raise BrokenPipeError
+        echo(message)
+
+    monkeypatch.setattr(click, "echo", broken)
+    assert stopped(tmp_path, monkeypatch, signal.SIGINT) == 128 + signal.SIGINT
+    assert steps(tmp_path) == ["step-00000001"]
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C is of what a script has put into the background: it is meant for others."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(train_impact, "_package", lambda *_: None)
+    try:
+        assert stopped(tmp_path, monkeypatch, signal.SIGINT) == 0
+    finally:
+        assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
+    assert steps(tmp_path) == ["step-00000002"]
+
+
+@pytest.mark.parametrize(
+    ("option", "setting", "says"),
+    [
+        ("--teacher", "", "holds no checkpoint"),
+        ("--widen", "", "holds no checkpoint"),
+        ("--pool", 'device = "cuda"', "no GPU is at hand"),
+    ],
+)
+def test_what_is_refused_at_once_is_not_kept_for_after_the_reading(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    setting: str,
+    says: str,
+) -> None:
+    """Told in place of the recording that the reading would refuse, hours later."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    soundfile.write(tmp_path / "nan.wav", np.full(16_000, np.nan), 8_000, subtype="FLOAT")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "t.toml").write_text(SETTINGS + setting + "\n")
+    m = manifest(tmp_path / "m.csv", [{"path": "nan.wav", "label": "a", "group": "g"}])
+    args = ("--manifest", m, "--config", tmp_path / "t.toml", option, tmp_path / "empty", "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_wider_student_has_no_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

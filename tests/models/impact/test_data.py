@@ -233,6 +233,25 @@ def test_what_the_benchmark_tests_on_is_not_learned_from(tmp_path: Path, root: s
     assert [(t.name, t.sensor) for t in takes_of(tmp_path)] == [("CNC/a.wav", "CNC"), ("LPBF/b.wav", "LPBF")]
 
 
+def test_what_lies_beside_dinos_is_learned_from(tmp_path: Path) -> None:
+    """Own recordings in the folder into which DINOS was unpacked; an empty folder of its name hides nothing."""
+    for name in ("DINOS_Pretrain/CNC/a.wav", "DINOS_Downstreams_train/VF2/on/c.wav", "mill/d.wav"):
+        write(tmp_path / name, tone(440, 48_000, 2))
+    assert [(t.name, t.sensor) for t in takes_of(tmp_path)] == [("CNC/a.wav", "CNC"), ("mill/d.wav", "mill")]
+    (tmp_path / "DINOS_Pretrain" / "CNC" / "a.wav").unlink()
+    assert [t.sensor for t in takes_of(tmp_path)] == ["mill"]
+
+
+def test_reading_tells_how_far_it_is_within_a_recording(tmp_path: Path) -> None:
+    """One of a day would stand still otherwise."""
+    for name in "ab":
+        write(tmp_path / f"{name}.wav", tone(440, 48_000, 50))
+    seen: list[float] = []
+    check(takes_of(tmp_path), seen.append)
+    assert seen == sorted(seen) and seen[0] == 0.0
+    assert 50.0 in seen and sum(0 < s < 50 for s in seen) == 2 and sum(50 < s < 100 for s in seen) == 2
+
+
 def test_everything_is_read_before_a_run(tmp_path: Path) -> None:
     """A number that is none in the last samples and a file cut off at its end: told together, by name."""
     x = tone(440, 48_000, 30)
