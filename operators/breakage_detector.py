@@ -85,7 +85,7 @@ class BreakDetector(Stateful):
         if teach < 2 or every < 1:
             raise ValueError("a template needs two holes at least, and scores a positive distance")
         self._teach, self._every = teach, every
-        self.settings = sha256(f"{BREAK}|3|{teach}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{BREAK}|4|{teach}".encode()).hexdigest()[:12]
         self._frames = 0
         self._idle: list[float] = []
         self._idle_frames = 0
@@ -97,6 +97,7 @@ class BreakDetector(Stateful):
         self._faint = 0
         self._faint_sum = 0.0
         self._still = 0
+        self._drilled = False
         self._hole: Hole | None = None
         self._template = HoleTemplate(teach)
         self._wear = 0.0
@@ -186,12 +187,17 @@ class BreakDetector(Stateful):
         return out
 
     def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
-        """What is louder than idle, or is said to cut, for as long as a hole, but too faint for one: a missing tool."""
+        """What is louder than idle, or is said to cut, for as long as a hole, but too faint for one: a missing tool.
+
+        What is still said to cut behind a hole, as while the drill is drawn back, misses none.
+        """
         self._base = self._base or list(self._idle)
         louder = ratio(level, self._base) > _BACK
         share = _HALL_SHARE if louder else _IDLE_SHARE
         self._base = [a + share * (b - a) for a, b in zip(self._base, level, strict=True)]
-        if louder or message.values["cutting"] == 1.0:
+        told = message.values["cutting"] == 1.0
+        self._drilled = self._drilled and told
+        if louder or (told and not self._drilled):
             self._faint, self._still = self._faint + 1, 0
             self._faint_sum += sum(excess(level, self._base))
             return []
@@ -203,7 +209,7 @@ class BreakDetector(Stateful):
         if lasted == 0 or self._template.unlike(lasted, _FAINT_LENGTH):
             return []
         below = self._template.mean_level() - 10.0 * log10(max(total / lasted, TINY))
-        reasons = {"text": say.missing(below), "unlike_template": False}
+        reasons = {"text": say.missing(below, MISSING_DB), "unlike_template": False}
         return [self._score(message, MISSING, below, MISSING_DB, reasons)]
 
     def _enough(self, level: Sequence[float]) -> bool:
@@ -311,7 +317,7 @@ class BreakDetector(Stateful):
 
     def _close(self, message: Feature, hole: Hole) -> list[Message]:
         """Judge a whole hole against the template, then learn it if it was good."""
-        self._hole = None
+        self._hole, self._drilled = None, True
         found = course(hole.bins, self._idle)
         whole, taught = Heard.of(hole, found), self._template.ready
         if hole.broken or whole.frames < _SETTLING:
@@ -368,6 +374,7 @@ class BreakDetector(Stateful):
             "rising": self._rising,
             "base": list(self._base),
             "faint": [self._faint, self._faint_sum, self._still],
+            "drilled": self._drilled,
             "hole": None if self._hole is None else asdict(self._hole),
             "template": self._template.snapshot(),
             "wear": self._wear,
@@ -383,6 +390,7 @@ class BreakDetector(Stateful):
         self._recent = [list(frame) for frame in state["recent"]]
         self._energies, self._base = list(state["energies"]), list(state["base"])
         self._faint, self._faint_sum, self._still = state["faint"]
+        self._drilled = bool(state.get("drilled", False))
         hole = state["hole"]
         self._hole = None if hole is None else Hole(**hole)
         self._template = HoleTemplate(self._teach)

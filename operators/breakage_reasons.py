@@ -26,7 +26,7 @@ def whole(template: HoleTemplate, fade: int) -> str:
         template: of its program.
         fade: frames until it began to fade.
     """
-    if template.ready and template.ends_at(fade):
+    if template.ready and template.ends_at(fade) and template.still_cuts(fade):
         return "end of a hole where other holes of this program ended, too: judged up to there"
     if template.ready and template.cut_off:
         return f"end of a whole hole, judged in its first {BINS * BIN_FRAMES * HOP_S:g} s"
@@ -40,8 +40,10 @@ def brief(hole: Hole, shortest: int) -> str:
     return f"end of a hole of less than {shortest * HOP_S:g} s, too short to be learned or judged"
 
 
-def missing(below_db: float) -> str:
-    """Of a hole that was hardly heard."""
+def missing(below_db: float, limit_db: float) -> str:
+    """Of what lasted like a hole and was not heard as one."""
+    if below_db <= limit_db:
+        return f"a sound that lasted like a hole and is none, {_side(below_db)} the template"
     how = f"{below_db:.1f}" if below_db < _MOST_DB else f"more than {_MOST_DB:g}"
     return (
         f"tool missing or broken, or the sensor hears less than before: hole {how} dB below the template, "
@@ -52,5 +54,9 @@ def missing(below_db: float) -> str:
 def level(below_db: float, limit_db: float, *, unlike: bool) -> str:
     """Of the level of a whole hole."""
     faint = "tool missing, broken or blunt: " if below_db > limit_db else ""
-    side = f"{below_db:.1f} dB below" if below_db >= 0.0 else f"{-below_db:.1f} dB above"
-    return f"{faint}hole {side} the template" + ("; unlike the template: another program?" if unlike else "")
+    other = "; unlike the template: another program?" if unlike else ""
+    return f"{faint}hole {_side(below_db)} the template{other}"
+
+
+def _side(below_db: float) -> str:
+    return f"{below_db:.1f} dB below" if below_db >= 0.0 else f"{-below_db:.1f} dB above"

@@ -100,7 +100,7 @@ class ChatterDetector(Stateful):
             raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._on_delay = round(on_delay_s / HOP_S)
-        said = f"{DETECTOR}|6|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
+        said = f"{DETECTOR}|7|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
         self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
@@ -151,15 +151,17 @@ class ChatterDetector(Stateful):
         limit = self._points.limit
         if not cutting and not self._air and v["tonal"] > _TONES:
             return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
-        value = self._value(limit) if cutting and not self._mismatch and not self._too_soon(v) else 0.0
+        found = self._value(limit) if cutting and not self._mismatch else 0.0
+        value = 0.0 if self._too_soon(v) else found
         if self._lone >= _UNEXPLAINED and value <= limit:
             self._tool.leave()
             return self._report(message, 0.0, self._unexplained(v), complete=False)
-        if cutting and value <= limit:
+        stable = cutting and found <= limit  # chatter of which nothing is said yet teaches nothing, either
+        if stable:
             self._learn(v)
         said = self._report(message, self._delayed(value, limit), self._reasons(v, limit, cutting), limit=limit)
         if "turn_db" in v:
-            said += self._tool.take(message, self._points.place, cutting=cutting and value <= limit)
+            said += self._tool.take(message, self._points.place, cutting=stable)
         return said
 
     def _cutting(self, message: Feature) -> bool:

@@ -24,6 +24,8 @@ _LEAST_LINES, _NEARLY_ALL, _MOSTLY = 4, 0.9, 0.3
 """Lines between the told rotation's multiples, and the shares of their energy, that bear another ratio."""
 _ONLY_TOLD, _FORCED, _FIRST_LINE = 0.1, 0.03, 0.01
 """Shares of all energy: what the told rotation alone may explain, its tooth passing alone, and the true one's first."""
+_BOTH_SIDES = 0.02
+"""Share of the lines at a third of the told tooth passing that a cut has on its weaker side (`_one_sided`)."""
 _TINY = 1e-30
 
 Float64 = NDArray[np.float64]
@@ -141,12 +143,12 @@ def contradiction(lines: Sequence[tuple[float, float]], rpm: float, teeth: int, 
 
 
 def wrong_ratio(lines: Sequence[Line], rotation_hz: float, teeth: int, tolerance_hz: float) -> float:
-    """How many times the true speed the told one is, where a cut's lines say 3/2, 3, 2/3 or, of even teeth, 2; else 0.
+    """How many times the true speed the told one is, where a cut's lines say 3/2, 3 or 2/3; else 0.
 
     The lines of a cut are multiples of its true rotation, most of them of its true tooth passing. Under a speed told
     3/2 times too high they lie at thirds of the told rotation, at every second third; chatter has lines at one third
     only by chance, and then a tooth passing apart. Flip chatter of odd teeth has lines at halves, as a cut under twice
-    its speed has: that cannot be told apart and is not looked for. On tuning seed 8118 it holds in 40 to 80 % of the
+    its speed has; what can be told of even teeth changes no outcome: that ratio is not looked for. On tuning seed 8118 it holds in 40 to 80 % of the
     long windows of stable cuts told 3/2 and 3 times too fast, and in 0.1 % of those of chatter; of Hopf families at
     places drawn at random in 0.6 %.
 
@@ -161,23 +163,35 @@ def wrong_ratio(lines: Sequence[Line], rotation_hz: float, teeth: int, tolerance
     f, power = (np.array(column) for column in zip(*lines, strict=True))
     between = ~_multiples(f, np.array([rotation_hz]), tolerance_hz)[0]
     share = power / max(float(power[between].sum()), _TINY)
-    for ratio in (1.5, 2.0, 2.0 / 3.0, 3.0):
+    for ratio in (1.5, 2.0 / 3.0, 3.0):
         true = np.array([rotation_hz, rotation_hz * teeth]) / ratio
         on_rotation, on_passing = _multiples(f, true, tolerance_hz)
         only_told = power[~between & ~on_rotation].sum() <= _ONLY_TOLD * power.sum()
         rotations, passings = between & on_rotation, between & on_passing
         if not only_told or rotations.sum() < _LEAST_LINES or share[rotations].sum() < _NEARLY_ALL:
             continue
-        if ratio in {2.0 / 3.0, 3.0}:  # chatter at a third, or flip chatter, is not to be taken for it
+        if ratio != 1.5:  # chatter at a third, or flip chatter, is not to be taken for it
             told = _multiples(f, np.array([rotation_hz * teeth]), tolerance_hz)[0]
             forced = power[told & ~on_passing].sum() / power.sum()
             if passings.sum() < _AHEAD or share[passings].sum() < _MOSTLY or forced > _FORCED:
                 continue
+            if ratio == 3.0 and _one_sided(f[passings], power[passings], true[1]):
+                continue
         elif power[np.abs(f - true[1]) <= tolerance_hz].sum() < _FIRST_LINE * power.sum():
             continue  # a cut shows its tooth passing itself, chatter at such a place hardly
-        if ratio != 2.0 or teeth % 2 == 0:
-            return ratio
+        return ratio
     return 0.0
+
+
+def _one_sided(f: Float64, power: Float64, third_hz: float) -> bool:
+    """Whether multiples of a third f of the told tooth passing are those of chatter: f_c + 3 j f for whole j.
+
+    A cut under thrice its speed has them on both sides of the told one's multiples, 1, 4, 7 … and 2, 5, 8 …. Chatter
+    that happens to lie at a third is on one side, but for what is mirrored at 0 Hz.
+    """
+    side = np.round(f / third_hz) % 3.0
+    one, other = float(power[side == 1.0].sum()), float(power[side == 2.0].sum())
+    return min(one, other) < _BOTH_SIDES * (one + other)
 
 
 def _explained(lines: Sequence[tuple[float, float]], passing_hz: float, tolerance_hz: float) -> tuple[float, int]:

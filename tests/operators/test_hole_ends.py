@@ -99,6 +99,43 @@ def test_a_tool_that_is_not_there_is_missed_where_the_machine_says_that_it_cuts(
     assert "more than 40 dB below the template" in missed.reasons["text"]
 
 
+def test_what_is_said_to_cut_behind_a_hole_misses_no_tool() -> None:
+    """The drill is drawn back for most of a hole's time; the next silent one is missed, and after a restart too."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 6)
+    cut = [*frames(AIR, cutting=0.0), *frames([*[1.0] * 400, *AIR * 3], cutting=1.0), *frames(AIR, cutting=0.0)]
+    told: list[Score] = []
+    for k, f in enumerate(cut * 2):
+        if k == 600:  # within the first way back
+            state = json.loads(json.dumps(detector.snapshot()))
+            detector = BreakDetector(4)
+            detector.restore(state)
+        told += [s for s in detector.process(f) if isinstance(s, Score)]
+    assert sum(s.detector == MISSING for s in told) == 2
+    assert not abnormal(told, MISSING)
+    air = [*frames(AIR * 4, cutting=1.0), *frames(AIR, cutting=0.0)]
+    assert len(abnormal([s for f in air for s in detector.process(f) if isinstance(s, Score)], MISSING)) == 1
+
+
+def test_a_sound_that_is_said_not_to_cut_is_called_no_missing_tool() -> None:
+    """It lasts like a hole and is as loud."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 6)
+    (text,) = [s.reasons["text"] for f in frames(GOOD, cutting=0.0) for s in detector.process(f)
+               if isinstance(s, Score) and s.detector == MISSING]  # fmt: skip
+    assert "a sound that lasted like a hole and is none" in text
+    assert "tool missing" not in text
+
+
+def test_the_usual_end_of_a_program_learned_anew_is_no_early_one() -> None:
+    """Two of its holes were taken for broken ones before."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 6)
+    found = program(detector, [SHALLOW] * 8)
+    ends = [s.reasons["text"] for s in found if s.detector == BREAK and s.reasons["text"].startswith("end of")]
+    assert ends[-3:] == ["end of a whole hole"] * 3
+
+
 def test_holes_that_are_too_short_say_so() -> None:
     """They teach nothing."""
     detector = BreakDetector(4)

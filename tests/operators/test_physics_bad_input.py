@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from operators.breakage_detector import BREAK, MISSING, BreakDetector
-from operators.chatter import ChatterFeatures
+from operators.chatter import CHATTER, ChatterFeatures
 from operators.chatter_detector import ChatterDetector
 from operators.chatter_lines import band_power, power
 from operators.chatter_plan import plan
 from operators.spindle import GivenSpeed, Reading
-from pipeline.messages import NS, Anchor, Float32, Rate, Score, Segment, Stream
+from pipeline.messages import NS, Anchor, Feature, Float32, Rate, Score, Segment, Stream
 from tests.operators.test_breakage import AIR, GOOD, abnormal, broken, frames, program
 from tests.operators.told import ToldSpeed
 
@@ -99,6 +99,41 @@ def test_a_speed_told_too_high_by_a_half_or_thrice_is_unverified(times: float) -
     assert not any(s.abnormal for s in found)
     assert not found[-1].complete
     assert found[-1].reasons["speed"] == "mismatch"
+
+
+@pytest.mark.parametrize("teeth", [1, 2])
+def test_chatter_at_a_third_of_the_rotation_is_told(teeth: int) -> None:
+    """It is a multiple of a third of the tooth passing, as a whole cut under a third of the told speed would be."""
+    t = np.arange(2 * RATE) / RATE
+    x = 1e-3 * np.random.default_rng(4).standard_normal(len(t))
+    for j in range(-2, 3):
+        x += 0.1 * 10.0 ** (-0.5 * abs(j)) * np.sin(2 * np.pi * (28 / 3 + teeth * j) * RPM / 60 * t + j)
+    x += 0.03 * np.sin(2 * np.pi * teeth * RPM / 60 * t)
+    found = heard(x, RPM, teeth)
+    assert found[-1].abnormal
+    assert sum(s.abnormal for s in found) > 150
+    assert "check the told speed" in found[-1].reasons["text"]
+
+
+@pytest.mark.parametrize(("place", "spoken"), [(28 / 3, False), (9.42, True)])
+def test_a_line_of_which_nothing_is_said_yet_is_not_learned_as_stable(place: float, spoken: bool) -> None:
+    """Neither way teaches: a line at a third waits for four long windows, one elsewhere is told at once."""
+    detector = ChatterDetector(TEETH, 2 * RPM)
+    v = dict.fromkeys(
+        ("er", "surprise", "clipped", "contradicts_rpm", "forced_db", "tooth_db", "half_tooth_db", "turn_db", "opr"),
+        0.0,
+    )
+    v |= {"rpm": RPM, "tonal": 0.7, "coherent": 0.7, "long_tonal": 0.7, "residual": 10.0, "cutting": 1.0}
+    v |= dict.fromkeys(("level_db", "line_db", "pair_db", "side_db", "long_pair_db", "long_side_db"), 40.0)
+    v |= {"line_hz": place * RPM / 60, "long_line_hz": place * RPM / 60, "wavering": 1.0, "long_line_db": 40.0}
+    said: list[Score] = []
+    slow = {"long_tonal", "contradicts_rpm", "turn_db"}  # one long window is looked at, of the four that it takes
+    for k in range(5):
+        seen = v if k == 0 else {name: x for name, x in v.items() if name not in slow}
+        hop = Feature("m", ("s",), CHATTER, (1 + k) * 10_000_000, seen)
+        said += [s for s in detector.process(hop) if isinstance(s, Score) and s.detector == "chatter"]
+    assert said[-1].abnormal is spoken
+    assert detector._points.snapshot() == []
 
 
 @pytest.mark.parametrize(("told", "says"), [(1.5, True), (3.0, True), (2.0 / 3.0, True), (1.0, False)])
