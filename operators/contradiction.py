@@ -148,9 +148,9 @@ def wrong_ratio(lines: Sequence[Line], rotation_hz: float, teeth: int, tolerance
     The lines of a cut are multiples of its true rotation, most of them of its true tooth passing. Under a speed told
     3/2 times too high they lie at thirds of the told rotation, at every second third; chatter has lines at one third
     only by chance, and then a tooth passing apart. Flip chatter of odd teeth has lines at halves, as a cut under twice
-    its speed has; what can be told of even teeth changes no outcome: that ratio is not looked for. On tuning seed 8118 it holds in 40 to 80 % of the
-    long windows of stable cuts told 3/2 and 3 times too fast, and in 0.1 % of those of chatter; of Hopf families at
-    places drawn at random in 0.6 %.
+    its speed has; what can be told of even teeth changes no outcome: that ratio is not looked for. On tuning seed 8118
+    it holds in 40 to 80 % of the long windows of stable cuts told 3/2 and 3 times too fast, and in 0.1 % of those of
+    chatter; of Hopf families at places drawn at random in 0.6 %.
 
     Args:
         lines: frequency in Hz and power of the strongest lines.
