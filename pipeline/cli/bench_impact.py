@@ -46,7 +46,7 @@ class Settings:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the layout of DINOS.")
 @click.option(
-    "--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings of sound, or of vibration."
+    "--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings of sound or vibration, or a folder."
 )
 @click.option("--modality", type=click.Choice(["sound", "vibration"]), help="Where the manifest has both.")
 @click.option("--encoder", "encoders", multiple=True, type=click.Path(path_type=Path), help="Encoder package; several.")

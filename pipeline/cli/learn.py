@@ -40,7 +40,7 @@ _NORMAL = click.option(
 
 
 @click.command()
-@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings, or their folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder that the baselines go into.")
 @_NORMAL
 @click.option("--machine", help="Only this machine.")
@@ -160,7 +160,9 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
 
 
 @click.command()
-@click.option("--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings, or their folder."
+)
 @click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
 @click.option(
     "--detector",

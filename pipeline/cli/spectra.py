@@ -23,7 +23,9 @@ _LONGEST_LABEL = 50
 
 
 @click.command()
-@click.option("--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), required=True, help="CSV of labelled recordings, or their folder."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for spectra.csv and spectra.png.")
 @click.option("--highest", type=Number(min=10.0), default=HIGHEST_HZ, show_default=True, help="Hertz.")
 @click.option("--machine", help="Only this machine.")
