@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -41,6 +42,14 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Sign
     monkeypatch.setattr(Pretrainer, "after_step", told)
     m = manifest(tmp_path / "m.csv", [{"path": "good.wav", "label": "a", "group": "g"}])
     return run("train", "impact", "--manifest", m, "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C counts, as it does not where the tests themselves run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def steps(tmp_path: Path) -> list[str]:
@@ -93,6 +102,7 @@ def test_what_the_first_step_does_not_meet_is_told_all_the_same(
     assert not (tmp_path / "out.training").exists()
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -105,6 +115,7 @@ def test_a_signal_saves_the_step(
     assert not (tmp_path / "out").exists() and signal.getsignal(number) == before
 
 
+@pytest.mark.usefixtures("heeded")
 def test_a_step_is_saved_though_nobody_reads_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the `tee` behind it, too."""
     echo = click.echo
