@@ -217,8 +217,9 @@ class ChatterDetector(Stateful):
     def _too_soon(self, v: Mapping[str, float]) -> bool:
         """Whether a line may be that of a speed told by a wrong ratio, and the cut is too short to say."""
         line = self._slow_view.get("long_line_hz", v["line_hz"])
-        flips = self._teeth % 2 == 1 and _at(line, v["rpm"], _HALVES)  # no look tells it from twice the true speed
-        return self._looked < _LOOK and _at(line, v["rpm"], _THIRDS + _HALVES) and not flips
+        # of odd teeth no look tells flip chatter, at halves, from twice the true speed
+        places = _THIRDS if self._teeth % 2 else _THIRDS + _HALVES
+        return self._looked < _LOOK and _at(line, v["rpm"], places)
 
     def _delayed(self, value: float, limit: float) -> float:
         """The value, held at its limit until it has been above for the on-delay, or the line is steady."""
