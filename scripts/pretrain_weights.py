@@ -1,14 +1,17 @@
 r"""The command that made the shipped weights: which recordings were used, then `small`, `edge` from it, and `base`.
 
     python scripts/pretrain_weights.py list  --esc10 ESC10 --vroom VROOM --simulated DIR [DIR ...] --out USED.csv
-    stethos train impact --manifest USED.csv --config scripts/pretrain_small.toml --out impact-small
-    python scripts/probe_weights.py --esc10 ESC10 --used USED.csv --out SCORES.json impact-small.training
-    python scripts/pretrain_weights.py package impact-small.training --used USED.csv --scores SCORES.json \
-        --out models/weights/impact-small
+    python scripts/pretrain_weights.py list  --other-half --vroom FERRY --simulated DIR [DIR ...] --out REST.csv
+    python scripts/pretrain_weights.py list  --other-half --esc10 ESC10 --out LABELLED.csv
+    stethos train impact --manifest USED.csv --config scripts/pretrain_small.toml --begin impact-small --out new-small
+    python scripts/probe_weights.py --esc10 ESC10 --used USED.csv --out SCORES.json new-small.training
+    python scripts/pretrain_weights.py package new-small.training --used USED.csv --scores SCORES.json \
+        --held-out REST.csv --labelled LABELLED.csv --out models/weights/impact-small
 
-`package` exports a run once more, now with the list of its recordings and the probe's scores on the card.
+`package` exports a run once more, now with the list of its recordings and the probe's scores on the card, calibrated on
+recordings that did not train, and with what its eight bits cost on labelled ones.
 
-`list` writes the manifest of what may be learned from; everything else stays unseen for the probes:
+`list` writes the manifest of what may be learned from, `list --other-half` that of what stays unseen:
 
 * ESC-10 (CC0 and CC-BY clips, FLAC or OGG in a folder per category, named FOLD-SOURCE-TAKE): every second source of a
   category, in order of its number;
@@ -36,13 +39,13 @@ LICENCES = {
 _SOUND = {".flac", ".ogg", ".wav"}
 
 
-def esc10(folder: Path) -> Iterator[dict[str, object]]:
-    """Every second source of each category."""
+def esc10(folder: Path, half: int) -> Iterator[dict[str, object]]:
+    """Every second source of each category: the first, third, … for half 0."""
     for category in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in category.iterdir() if path.suffix in _SOUND)
         sources = sorted({source(path) for path in files})
         for path in files:
-            if sources.index(source(path)) % 2 == 0:
+            if sources.index(source(path)) % 2 == half:
                 yield {
                     "path": path.resolve(), "label": category.name, "group": f"freesound {source(path)}",
                     "machine": category.name, "sensor": "microphone", "modality": "acoustic", "unit": "FS",
@@ -55,14 +58,15 @@ def source(path: Path) -> int:
     return int(path.stem.split("-")[1])
 
 
-def vroom(folders: list[Path]) -> Iterator[dict[str, object]]:
-    """The first half of each recording."""
+def vroom(folders: list[Path], half: int) -> Iterator[dict[str, object]]:
+    """A half of each recording: 0 is the first."""
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.suffix in _SOUND):
+            end_s = soundfile.info(str(path)).duration
             yield {
                 "path": path.resolve(), "label": path.parent.name, "group": path.stem, "machine": folder.name,
-                "sensor": "microphone", "modality": "acoustic", "unit": "FS", "start_s": 0.0,
-                "end_s": round(soundfile.info(str(path)).duration / 2, 3), "source": "vroom",
+                "sensor": "microphone", "modality": "acoustic", "unit": "FS",
+                "start_s": round(half * end_s / 2, 3), "end_s": round((1 + half) * end_s / 2, 3), "source": "vroom",
             }  # fmt: skip
 
 
@@ -93,21 +97,17 @@ def recordings(used: Path) -> dict[str, object]:
 
 def package(args: argparse.Namespace) -> int:
     """Export a run with all that its card should tell."""
-    import numpy as np
-
     from models.impact.crops import Crops
-    from models.impact.export import Facts, export_package
-    from models.impact.images import image
+    from models.impact.export import Facts
     from models.impact.training import facts_for_card
+    from pipeline.cli.packaging import Judges, labelled_sources, package_run
     from pipeline.pretraining import takes_of
 
     scores = json.loads(args.scores.read_text(encoding="utf-8"))
     training = facts_for_card(args.run) | {"recordings": recordings(args.used), "note": args.note}
-    takes = takes_of(args.used)
-    hours = {name: round(value, 3) for name, value in Crops(takes).hours().items()}
+    crops = Crops(takes_of(args.used), seed=CALIBRATION_SEED)
+    hours = {name: round(value, 3) for name, value in crops.hours().items()}
     training["data"] = {**training["data"], "hours": hours}
-    fresh = Crops(takes, seed=CALIBRATION_SEED)
-    images = np.stack([image(fresh.clip(i)) for i in range(256)])
     told = {
         "probe": "logistic regression on held-out ESC-10 sources, folds by source; scripts/probe_weights.py",
         **{key: scores[key] for key in ("seconds", "sources", "classes", "logmel")},
@@ -115,7 +115,8 @@ def package(args: argparse.Namespace) -> int:
     }
     name = f"impact-{training['settings']['size']}"
     facts = Facts(name=name, version=args.version, pooling=args.pooling, training=training, scores=told)
-    made = export_package(args.run, args.out, images[:, None], facts)
+    judges = Judges(takes_of(args.held_out), labelled_sources(args.labelled))
+    made = package_run(args.run, args.out, crops, facts, judges)
     print(args.out, made.digest, f"{made.size / 1e6:.2f} MB", made.card.latency, made.card.quantisation)
     return 0
 
@@ -126,8 +127,10 @@ def write_list(args: argparse.Namespace) -> int:
     with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for rows in (esc10(args.esc10), vroom(args.vroom), simulated(args.simulated)):
-            writer.writerows(rows)
+        if args.esc10 is not None:
+            writer.writerows(esc10(args.esc10, args.other_half))
+        writer.writerows(vroom(args.vroom, args.other_half))
+        writer.writerows(simulated(args.simulated))
     print(args.out)
     return 0
 
@@ -137,14 +140,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     listing = commands.add_parser("list")
-    listing.add_argument("--esc10", type=Path, required=True)
+    listing.add_argument("--esc10", type=Path)
     listing.add_argument("--vroom", type=Path, nargs="+", default=[])
     listing.add_argument("--simulated", type=Path, nargs="+", default=[])
+    listing.add_argument("--other-half", action="store_true")
     listing.set_defaults(do=write_list)
     packing = commands.add_parser("package")
     packing.add_argument("run", type=Path)
     packing.add_argument("--used", type=Path, required=True)
     packing.add_argument("--scores", type=Path, required=True)
+    packing.add_argument("--held-out", type=Path, required=True)
+    packing.add_argument("--labelled", type=Path, required=True)
     packing.add_argument("--pooling", default="band")
     packing.add_argument("--version", default="1")
     packing.add_argument("--note", default="")

@@ -27,9 +27,8 @@ PARITY = 1e-4
 BATCH = 8
 _GOLDEN = 4
 _INT8_TOLERANCE = 0.05
-Probe = Callable[[Float32, Float32], Mapping[str, Any]]
-"""Takes the tokens of the float32 and of the 8-bit graph for all calibration clips; gives figures for the card, e.g.
-the F1 of a linear probe on both."""
+Probe = Callable[[Session, Session], Mapping[str, Any]]
+"""Takes the float32 and the 8-bit graph, ready to run; gives figures for the card: `models.probe.rounding`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +52,7 @@ def export_package(
     batch: int = BATCH,
     front_end: FrontEnd = PAPER,
     probe: Probe | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Package:
     """Write an encoder as a package and load it.
 
@@ -65,7 +65,8 @@ def export_package(
         int8: static 8-bit quantisation; else float32.
         batch: rows of every run.
         front_end: that made the images.
-        probe: measures the loss on a task.
+        probe: measures what eight bits lose on a task.
+        about: what the card's quantisation tells besides, e.g. what `calibration` was cut from.
 
     Returns:
         The package, verified.
@@ -81,9 +82,6 @@ def export_package(
     model, _ = build(encoder)
     tokens = tokens_of(model, clips)
     parity = _parity(encoder, clips, tokens)
-    quantisation: dict[str, Any] = {}
-    if int8:
-        model, quantisation = _int8(encoder, clips, tokens, probe)
     card = Card(
         kind="encoder",
         name=facts.name,
@@ -95,10 +93,15 @@ def export_package(
         grid=encoder.grid,
         training=dict(facts.training),
         scores={**facts.scores, "parity_with_torch": parity},
-        quantisation=quantisation,
         batch=batch,
-        tolerance=_INT8_TOLERANCE if int8 else 1e-4,
+        tolerance=1e-4,
     )
+    if int8:
+        rounded, loss = _int8(encoder, clips, tokens)
+        if probe is not None:
+            loss["probe"] = dict(probe(Session(model, card), Session(rounded, card)))
+        card = replace(card, quantisation={**loss, **(about or {})}, tolerance=_INT8_TOLERANCE)
+        model = rounded
     card = replace(card, latency=_latency(model, card, clips))
     package = write(out_dir, card, model, _golden(clips, batch))
     if package.alone:
@@ -133,7 +136,7 @@ def _parity(encoder: Encoder, clips: Float32, tokens: Float32) -> float:
     return worst
 
 
-def _int8(encoder: Encoder, clips: Float32, tokens: Float32, probe: Probe | None) -> tuple[bytes, dict[str, Any]]:
+def _int8(encoder: Encoder, clips: Float32, tokens: Float32) -> tuple[bytes, dict[str, Any]]:
     quantisers = calibrate(encoder, clips[::2])
     model, linears = build(encoder, quantisers, weight_limit=WEIGHT_LIMIT)
     after = tokens_of(model, clips)
@@ -146,7 +149,7 @@ def _int8(encoder: Encoder, clips: Float32, tokens: Float32, probe: Probe | None
         "held_out_clips": loss.clips,
         "cosine_median": dict(loss.cosine),
         "cosine_min": dict(loss.worst),
-        "probe": dict(probe(tokens, after)) if probe else {},
+        "probe": {},
         "linear_layers": len(linears),
     }
 

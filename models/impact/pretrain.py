@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.impact.begin import Beginning
 from models.impact.images import Batches
 from models.impact.masking import draw, patch_dispersion
 from models.impact.monitors import monitor
@@ -18,7 +19,6 @@ from models.impact.settings import Pretraining
 from models.impact.student import Losses, Student
 from models.impact.teacher import decay_after, follow, teacher_of
 from models.impact.training import Trainer
-from models.impact.widen import widen
 from pipeline.errors import BadInput
 
 _MOST = 512
@@ -34,7 +34,7 @@ class Pretrainer(Trainer):
         batches: images of each step.
         folder: of the run.
         about: of the data.
-        narrow: an encoder of half the width that this one begins from; see `widen.widen`.
+        beginning: weights to begin from; by default they are drawn.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Pretrainer(Trainer):
         batches: Batches,
         folder: Path,
         about: Mapping[str, Any] | None = None,
-        narrow: Encoder | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
-        self._narrow = narrow
+        self._beginning = beginning
         try:  # before a step is taken: what cannot be drawn once never can
             s, grid = settings, (size.side, size.side)
             draw(s.masking, np.random.default_rng(0), 1, grid, s.mask_ratio, s.block, np.ones((1, size.side**2)))
@@ -57,8 +57,9 @@ class Pretrainer(Trainer):
     def build(self) -> dict[str, nn.Module]:
         """Student, and its copy as the teacher."""
         student = Student(self.size, self.settings)
-        if self._narrow is not None:
-            widen(self._narrow, student.encoder, self.settings.seed)
+        if self._beginning is not None:
+            images = torch.from_numpy(self.batches.make(0))[:, None]
+            self._beginning.give(student.encoder, images, self.settings.seed)
         teacher = teacher_of(student)
         if self.settings.compile:
             student.compile()

@@ -44,6 +44,7 @@ class Package:
         card: its card.
         digest: SHA-256 of its `SHA256SUMS`, 64 hex digits.
         golden: its golden rows.
+        model: the graph, as it was hashed.
         alone: whether each row runs in a padded batch of its own, because this machine gives a row other bits at
             another position of the batch.
         deviation: largest ‖y − golden‖ / ‖golden‖ on this machine.
@@ -55,9 +56,9 @@ class Package:
         self.card = parse(files[CARD], str(folder / CARD))
         self.digest = hashlib.sha256(files[SUMS]).hexdigest()
         self.golden: Golden = read_golden(files[GOLDEN], self.card, str(folder / GOLDEN))
-        self._model = files[MODEL]
+        self.model = files[MODEL]
         self._sessions: dict[int, Session] = {}
-        session = Session(self._model, self.card)
+        session = Session(self.model, self.card)
         self.alone = session.alone = rows_move(session, self.golden)
         self.deviation = check_golden(session, self.golden, str(folder))
         self._sessions[1] = session
@@ -65,7 +66,7 @@ class Package:
     @property
     def size(self) -> int:
         """Bytes of the graph."""
-        return len(self._model)
+        return len(self.model)
 
     def session(self, threads: int = 1) -> Session:
         """A session with its golden rows verified; the same one for the same number of threads.
@@ -77,7 +78,7 @@ class Package:
         if threads < 1:
             raise BadInput("threads", f"a session needs at least one thread, not {threads}")
         if threads not in self._sessions:
-            session = Session(self._model, self.card, threads)
+            session = Session(self.model, self.card, threads)
             session.alone = rows_move(session, self.golden)
             check_golden(session, self.golden, str(self.folder))
             self._sessions[threads] = session

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from models.impact.crops import Crops
     from models.impact.settings import Pretraining
     from models.impact.training import Trainer
-
-CALIBRATION = 512
-"""Fresh crops that the package's quantisation is calibrated and checked on."""
+    from pipeline.cli.packaging import Judges
 
 
 @click.command()
@@ -34,11 +32,23 @@ CALIBRATION = 512
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model package.")
 @click.option("--size", type=click.Choice(["base", "small", "edge"]), help="Over that of the configuration.")
 @click.option("--teacher", type=click.Path(path_type=Path), help="Package or run to distil from; `edge` needs one.")
-@click.option("--widen", "narrow", type=click.Path(path_type=Path), help="Run of half the width to begin from.")
+@click.option(
+    "--begin",
+    "--widen",
+    "start",
+    type=click.Path(path_type=Path),
+    help="Package or run to begin from: of the same size or half.",
+)
 @click.option("--pool", type=click.Path(path_type=Path), help="Folder of pooled images.  [default: that of the run]")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the run.  [default: OUT.training]")
 @click.option("--name", help="Of the model.  [default: impact-SIZE]")
 @click.option("--version", default="1", show_default=True, help="Of the model.")
+@click.option(
+    "--held-out", type=click.Path(path_type=Path), help="As --manifest: recordings that calibrate the 8-bit package."
+)
+@click.option(
+    "--labelled", type=click.Path(path_type=Path), help="Labelled recordings: the card tells what 8 bits cost on them."
+)
 @click.option("--until", type=click.IntRange(min=1), help="Stop after so many steps in all; the same command goes on.")
 def impact(
     manifest: Path,
@@ -46,11 +56,13 @@ def impact(
     out: Path,
     size: str | None,
     teacher: Path | None,
-    narrow: Path | None,
+    start: Path | None,
     pool: Path | None,
     work: Path | None,
     name: str | None,
     version: str,
+    held_out: Path | None,
+    labelled: Path | None,
     until: int | None,
 ) -> int:
     """Pretrain an encoder (or distil one with --teacher) and write it as a package.
@@ -59,13 +71,12 @@ def impact(
     killed at any moment, the same command goes on from its last checkpoint, to the bit on a CPU. All settings and their
     defaults: docs/how-to/pretrain.md.
     """
-    if teacher is not None and narrow is not None:
-        raise click.UsageError("--widen begins a pretraining, --teacher a distillation: name one of them")
+    if teacher is not None and start is not None:
+        raise click.UsageError("--begin goes on with a pretraining, --teacher distils: name one of them")
     config = load_pretrain(config_file, size=size)
     if config.size == "edge" and teacher is None:
         raise click.UsageError("size edge is distilled: name --teacher, a package or the folder of a run")
-    if teacher is not None and not teacher.exists():
-        teacher = locate(str(teacher))
+    teacher, start = (locate(str(p)) if p is not None and not p.exists() else p for p in (teacher, start))
     if out.exists():
         raise ConfigError(f"--out {out}: exists already; name another folder")
     try:
@@ -75,16 +86,44 @@ def impact(
         from models.impact import training  # noqa: F401
     except ImportError as error:
         raise MissingExtra("train", "pretraining") from error
+    judges = _judges(held_out, labelled)
     folder = work or out.with_name(out.name + ".training")
-    run, crops = _prepare(manifest, config, Folders(folder, pool or folder, teacher, narrow))
+    run, crops = _prepare(manifest, config, Folders(folder, pool or folder, teacher, start), judges)
     told = _train(run, until)
     _curves(folder)
     click.echo(f"{folder}: step {run.step} of {run.settings.steps}")
     if run.step < run.settings.steps:
         click.echo("not finished: run the same command to go on; no package is written yet")
         return 128 + told[0] if told else 0
-    _package(folder, out, crops, name or f"impact-{config.size}", version)
+    _package(folder, out, crops, judges, (name or f"impact-{config.size}", version))
     return 0
+
+
+def _judges(held_out: Path | None, labelled: Path | None) -> Judges:
+    """What the package will be made with, refused before the training where it cannot serve."""
+    from pipeline.cli.packaging import Judges, labelled_sources
+    from pipeline.pretraining import check, takes_of
+
+    takes = None if held_out is None else takes_of(held_out)
+    check(takes or ())
+    return Judges(takes, () if labelled is None else labelled_sources(labelled))
+
+
+def _package(folder: Path, out: Path, crops: Crops, judges: Judges, named: tuple[str, str]) -> None:
+    from models.impact.export import Facts
+    from models.impact.training import facts_for_card
+    from pipeline.cli.packaging import package_run
+
+    name, version = named
+    with progress_bar() as bar:
+        task = bar.add_task("packaging", total=None)
+
+        def notice(text: str) -> None:
+            bar.update(task, description=text[-60:])
+
+        facts = Facts(name=name, version=version, training=facts_for_card(folder))
+        package = package_run(folder, out, crops, facts, judges, notice)
+    click.echo(f"{out}: {package.digest}")
 
 
 def settings_of(config: PretrainConfig) -> Pretraining:
@@ -101,17 +140,19 @@ class Folders(NamedTuple):
     run: Path
     pool: Path
     teacher: Path | None
-    narrow: Path | None
+    begin: Path | None
 
 
-def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[Trainer, Crops]:
-    from models.impact.checkpoint import load_encoder, newest
+def _prepare(manifest: Path, config: PretrainConfig, folders: Folders, judges: Judges) -> tuple[Trainer, Crops]:
+    from models.impact.begin import Beginning
+    from models.impact.checkpoint import newest
     from models.impact.crops import Crops
     from models.impact.distil import Distiller, teacher_from
     from models.impact.images import Batches, Pool
     from models.impact.network import size_of
     from models.impact.pretrain import Pretrainer
     from models.impact.training import device_of
+    from pipeline.cli.packaging import apart_from
     from pipeline.pretraining import check, takes_of
 
     settings, size = settings_of(config), size_of(config.size)
@@ -127,12 +168,13 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
         "sensors": len(crops.sensors),
         "digest": crops.digest,
     }
+    apart_from(judges, crops)
     device_of(settings)  # what can be refused at once, before hours of reading
     teacher = None if folders.teacher is None else teacher_from(folders.teacher)
-    narrow = None
-    if folders.narrow is not None:
-        narrow, facts = load_encoder(folders.narrow)
-        about["began_as"] = f"{narrow.size.name}, step {facts['step']}, widened"
+    beginning = None
+    if folders.begin is not None:
+        beginning = Beginning(folders.begin)
+        about["began_as"] = beginning.name + (", widened" if beginning.encoder.width != size.width else "")
     if newest(folders.run) is None:  # what a run has begun with, it has read
         click.echo("reading everything once, before the first step")
         with progress_bar() as bar:
@@ -148,7 +190,7 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders) -> tuple[
     batches = Batches(source, settings.batch, settings.seed, settings.mixing, settings.workers)
     if teacher is not None:
         return Distiller(settings, size, batches, folders.run, teacher, about), crops
-    return Pretrainer(settings, size, batches, folders.run, about, narrow), crops
+    return Pretrainer(settings, size, batches, folders.run, about, beginning), crops
 
 
 def _train(run: Trainer, until: int | None) -> list[int]:
@@ -201,19 +243,3 @@ def _curves(folder: Path) -> None:
     picture = draw_curves(folder)
     if picture is not None:
         click.echo(str(picture))
-
-
-def _package(folder: Path, out: Path, crops: Crops, name: str, version: str) -> None:
-    import numpy as np
-
-    from models.impact.crops import Crops
-    from models.impact.export import Facts, export_package
-    from models.impact.images import image
-    from models.impact.training import facts_for_card
-
-    fresh = Crops(crops.takes, crops.mixing, crops.seed + 1)
-    images = np.stack([image(fresh.clip(i)) for i in range(CALIBRATION)])
-    package = export_package(
-        folder, out, images[:, None], Facts(name=name, version=version, training=facts_for_card(folder))
-    )
-    click.echo(f"{out}: {package.digest}")

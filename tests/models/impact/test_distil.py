@@ -99,7 +99,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     """Pretrain, stop, go on, export; distil `edge` from the package; both load."""
     from models.packages import load
 
-    monkeypatch.setattr("pipeline.cli.train_impact.CALIBRATION", 16)
+    monkeypatch.setattr("pipeline.cli.packaging.CALIBRATION", 16)
     manifest = sounds(tmp_path / "sound")
     config = tmp_path / "c.toml"
     config.write_text("clips_per_epoch = 16\nepochs = 2\nbatch = 8\npool_clips = 16\nlog_every = 1\nthreads = 1\n")

@@ -15,6 +15,7 @@ from models.impact.graph import OPSET, build
 from models.impact.network import SIZES, Encoder, Size
 from models.impact.quantise import tokens_of
 from models.packages import load
+from models.packages.session import Session
 from operators.mel import PAPER
 from pipeline.errors import BadInput
 from pipeline.messages import Float32
@@ -92,13 +93,22 @@ def test_a_row_has_the_same_bits_wherever_it_is(tmp_path: Path) -> None:
 
 
 def test_a_probe_of_the_loss_stands_in_the_card(tmp_path: Path) -> None:
-    def probe(before: Float32, after: Float32) -> dict[str, float]:
-        return {"shift": round(float(np.abs(before - after).mean()), 3), "clips": len(before)}
+    """It is given both graphs, ready to run."""
+    x = images(3, seed=5)
 
-    facts = Facts(name="t", version="0")
-    card = export_package(trained(TINY), tmp_path / "pkg", images(10), facts, probe=probe).card
-    assert card.quantisation["probe"]["clips"] == 10
-    assert card.quantisation["probe"]["shift"] > 0
+    def probe(before: Session, after: Session) -> dict[str, float]:
+        return {"shift": float(np.abs(before.first(x) - after.first(x)).max()), "batch": before.card.batch}
+
+    encoder, told = trained(TINY), {"calibrated_on": "noise"}
+    package = export_package(
+        encoder, tmp_path / "pkg", images(10), Facts(name="t", version="0"), probe=probe, about=told
+    )
+    with torch.no_grad():
+        exact = encoder(torch.from_numpy(x)).numpy()
+    found = package.card.quantisation["probe"]
+    assert found["shift"] == pytest.approx(float(np.abs(exact - package.session().first(x)).max()), abs=1e-4)
+    assert found["shift"] > 1e-3
+    assert package.card.quantisation["calibrated_on"] == "noise"
 
 
 @pytest.mark.parametrize(

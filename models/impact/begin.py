@@ -1,0 +1,66 @@
+"""Where a run begins: at another run, or at a package; of the same size, or of half the width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from models.impact.checkpoint import load_encoder
+from models.impact.network import Encoder
+from models.impact.read_back import read_back, settle
+from models.impact.widen import widen
+from models.packages import load
+from models.packages.checks import CARD
+from pipeline.errors import BadInput
+
+
+class Beginning:
+    """Weights to begin from.
+
+    Args:
+        path: folder of a training run or checkpoint, or of an encoder package.
+
+    Attributes:
+        name: what it is, for the card of what begins from it.
+        encoder: with its weights.
+
+    Raises:
+        BadInput: it is none of them, or a package of another kind.
+        StateError: it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folded = (path / CARD).is_file()
+        if self._folded:
+            package = load(path)
+            card = package.card
+            if card.kind != "encoder":
+                raise BadInput("kind", f"{path}: is a package of kind '{card.kind}'; a run begins from an encoder")
+            self.encoder = read_back(package.model, str(path))
+            self.name = f"{card.name} {card.version} ({package.digest[:16]})"
+        else:
+            self.encoder, facts = load_encoder(path)
+            self.name = f"{self.encoder.size.name}, step {facts['step']}"
+
+    def give(self, encoder: Encoder, images: Tensor, seed: int = 0) -> None:
+        """Set the weights of `encoder`, which has the same shape, or twice the width and at least the depth.
+
+        Args:
+            encoder: set in place.
+            images: typical ones, (B, 1, 128, 128).
+            seed: of the shares where channels become two.
+
+        Raises:
+            BadInput: the sizes do not fit.
+        """
+        if self._folded:
+            settle(self.encoder, images)
+        if self.encoder.width != encoder.width:
+            widen(self.encoder, encoder, seed)
+            return
+        try:
+            encoder.load_state_dict(self.encoder.state_dict())
+        except RuntimeError as error:
+            sizes = f"'{encoder.size.name}' has another shape than '{self.encoder.size.name}'"
+            raise BadInput("size", f"{self.name}: {sizes}") from error
