@@ -56,7 +56,7 @@ class Listener(Protocol):
     """The detectors of one machine."""
 
     def listen(self, message: Chunk | Mark | Context) -> Iterable[Score | Alarm]:
-        """Take one message in; return what the detectors say to it, in order."""
+        """Take one message in; return what the detectors say to it, in order, and raise a fault behind it."""
         ...
 
     def judges(self, stream: Stream) -> bool:
@@ -135,10 +135,12 @@ class FastLane(Source):
 
     def close(self) -> None:
         """Close the source, and what the hook needed."""
-        self.source.close()
-        if self._outlet is not None and self._held:
-            self._held = False
-            self._outlet.__exit__(None, None, None)
+        try:
+            self.source.close()
+        finally:  # a device that cannot even be closed must not keep the status "online"
+            if self._outlet is not None and self._held:
+                self._held = False
+                self._outlet.__exit__(None, None, None)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -167,7 +169,12 @@ class FastLane(Source):
         listener = self._listeners.get(machine)
         if listener is None:
             return
-        for part in self._slices(message):
+        try:
+            parts = [*self._slices(message)]
+        except Exception as error:  # a rate that is none, samples without a length: the pipeline counts them, too
+            self._failed("detectors", machine, error)
+            return
+        for part in parts:
             try:
                 for said in listener.listen(part):
                     self._say(said, machine)

@@ -35,7 +35,7 @@ STANDING = "/standing"
 """Behind the status topic: where the list of the alarms that stand is kept."""
 DROPS = ("stale", "full", "expired", "unacknowledged", "refused", "closed")
 """Why a command was not sent: its event lies too far back; too many waited; it waited too long for a broker; no broker
-confirmed it in time (it may have come); the broker refused it; the hook was closed."""
+confirmed it in time (it may have come); the broker refused it, or takes none of its size; the hook was closed."""
 SILENT_S = 2.0
 RETRY_S = (0.1, 5.0)
 """First and longest wait between two tries to connect."""
@@ -107,7 +107,7 @@ class MqttCommand:
         self._listed = b""  # as the broker was told it last, under this number
         self._list_number: int | None = None
         self._list_losses, self._list_again = 0, -math.inf
-        self._holders = 0
+        self._holders, self._greeted = 0, False
         self._alone = threading.Lock()
         """Of the thread that has the connection: a name that is looked up may outlast its closing."""
         self._thread: threading.Thread | None = None
@@ -152,7 +152,6 @@ class MqttCommand:
         return self._trouble or self._refusal
 
     def __enter__(self) -> Self:
-        self._holders += 1
         if self._thread is None:
             self._ending, sockets = threading.Event(), ExitStack()
             self._wake = sockets.enter_context(wake_pair())
@@ -160,6 +159,7 @@ class MqttCommand:
                 target=self._run, args=(self._wake[0], sockets, self._ending), name="mqtt-command", daemon=True
             )
             self._thread.start()
+        self._holders += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -167,7 +167,8 @@ class MqttCommand:
         if self._holders == 0 and self._thread is not None:
             self._ending.set()
             self._ring()
-            self._thread.join(CONNECT_S + 2.0 * LEAVE_S)
+            # in the thread that polls: the intake closes a device that has failed, and the others' samples wait
+            self._thread.join(2.0 * LEAVE_S if self._greeted or self._waiting else 0.0)
             self._thread, self._wake = None, None
             with self._lock:
                 left = len(self._waiting)
@@ -248,7 +249,8 @@ class MqttCommand:
             while not session.lost:
                 now = time.monotonic()
                 if session.connected and not greeted:
-                    greeted, self._trouble = True, ""
+                    greeted = self._greeted = True
+                    self._trouble = ""
                     self._count("connected")
                     self._tell_standing(session)  # first: "online" beside the list of an earlier run would vouch for it
                 if greeted:
@@ -270,7 +272,7 @@ class MqttCommand:
     def _tell_status(self, session: Session, now: float) -> None:
         listening = all(now - heard < SILENT_S for heard in self._heard.values())
         status = b"online" if listening else b"silent"
-        if status != self._status:
+        if status != self._status and session.room:
             self._status = status
             session.publish(self._status_topic, status, retain=True)
 
@@ -283,22 +285,23 @@ class MqttCommand:
         with self._lock:
             alarms = [*self._standing.values()]
         listed = standing_of(alarms, self._since_ns)
-        if listed != self._listed:
+        if listed != self._listed and session.room:
             self._listed = listed
             self._list_number = session.publish(self._status_topic + STANDING, listed, retain=True)
 
     def _send(self, session: Session) -> None:
         self._expire()
-        while len(self._flying) < IN_FLIGHT:
+        while len(self._flying) < IN_FLIGHT and session.room:
             with self._lock:
                 if not self._waiting:
                     return
                 command = self._waiting.popleft()
             try:
                 topic, payload = topic_of(self._topic, self._site, command.alarm), self._payload(command.alarm)
+                session.check(topic, payload)
             except Exception as error:  # of a payload that others made: it must not cost the connection
                 self._count("refused")
-                self._refusal = f"a command of '{command.alarm.id}' cannot be made: {type(error).__name__}: {error}"
+                self._refusal = f"a command of '{command.alarm.id}' cannot be sent: {type(error).__name__}: {error}"
                 continue
             now = time.monotonic()
             left_s = max(1, math.floor(command.until - now))  # whole seconds; 0 would mean for ever
@@ -324,6 +327,7 @@ class MqttCommand:
     def _land(self, session: Session, greeted: bool, last: bool) -> None:
         """The connection is over: what was not confirmed is sent again while it is worth something."""
         session.close()
+        self._greeted = False
         now = time.monotonic()
         if session.lost and self._list_number is not None:
             self._list_losses, self._list_again = self._list_losses + 1, now + LIST_AGAIN_S

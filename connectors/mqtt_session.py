@@ -29,6 +29,10 @@ except ImportError:  # pragma: no cover
 CONNECT_S = 3.0
 """Longest wait for the broker to take a connection."""
 OFFLINE = b"offline"
+_AT_ONCE = 65_535
+"""Messages without an answer that a broker takes which does not say how many."""
+_AROUND = 17
+"""Most bytes of a packet that are neither topic nor payload: headers, number, format and expiry (MQTT 5, 3.3)."""
 
 
 class _Socket(ssl.SSLSocket):
@@ -127,6 +131,9 @@ class Session:
         self.connected = False
         self.lost = ""
         self.answers: list[tuple[int, str]] = []
+        self._most_bytes: int | None = None
+        self._at_once = _AT_ONCE
+        self._open: set[int] = set()
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, broker.client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False
         )
@@ -154,7 +161,24 @@ class Session:
         properties.PayloadFormatIndicator = 1
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
-        return self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
+        number = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
+        self._open.add(number)
+        return number
+
+    @property
+    def room(self) -> bool:
+        """Whether the broker takes one more message before it has answered those on their way (MQTT 5, 3.2.2.3.3)."""
+        return len(self._open) < self._at_once
+
+    def check(self, topic: str, payload: bytes) -> None:
+        """Refuse what would cost the connection.
+
+        Raises:
+            ValueError: the broker has said that it takes no packet of this size (MQTT 5, 3.2.2.3.6).
+        """
+        size = len(topic.encode()) + len(payload) + _AROUND
+        if self._most_bytes is not None and size > self._most_bytes:
+            raise ValueError(f"{size} bytes, and the broker takes {self._most_bytes} at most")
 
     def turn(self, timeout_s: float, wake: socket.socket) -> None:
         """Read and write what there is; wait for it, or for `wake` to become readable, at most `timeout_s`."""
@@ -193,15 +217,18 @@ class Session:
             with suppress(OSError):
                 sock.close()
 
-    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self.lost = f"the broker refuses us: {reason}"
-        else:
-            self.connected = True
+            return
+        self.connected = True
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._at_once = getattr(properties, "ReceiveMaximum", _AT_ONCE)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self.connected = False
         self.lost = self.lost or f"the connection has ended: {reason}"
 
     def _on_publish(self, _client: Any, _data: Any, number: int, reason: ReasonCode, _properties: Any) -> None:
+        self._open.discard(number)
         self.answers.append((number, str(reason) if reason.is_failure else ""))

@@ -124,15 +124,18 @@ class HeadFrames(Gated):
                 }  # fmt: skip
                 shares = np.round(self._shares.fit(spectra), 4).tolist()
                 values |= {f"a{k}": share for k, share in enumerate(shares)}
+            least = _TINY if own.any() else np.inf  # nothing stands out from what a dead array hears
             self._means.append(
-                (energies.mean(axis=1, dtype=np.float64) + _TINY, own.mean(axis=1, dtype=np.float64) + _TINY)
+                (energies.mean(axis=1, dtype=np.float64) + least, own.mean(axis=1, dtype=np.float64) + least)
             )
         self._spectra.append(power)
         return None if values is None else self._feature(segment, n0, n0 + len(x), values)
 
     def _amplitude(self) -> Float64:
         """Amplitude spectra of the hops before at the frequencies of a window, shape (frequencies, microphones)."""
-        past = np.sqrt(smoothed(np.mean(list(self._spectra), axis=0), _SMOOTH) * self._density) + _TINY
+        power = np.mean(list(self._spectra), axis=0)
+        past = np.sqrt(smoothed(power, _SMOOTH) * self._density) + _TINY
+        past[:, ~power.any(axis=0)] = np.inf  # a microphone that was dead: nothing is known of its noise
         return np.stack([np.interp(self._places, np.arange(len(past)), column) for column in past.T], axis=1)
 
     def _cutting(self, segment: Segment, n1: int) -> float:

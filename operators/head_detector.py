@@ -21,7 +21,7 @@ from operators.base import Stateful
 from operators.head import FRAME, PAST
 from operators.head_geometry import HeadGeometry
 from operators.head_stroke import Strokes
-from operators.head_template import HeadTemplate, Sums
+from operators.head_template import HeadTemplate, Sums, differs
 from pipeline.messages import Feature, Message, Score
 
 Float64 = NDArray[np.float64]
@@ -55,8 +55,9 @@ class HeadDetector(Stateful):
     with the burst, and as 0 every `every` frames and at the end of a stroke. "head_silent" (threshold 12) comes at the
     end of each stroke; its value is that of the bit with the most evidence. With more than four bits per pair of
     microphones it is incomplete: it would name wrong ones. Until `teach` good strokes were heard, scores are incomplete
-    and say so. A stroke of another length is passed over; the second in a row begins the template anew, as do three
-    that differ from it in most bits (a microphone was moved).
+    and say so. A stroke of another length is passed over; the second of that length in a row begins the template anew,
+    as do three that differ from it in most bits (a microphone was moved). A stroke of which samples are missing is
+    neither judged nor taught.
 
     Args:
         geometry: of the head; names the bits.
@@ -86,6 +87,7 @@ class HeadDetector(Stateful):
         self._hints: dict[int, float] = {}
         self._loudest = 0.0
         self._odd = 0
+        """Frames of the last stroke, if that was of another length than the template's."""
         self._strange = 0
 
     def process(self, message: Message) -> Iterable[Message]:
@@ -158,10 +160,13 @@ class HeadDetector(Stateful):
         self._clear()
         ended = {"burst": burst, "text": f"end of a stroke; its loudest burst from one bit was {burst:.1f} sigma"}
         out: list[Message] = [self._score(message, BREAK, 0.0, ended, complete=self._template.ready)]
+        if not self._strokes.whole:
+            text = "not judged: a part of a stroke, or louder for over a minute"
+            return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
         if stroke.frames < _LEAST:
             return out
         if self._template.unlike(stroke.frames):
-            return [*out, self._another(message)]
+            return [*out, self._another(message, stroke.frames)]
         self._odd = 0
         if not self._template.ready:
             self._template.teach(stroke, burst)
@@ -171,10 +176,10 @@ class HeadDetector(Stateful):
             return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
         return [*out, self._silent(message, stroke, hints)]
 
-    def _another(self, message: Feature) -> Score:
-        self._odd += 1
+    def _another(self, message: Feature, frames: int) -> Score:
+        again, self._odd = self._odd > 0 and not differs(frames, self._odd), frames
         text = "stroke unlike the template: another program?"
-        if self._odd >= 2:
+        if again:  # strokes that were cut short are not of one length
             self._anew()
             text = "unlike the template twice: learned anew"
         return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
@@ -237,11 +242,17 @@ class HeadDetector(Stateful):
             "squares": [] if self._template.ready else self._sums.squares.tolist(),
             "held": [list(frame) for frame in self._held], "evidence": self._evidence.tolist(),
             "hints": [[spindle, hint] for spindle, hint in sorted(self._hints.items())], "loudest": self._loudest,
-            "odd": self._odd, "strange": self._strange,
+            "odd": self._odd, "strange": self._strange, "settings": self.settings,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Go on from a snapshot.
+
+        Raises:
+            ValueError: it is of another head, of other places, or of another number of strokes that teach.
+        """
+        if state.get("settings", self.settings) != self.settings or len(state["evidence"]) != self._bits:
+            raise ValueError("learned of another head, of other places, or with other taught_holes")
         self._frames, self._loudest = int(state["frames"]), state["loudest"]
         self._odd, self._strange = int(state["odd"]), int(state["strange"])
         self._strokes.restore(state["strokes"])

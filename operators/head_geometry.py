@@ -16,7 +16,7 @@ Float64 = NDArray[np.float64]
 
 MOST_BITS = 120
 MICROPHONES = (2, 8)
-_NEAREST_M = 0.02
+_NEAREST_M, _FARTHEST_M = 0.02, 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,8 @@ class HeadGeometry:
 
     Raises:
         ValueError: fewer than 2 or more than 120 bits, 2 to 8 microphones not given, two of them at one place, a
-            microphone within 2 cm of a bit, coordinates that are not finite, or a speed that is no speed of sound.
+            microphone within 2 cm of a bit or more than 10 m from one, coordinates that are not finite, or a speed that
+            is no speed of sound.
     """
 
     spindles_m: Float64
@@ -54,6 +55,8 @@ class HeadGeometry:
                 raise ValueError(f"two {name} are at the same place")
         if float(self.distances_m().min()) < _NEAREST_M:
             raise ValueError("a microphone is within 2 cm of a bit: give both in m, in one frame of coordinates")
+        if float(self.distances_m().max()) > _FARTHEST_M:  # its delays would outlast what a restart reads again
+            raise ValueError("a microphone is more than 10 m from a bit: give both in m, in one frame of coordinates")
 
     def distances_m(self) -> Float64:
         """Distance from each bit to each microphone, shape (bits, microphones)."""

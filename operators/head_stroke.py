@@ -16,13 +16,19 @@ Told = Literal["air", "begins", "cuts", "ends"]
 
 
 class Strokes:
-    """Follows the level of a head, frame by frame. A stroke that lasts over a minute was no stroke."""
+    """Follows the level of a head, frame by frame.
+
+    Attributes:
+        whole: whether the stroke under way, or the one that has just ended, is known from its beginning. What is loud
+            right behind missing samples, or behind the start, is the rest of one; what lasts over a minute is none.
+    """
 
     def __init__(self) -> None:
         self._idle = -1.0
         self._level = 0.0
         self._frames = 0
         self._run = 0
+        self.whole = False
 
     @property
     def frames(self) -> int:
@@ -31,7 +37,7 @@ class Strokes:
 
     def forget(self) -> None:
         """Samples are missing: whatever was under way is over."""
-        self._frames, self._run = 0, 0
+        self._frames, self._run, self.whole = 0, 0, False
 
     def take(self, level: float, cutting: float) -> Told:
         """What a frame means.
@@ -48,6 +54,7 @@ class Strokes:
         loud = cutting == 1.0 or (cutting < 0.0 and level > _ABOVE * self._idle)
         self._run = self._run + 1 if loud else 0
         if not loud:
+            self.whole = True  # the next one is heard from its beginning
             self._idle += (_DOWN if level < self._idle else _UP) * (level - self._idle)
         if self._run < _BEGUN:
             return "air"
@@ -61,7 +68,7 @@ class Strokes:
         over = cutting == 0.0 or (cutting < 0.0 and back)
         self._run = self._run + 1 if over else 0
         if self._frames > _LONGEST:
-            self._idle = level
+            self._idle, self.whole = level, False
         elif self._run < _ENDED and cutting != 0.0:
             return "cuts"
         self._frames, self._run = 0, 0
@@ -69,9 +76,10 @@ class Strokes:
 
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return {"idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run}
+        return {"idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run, "whole": self.whole}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
         self._idle, self._level = state["idle"], state["level"]
         self._frames, self._run = int(state["frames"]), int(state["run"])
+        self.whole = bool(state.get("whole", True))

@@ -52,6 +52,11 @@ class Sums:
         return np.maximum(spread, 0.0) / (self.frames - 1)
 
 
+def differs(frames: float, usual: float) -> bool:
+    """Whether a stroke of so many frames is of another program than one of `usual`: 25 % and three frames off."""
+    return abs(frames - usual) > LENGTH_OFF * usual + 3.0
+
+
 class HeadTemplate:
     """Shares of good strokes.
 
@@ -90,8 +95,8 @@ class HeadTemplate:
         return len(self._mean)
 
     def unlike(self, frames: int) -> bool:
-        """Whether a stroke of so many frames is of another program: 25 % and three frames off."""
-        return bool(self.strokes) and abs(frames - self._frames) > LENGTH_OFF * self._frames + 3.0
+        """Whether a stroke of so many frames is of another program than those that taught."""
+        return bool(self.strokes) and differs(frames, self._frames)
 
     def teach(self, stroke: Sums, burst: float) -> None:
         """Take one of the first good strokes in.
@@ -140,7 +145,10 @@ class HeadTemplate:
 
     def _scale(self, mean: Float64, weight: Float64) -> float:
         """The common factor of a stroke's shares, by least squares."""
-        return max(float(np.sum(weight * mean * self._mean) / np.sum(weight * np.square(self._mean))), _TINY)
+        usual = float(np.sum(weight * np.square(self._mean)))
+        if not usual > 0.0:  # dead microphones taught the template: a stroke that has any share is unlike it
+            return 1.0
+        return max(float(np.sum(weight * mean * self._mean)) / usual, _TINY)
 
     def follow(self, stroke: Sums, good: NDArray[np.bool_]) -> None:
         """Learn slowly from a later stroke, of the bits that are not under suspicion."""

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from config.schema import Sensor
 from operators.base import Stateful, Windowed
-from operators.rewindow import Sequence
+from operators.rewindow import Sequence, end_ns
 from pipeline import stages_head, stages_physics
 from pipeline.contexts import Contexts, read_by
 from pipeline.errors import BadInput
-from pipeline.messages import NS, Alarm, Chunk, Context, Decision, Late, Mark, Message, Score, Stream
+from pipeline.messages import (
+    NS,
+    Alarm,
+    Chunk,
+    Context,
+    Decision,
+    Gap,
+    Mark,
+    Message,
+    Score,
+    Segment,
+    Stream,
+)
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import Facing, Raise
 from pipeline.topics import ABANDON_S
@@ -22,6 +36,7 @@ _CHAINS: tuple[tuple[Callable[..., Windowed | None], Callable[..., Stateful | No
     (stages_head.head, stages_head.head_detector),
 )
 
+_Made = TypeVar("_Made")
 
 APART_S = 5.0
 """A stream so far behind another one of its machine has fallen silent."""
@@ -30,22 +45,37 @@ APART_S = 5.0
 class _Chain:
     """One stream: samples → frames → scores → alarms, for each detector that the machine asks for.
 
-    Detectors and alarms go on from an earlier stream of the sensor, as they do in the lane.
+    Detectors and alarms go on from an earlier stream of the sensor, as they do in the lane. Faults of detectors go into
+    the list of the machine.
     """
 
-    def __init__(self, settings: LaneSettings, stream: Stream, before: _Chain | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: LaneSettings, stream: Stream, faults: list[Exception], before: _Chain | None = None
+    ) -> None:
+        self._settings, self._stream = settings, stream
         self._sequence = Sequence(stream)
+        self._unfit: list[Exception] = []
+        self._faults = faults
         known: tuple[Stateful | None, ...] = (None,) * len(_CHAINS) if before is None else before._known
         self._known: tuple[Stateful | None, ...] = tuple(
-            d or make(settings, stream) for (_, make), d in zip(_CHAINS, known, strict=True)
+            d or self._make(make) for (_, make), d in zip(_CHAINS, known, strict=True)
         )
-        made = ((windowed(settings, stream), d) for (windowed, _), d in zip(_CHAINS, self._known, strict=True))
+        made = ((self._make(windowed), d) for (windowed, _), d in zip(_CHAINS, self._known, strict=True))
         self._detectors = [(w, d) for w, d in made if isinstance(w, Facing) and d is not None]
         self._raise: dict[str, Raise] = {} if before is None else before._raise
-        self._newest: Chunk | Mark | None = None
+        self._newest: Segment | Gap | None = None
         self.began_ns = 0
         self.event_ns = 0
+        self.heard_ns = 0
+        self.hears = False
+
+    def _make(self, make: Callable[[LaneSettings, Stream], _Made | None]) -> _Made | None:
+        """A part of a detector; one that cannot be made costs the others of the stream nothing, and stays told."""
+        try:
+            return make(self._settings, self._stream)
+        except Exception as error:
+            self._unfit.append(error)
+            return None
 
     def follow(self, earlier: _Chain) -> None:
         """Stay behind an earlier stream of the sensor: what waits there is judged first."""
@@ -61,8 +91,8 @@ class _Chain:
 
     @property
     def judged(self) -> bool:
-        """Whether any detector listens to the stream: another sensor of the machine may be for something else."""
-        return bool(self._detectors)
+        """Whether any detector is to listen to the stream: another sensor of the machine may be for something else."""
+        return bool(self._detectors or self._unfit)
 
     @property
     def needs_ns(self) -> int:
@@ -79,18 +109,21 @@ class _Chain:
         return next((fact for features, _ in self._detectors if (fact := features.waits_for) is not None), None)
 
     def listen(self, message: Chunk | Mark) -> Iterator[Score | Alarm]:
-        self.event_ns = max(self.event_ns, message.t1_ns)
-        self.began_ns = self.began_ns or message.t0_ns
-        self._newest = message
+        self.began_ns, self.hears = self.began_ns or message.t0_ns, False
+        self._faults += self._unfit
         for part in self._sequence.process(message):
-            if isinstance(part, Late):  # heard before, as of files that are read again
+            if not isinstance(part, Segment | Gap):  # late: heard before, no numbers, or of a time that cannot be
                 continue
+            self._newest = part
+            self.event_ns = max(self.event_ns, end_ns(part.anchor, part.n1, part.stream))
+            if isinstance(part, Segment):
+                self.heard_ns, self.hears = self.event_ns, True
             for features, detector in self._detectors:
-                yield from self._judge(detector, features.process(part))
+                yield from self._judge(detector, partial(features.process, part))
 
     def release(self) -> Iterator[Score | Alarm]:
         for features, detector in self._detectors:
-            yield from self._judge(detector, features.release())
+            yield from self._judge(detector, features.release)
 
     def end(self) -> Iterator[Score | Alarm]:
         """What the end of the stream leaves incomplete."""
@@ -98,15 +131,24 @@ class _Chain:
             last = self._newest
             yield from self.listen(Mark(last.stream, last.anchor, last.n1, last.n1, "end"))
         for features, detector in self._detectors:
-            yield from self._judge(detector, features.flush())
+            yield from self._judge(detector, features.flush)
 
-    def _judge(self, detector: Stateful, frames: Iterable[Message]) -> Iterator[Score | Alarm]:
-        for frame in frames:
-            for score in detector.process(frame):
-                if isinstance(score, Score):
-                    yield score
-                    stage = self._raise.setdefault(score.detector, Raise(self._settings))
-                    yield from (alarm for alarm in stage.process(score) if isinstance(alarm, Alarm))
+    def _judge(self, detector: Stateful, frames: Callable[[], Iterable[Message]]) -> Iterator[Score | Alarm]:
+        try:
+            for frame in frames():
+                for score in detector.process(frame):
+                    if isinstance(score, Score):
+                        yield score
+                        stage = self._raise.setdefault(score.detector, Raise(self._settings))
+                        yield from (alarm for alarm in stage.process(score) if isinstance(alarm, Alarm))
+        except Exception as error:  # a detector's fault must not cost the others their alarms
+            self._faults.append(error)
+
+
+def _then(said: Iterable[Score | Alarm], fault: Exception) -> Iterator[Score | Alarm]:
+    """What was said, and then the fault."""
+    yield from said
+    raise fault
 
 
 class FastDetectors:
@@ -126,20 +168,29 @@ class FastDetectors:
         self._ended: list[_Chain] = []
         """Earlier streams in which samples still wait."""
         self._abandoned: set[str] = set()
+        self._faults: list[Exception] = []
         sensors = (s for s in settings.machine.sensors if s.source is not None and s.modality != "frames")
         self._expected = frozenset(sensor.name for sensor in sensors if self._is_judged(sensor))
 
     def _is_judged(self, sensor: Sensor) -> bool:
         """Whether a sensor of the inventory is to have a detector."""
         try:
-            return _Chain(self._settings, self._settings.announced(sensor)).judged
-        except BadInput:  # no detector can be made for it: its samples say so when they come
+            return _Chain(self._settings, self._settings.announced(sensor), []).judged
+        except BadInput:  # no stream can be announced of it: its samples say so when they come
             return True
 
-    def listen(self, message: Chunk | Mark | Context) -> list[Score | Alarm]:
-        """Take one message in."""
-        if isinstance(message, Context):
-            return self._told(message)
+    def listen(self, message: Chunk | Mark | Context) -> Iterable[Score | Alarm]:
+        """Take one message in; what one detector says is not lost where another one fails.
+
+        Raises:
+            Exception: once what was said has been taken out, the first fault of a detector.
+        """
+        said = self._told(message) if isinstance(message, Context) else self._heard(message)
+        faults = [*self._faults]
+        self._faults.clear()
+        return _then(said, faults[0]) if faults else said
+
+    def _heard(self, message: Chunk | Mark) -> list[Score | Alarm]:
         stream = message.stream
         if stream.modality == "frames":
             return []
@@ -150,7 +201,7 @@ class FastDetectors:
                 before = self._chains.pop(key)
                 said += before.end()
                 self._ended += [before] if before.waiting else []
-            self._chains[stream.key] = _Chain(self._settings, stream, before)
+            self._chains[stream.key] = _Chain(self._settings, stream, self._faults, before)
             for earlier in self._ended:
                 self._chains[stream.key].follow(earlier)
         chain = self._chains[stream.key]
@@ -162,12 +213,13 @@ class FastDetectors:
     def judges(self, stream: Stream) -> bool:
         """Whether a detector listens to this stream, and the others of the machine that have one are heard, too.
 
-        Sensors without a source belong to another process, unless something has been heard of them here.
+        Its last message must have brought samples: repeats, no numbers and times that cannot be are none. Sensors
+        without a source belong to another process, unless something has been heard of them here.
         """
         chain = self._chains.get(stream.key)
-        if chain is None or not chain.judged:
+        if chain is None or not chain.judged or not chain.hears:
             return False
-        judged = {sensor: other.event_ns for (sensor, _), other in self._chains.items() if other.judged}
+        judged = {sensor: other.heard_ns for (sensor, _), other in self._chains.items() if other.judged}
         return self._expected <= judged.keys() and min(judged.values()) > chain.event_ns - APART_S * NS
 
     def _told(self, fact: Context) -> list[Score | Alarm]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ import pytest
 from connectors.base import Resume, Source, SourceMessage
 from connectors.fastlane import SLICE_S, FastLane
 from pipeline.fast import FastDetectors
-from pipeline.messages import Alarm, Chunk, Context, Mark, Score, Stream
+from pipeline.messages import Alarm, Chunk, Context, Mark, Rate, Score, Stream
 from pipeline.stages import LaneSettings
 from tests.engines.hostile import run_straight
 from tests.engines.scenarios import T0
@@ -104,9 +104,11 @@ class Relay:
     def __init__(self, fails: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self.said: list[str] = []
+        self.told: list[str] = []
         self.fails = fails
 
     def __call__(self, alarm: Alarm) -> None:
+        self.told.append(alarm.detector)
         if self.fails:
             raise OSError(f"the relay is gone, {alarm.detector} is lost")
 
@@ -196,6 +198,44 @@ def test_faults_are_counted_at_the_outlet_and_the_last_ones_kept() -> None:
     run(lane)
     assert lane.counts == {"fast_lane.failed": 40} and lane.failures == 40
     assert lane.errors == [f"m: OSError: the relay is gone, {name} is lost" for name in range(32, 40)]
+
+
+def test_samples_that_cannot_be_cut_reach_the_pipeline() -> None:
+    """It counts them; raised here, they would close the source."""
+    good = next(m for m in log()["acc"] if isinstance(m, Chunk))
+    bad = [replace(good, stream=replace(ACC, rate=Rate(1, 0))), replace(good, samples=None)]  # type: ignore[arg-type]
+    ear = Ear()
+    lane = FastLane(Listed([*bad, good]), {"m": ear}, lambda alarm: None)
+    assert run(lane) == [*bad, good]
+    assert lane.failures == 2 and len(ear.heard) == 4
+
+
+def test_a_source_that_cannot_be_closed_lets_its_outlet_go() -> None:
+    """Else a PLC reads `online` after the end."""
+
+    class Stuck(Listed):
+        def close(self) -> None:
+            raise OSError("the device hangs")
+
+    relay = Relay()
+    lane = FastLane(Stuck([]), {}, relay)
+    lane.open({}, T0)
+    with pytest.raises(OSError, match="hangs"):
+        lane.close()
+    assert relay.said == ["open", "closed"]
+
+
+def test_a_failing_detector_costs_no_alarm_of_another() -> None:
+    """What was said before the fault goes to the hook; the machine is not heard."""
+
+    def listen(_: object) -> Iterator[Alarm]:
+        yield ALARM
+        raise ArithmeticError("no detector")
+
+    ear, relay = Ear(), Relay()
+    ear.listen = listen  # type: ignore[method-assign, assignment]
+    run(FastLane(Listed([m for m in log()["acc"] if isinstance(m, Chunk)][:1]), {"m": ear}, relay))
+    assert relay.told == ["x"] * 4 and relay.said == ["open", "closed"]
 
 
 def test_slices_have_a_length() -> None:

@@ -308,7 +308,7 @@ def test_a_hook_that_is_closed_while_it_connects_leaves_nothing_behind(monkeypat
     class Known:
         """A connection whose broker takes everything."""
 
-        connected, lost = True, ""
+        connected, lost, room = True, "", True
 
         def __init__(self, *_: object) -> None:
             self.answers: list[tuple[int, str]] = []
@@ -320,6 +320,9 @@ def test_a_hook_that_is_closed_while_it_connects_leaves_nothing_behind(monkeypat
             self.said.append(topic)
             self.answers.append((len(self.said), ""))
             return len(self.said)
+
+        def check(self, topic: str, payload: bytes) -> None:
+            """It takes every size."""
 
         def turn(self, timeout_s: float, _: object) -> None:
             time.sleep(min(timeout_s, 0.01))

@@ -145,3 +145,22 @@ def test_a_broker_that_hangs_up_at_the_list_gets_the_commands(monkeypatch: pytes
             hook(alarm("cleared", name))
         ear.wait(lambda: ear.texts(LIST) and json.loads(ear.texts(LIST)[-1])["alarms"] == [])
         until(lambda: hook.trouble == "")
+
+
+def test_a_command_that_is_too_long_for_the_broker_costs_no_other() -> None:
+    """The broker says what it takes; sent all the same, it would end the connection again and again."""
+
+    def payload(told: Alarm) -> bytes:
+        return b"x" * (1000 if told.detector == "long" else 10)
+
+    with (
+        Narrow() as server,
+        Ear(server) as ear,
+        MqttCommand(at(server), topic="w/{detector}", expires_s=60.0, payload=payload) as hook,
+    ):
+        until(lambda: hook.counts["connected"])
+        hook(alarm("cleared", "long"))
+        until(lambda: "the broker takes 300 at most" in hook.trouble)
+        hook(alarm("cleared", "short"))
+        ear.wait(lambda: ear.texts("w/short"))
+        assert (hook.counts["refused"], hook.counts["connection_lost"]) == (1, 0)

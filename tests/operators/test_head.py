@@ -53,6 +53,7 @@ def test_places_give_delays_and_weights() -> None:
         (grid(2, 2, 0.0), [[1.0, 0.0], [0.0, 1.0]], 343.0, "same place"),
         (grid(2, 2, 0.1), [[0.1, 0.0], [0.0, 1.0]], 343.0, "within 2 cm"),
         (grid(2, 2, 0.1), [[1.0, 0.0], [0.0, np.nan]], 343.0, "finite"),
+        (grid(2, 2, 0.1), [[-200.0, 0.0], [0.0, 600.0]], 343.0, "more than 10 m"),
         (grid(2, 2, 0.1), [[1.0, 0.0], [0.0, 1.0]], 1500.0, "speed of sound"),
     ],
 )
@@ -170,6 +171,28 @@ def test_background_lowers_all_shares_alike() -> None:
     noise = np.random.default_rng(1).standard_normal(x.shape) * x.std(axis=0)
     clean, noisy = (np.mean(fit.fit(fit.spectra(one))) for one in (x, x + noise))
     assert noisy / clean == pytest.approx(0.5, abs=0.05)
+
+
+def test_delays_of_the_largest_head_are_within_the_memory() -> None:
+    """What a restart reads again covers the samples that a frame depends on, with a microphone 10 m away."""
+    head = HeadGeometry(grid(2, 2, 0.1), np.array([[0.0, -0.05], [0.0, 9.8]]))
+    one = HeadFrames(stream(RATE, channels=2, sensor="array"), head)
+    run(one, segments(one.stream, np.zeros((2 * RATE, 2), np.float32)))
+    (needed,) = one.needs_from().values()
+    longest = 2 * PAST * round(HOP_S * RATE) + one._grid.length
+    assert needed <= 2 * RATE - 2 * PAST * round(HOP_S * RATE)
+    assert longest / RATE <= HeadFrames.memory_s
+
+
+@pytest.mark.parametrize("dead", [[0, 1, 2, 3], [1]], ids=["array", "one"])
+def test_a_microphone_that_was_dead_gives_no_burst(dead: list[int]) -> None:
+    """Digital silence for as long as the memory, then sound: all values are numbers, nothing is steered at a bit."""
+    x = heard(sources(3.0, 3), seed=3)
+    x[round(0.5 * RATE) : round(1.55 * RATE), dead] = 0.0
+    found = frames(run(HeadFrames(ARRAY, GEOMETRY), segments(ARRAY, x)))
+    assert len(found) > 40
+    assert all(np.isfinite(list(f.values.values())).all() for f in found)
+    assert not [f for f in found if f.values["burst"] > 5.5 and f.values["contrast"] > 1.0]
 
 
 def test_wiring_errors() -> None:

@@ -145,6 +145,11 @@ def test_another_program_and_a_moved_microphone_are_said() -> None:
     for text in ("another program", "learned anew"):
         (score,) = [s for s in said(detector, made.stroke(frames=90)) if s.detector == SILENT]
         assert not score.complete and text in score.reasons["text"]
+    made = Made(13)
+    detector = taught(made)
+    for frames in (20, 36, 22):  # cut short, each where somebody stopped it
+        (score,) = [s for s in said(detector, made.stroke(frames=frames)) if s.detector == SILENT]
+        assert "another program?" in score.reasons["text"]
     made = Made(7, scatter=0.5)
     detector = taught(made)
     for _ in range(3):
@@ -182,6 +187,81 @@ def test_missing_samples_end_the_stroke() -> None:
     found = said(detector, [*frames[:30], lost, *frames[31:]])
     assert any("samples are missing" in s.reasons["text"] and not s.complete for s in found)
     assert not abnormal(found, SILENT)
+
+
+def test_dropouts_do_not_unteach_the_head() -> None:
+    """The rest of a stroke behind missing samples is no stroke of another program, nor one that teaches."""
+    made = Made(14)
+    detector = HeadDetector(HEAD, 2)
+    for strokes in (0, 2, 2):
+        for at in (20, 30):
+            frames = made.stroke()
+            lost = Feature("m", ("array",), FRAME, frames[at].t_end_ns, {}, complete=False)
+            (score,) = [s for s in said(detector, [*frames[:at], lost, *frames[at:]]) if s.detector == SILENT]
+            assert not score.complete and "not judged: a part of a stroke" in score.reasons["text"]
+            assert detector.snapshot()["template"]["strokes"] == strokes
+        said(detector, [] if strokes else [*made.stroke(), *made.stroke()])
+    last = [s for s in said(detector, made.stroke()) if s.detector == SILENT]
+    assert [s.complete for s in last] == [True]
+
+
+def test_what_is_loud_for_over_a_minute_teaches_nothing() -> None:
+    """Coolant, or samples behind a digital silence; what follows is heard from its beginning again."""
+    made = Made(15)
+    detector = HeadDetector(HEAD, 2)
+    frames = made.stroke(frames=1300)
+    assert "over a minute" in next(s for s in said(detector, frames) if s.detector == SILENT).reasons["text"]
+    assert detector.snapshot()["template"]["strokes"] == 0
+    said(detector, made.stroke())
+    assert detector.snapshot()["template"]["strokes"] == 1
+
+
+def test_a_stroke_under_way_at_the_start_teaches_nothing() -> None:
+    """Where the machine says that it cuts."""
+    made = Made(16)
+    detector = HeadDetector(HEAD, 2)
+    cut = [made.frame(1.0, np.full(BITS, 0.8), cutting=1.0) for _ in range(30)]
+    stands = [made.frame(0.1, np.zeros(BITS), cutting=0.0) for _ in range(5)]
+    for strokes in (0, 1):
+        said(detector, [*cut, *stands])
+        assert detector.snapshot()["template"]["strokes"] == strokes
+
+
+def test_dead_microphones_in_taught_strokes_are_found_out() -> None:
+    """The machine says that it cuts, nothing is heard: numbers all the same, and taught anew once something is."""
+    made = Made(17)
+
+    def stroke(share: float) -> list[Feature]:
+        made.scatter = share
+        cut = [made.frame(share, np.full(BITS, share), cutting=1.0) for _ in range(50)]
+        return [*cut, *[made.frame(0.0, np.zeros(BITS), cutting=0.0) for _ in range(5)]]
+
+    detector = HeadDetector(HEAD, 2)
+    silence = [made.frame(0.0, np.zeros(BITS), cutting=0.0)]
+    found = said(detector, [*silence, *(f for _ in range(4) for f in stroke(0.0))])
+    found += said(detector, [f for _ in range(6) for f in stroke(0.8)])
+    assert all(np.isfinite(s.value) for s in found)
+    assert "None" not in str(orjson.loads(orjson.dumps(detector.snapshot())))
+    last = [s for s in found if s.detector == SILENT][-1]
+    assert last.complete and last.value < SILENT_LIMIT and detector.snapshot()["template"]["mean"][0] > 0.5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HeadDetector(HeadGeometry(grid(2, 5, 0.05), HEAD.microphones_m)),
+        HeadDetector(HeadGeometry(HEAD.spindles_m, HEAD.microphones_m + 0.01)),
+        HeadDetector(HEAD, 8),
+    ],
+    ids=["bits", "places", "strokes"],
+)
+def test_what_was_learned_of_another_head_is_not_taken_over(other: HeadDetector) -> None:
+    """The lane then begins anew and says why, where shares of other places would be compared, or nothing at all."""
+    saved = orjson.loads(orjson.dumps(taught(Made(18)).snapshot()))
+    with pytest.raises(ValueError, match="another head"):
+        other.restore(saved)
+    del saved["settings"]  # of an earlier version
+    HeadDetector(HEAD).restore(saved)
 
 
 def test_strokes_by_level_or_by_what_the_machine_says() -> None:

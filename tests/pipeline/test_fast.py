@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,10 @@ from config.sources import PlaybackSource
 from connectors.fastlane import FastLane, RereadFastLane
 from pipeline import app
 from pipeline.clock import HostClock
-from pipeline.errors import ConfigError
+from pipeline.errors import BadInput, ConfigError
 from pipeline.fast import FastDetectors
 from pipeline.live import Live
-from pipeline.messages import NS, Anchor, Chunk, Context, Score, Stream
+from pipeline.messages import NS, Anchor, Chunk, Context, Mark, Score, Stream
 from pipeline.sources import build_sources
 from pipeline.stages import LaneSettings
 from pipeline.state import Store
@@ -71,6 +72,74 @@ def test_a_sensor_that_never_spoke_is_not_heard() -> None:
         ear.listen(Chunk(stream(name, "acoustic", names[name]), Anchor(0, T0), 0, 0, x))
         judged.append(ear.judges(stream("mic", "acoustic", 8000)))
     assert judged == [False, False, True]
+
+
+@pytest.mark.parametrize("what", ["repeated", "no numbers", "empty"])
+def test_what_brings_no_samples_is_not_heard(what: str) -> None:
+    """A driver that hangs on one buffer, or gives no numbers, is no sign that anything is judged."""
+    mic = replace(stream("mic", "acoustic", 8000), dtype="<f4")
+    ear, x = FastDetectors(LaneSettings(machine(mic, drill={}))), np.zeros((800, 1), "<f4")
+    bad = {"repeated": x, "no numbers": x + np.nan, "empty": x[:0]}[what]
+    judged = []
+    for n, samples in enumerate((x, bad, bad, x)):
+        ear.listen(Chunk(mic, Anchor(0, T0), 0 if what == "repeated" and n < 3 else n * 800, n, samples))
+        judged.append(ear.judges(mic))
+    assert judged == [True, False, False, True]
+
+
+def test_marks_of_a_dead_sensor_are_no_samples() -> None:
+    """Its source goes on saying that nothing came."""
+    mics = [stream(name, "acoustic", 8000) for name in ("mic", "mic2")]
+    ear, x = FastDetectors(LaneSettings(machine(*mics, drill={}))), np.zeros((8000, 1), "<i2")
+    judged = []
+    for n in range(8):
+        ear.listen(Chunk(mics[0], Anchor(0, T0), n * 8000, n, x))
+        new = Chunk(mics[1], Anchor(0, T0), 0, 0, x) if n == 0 else None
+        ear.listen(new or Mark(mics[1], Anchor(0, T0), n * 8000, (n + 1) * 8000, "gap"))
+        judged.append(ear.judges(mics[0]))
+    assert judged == [True] * 5 + [False] * 3
+
+
+@pytest.mark.parametrize("at", [40, 57])
+def test_a_chunk_of_another_time_gives_no_fact_up(at: int) -> None:
+    """Its clock is a day ahead: refused, as in the pipeline, and the speed is not given up for that day."""
+    x = (1000 * np.random.default_rng(4).standard_normal((12 * 4000, 1))).astype("<i2")
+    facts = [Context("m", SPEED, T0 + s * NS, 9000.0) for s in range(-2, 14)]
+    ear = FastDetectors(LaneSettings(MILL.model_copy(update={"context_lag_s": 0.0})))
+    scores: list[Score] = []
+    for message in sorted([*chunks(ACC, x, 0.1), *facts], key=lambda m: m.t1_ns):
+        wrong = isinstance(message, Chunk) and message.seq == at
+        given = replace(message, anchor=Anchor(0, T0 + 86_400 * NS)) if wrong else message  # type: ignore[type-var]
+        scores += [one for one in ear.listen(given) if isinstance(one, Score)]  # type: ignore[arg-type]
+    assert max(score.t_end_ns for score in scores) < T0 + 12 * NS
+    assert all(score.complete for score in scores[-3:])
+
+
+def test_a_detector_that_fails_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be made, and one that fails on samples: the drill's own scores come, then the fault."""
+    places = [[-0.2, -0.15], [0.72, -0.21], [-0.13, 0.44], [0.66, 0.5]]
+    head = {"rows": 2, "columns": 3, "pitch_m": 0.25, "microphones_m": places}
+    told, given = (stream("array", "acoustic", 16_000, channels=n) for n in (4, 2))
+    settings = LaneSettings(machine(told, drill={"head": head}))
+
+    def scores(channels: int, drill: LaneSettings) -> list[str]:
+        one = given if channels == 2 else told
+        ear, found, faults = FastDetectors(drill), list[str](), 0
+        for chunk in chunks(one, np.ones((48_000, channels), "<i2"), 0.1):
+            try:
+                found.extend(said.id for said in ear.listen(chunk))  # type: ignore[arg-type]
+            except (ArithmeticError, BadInput):
+                faults += 1
+        assert faults == (0 if drill is not settings else 30)
+        return [name for name in found if "drill_" in name]
+
+    def broken(*_: object) -> list[object]:
+        raise ArithmeticError("no head")
+
+    alone = scores(2, LaneSettings(machine(given, drill={})))
+    assert alone and scores(2, settings) == alone
+    monkeypatch.setattr("operators.head.HeadFrames.take", broken)
+    assert scores(4, settings) == scores(4, LaneSettings(machine(told, drill={})))
 
 
 def test_what_was_given_up_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
