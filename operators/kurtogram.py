@@ -64,7 +64,7 @@ def kurtosis(c: Complex128) -> float:
 
 
 def kurtogram(spectrum: Complex128, rate_hz: float, least_hz: float, low_hz: float = 0.0) -> list[Band]:
-    """All bands of the tree above `low_hz` and below 0.45 of the rate, widest first.
+    """All bands of the tree above `low_hz` and below 0.46 of the rate, widest first.
 
     Args:
         spectrum: of the real signal, from `scipy.fft.rfft`.

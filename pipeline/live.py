@@ -63,7 +63,8 @@ class Live:
         self.plan = plan
         self._told: list[str] = []
         self._beat_ns = 0
-        self._unkept, self._unkept_ns = 0, 0
+        self._unkept: dict[str, tuple[int, int]] = {}
+        """What could not be written → how often so far, and when it was last counted."""
         settings = plan.settings
         self.outlets = Outlets(
             plan, clock, lambda: self.alive, lambda: self.problems, evidence=True, serves=record_to is None
@@ -102,14 +103,15 @@ class Live:
     @property
     def problems(self) -> list[str]:
         """What sources, sinks and the durable state complain about now."""
-        return [*self.engine.errors, *self.outlets.complaints, *filter(None, [self._recording()])]
+        return [*self.engine.errors, *self.outlets.complaints, *self._unwritten()]
 
-    def _recording(self) -> str:
-        """That inputs are not recorded, while they are not and for `UNKEPT_NS` more."""
-        if self._unkept_ns == 0 or self._clock.now_ns() - self._unkept_ns >= UNKEPT_NS:
-            return ""
-        folder = self.plan.settings.recording.folder
-        return f"recording: {self._unkept:,} times nothing could be written to {folder}; is the disk full?"
+    def _unwritten(self) -> Iterator[str]:
+        """That inputs are not recorded, or the state is not kept, while they are not and for `UNKEPT_NS` more."""
+        settings = self.plan.settings
+        for what, folder in (("recording", settings.recording.folder), ("state", settings.engine.state_dir)):
+            times, last_ns = self._unkept.get(what, (0, 0))
+            if last_ns and self._clock.now_ns() - last_ns < UNKEPT_NS:
+                yield f"{what}: {times:,} times nothing could be written to {folder}; is the disk full?"
 
     def news(self) -> list[str]:
         """Lines about the problems that have come up since the last call, and about those that are over."""
@@ -146,10 +148,10 @@ class Live:
     def _publish(self) -> None:
         """Counters to the exporter; old results out of the log; answers to commands that reach no lane."""
         counters = self.outlets.publish(self.engine.metrics())
-        unkept = sum(shard.get("counts", {}).get("recording.failed", 0) for shard in counters.values())
-        if unkept > self._unkept:
-            self._unkept_ns = self._clock.now_ns()
-        self._unkept = unkept
+        for what in ("recording", "state"):
+            times = sum(shard.get("counts", {}).get(f"{what}.failed", 0) for shard in counters.values())
+            before, last_ns = self._unkept.get(what, (0, 0))
+            self._unkept[what] = times, self._clock.now_ns() if times > before else last_ns
         with contextlib.suppress(StateError):  # in a second once more
             self._answer_strangers()
 

@@ -210,7 +210,9 @@ class MachineModels:
             after = Standing(before, None if now.shadow == before else now.shadow)
         elif action == "shadow":
             shadow = self.replaced(now.active, named) if named else None
-            after = Standing(now.active, None if shadow == now.active else shadow)
+            if shadow == now.active:
+                raise ConfigError(f"machine '{self.machine}' runs these already: name packages to compare with them")
+            after = Standing(now.active, shadow)
         else:
             raise ConfigError(f"a model can be {', '.join(ACTIONS)}, not '{action}'")
         for lineup in (after.active, after.shadow):

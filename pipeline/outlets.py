@@ -104,7 +104,7 @@ class Outlets:
             own: counters of this process that are not in the state, by shard.
 
         Returns:
-            those that the state has.
+            the newest of all shards: those of the state, and over them `own`.
         """
         try:
             self._counters = self.store.metrics()
@@ -117,8 +117,9 @@ class Outlets:
         except StateError as error:  # the shards keep their results until it can be written again, or give up
             self.trouble = str(error)
         sinks = {d.name: d.metrics(self._lags, self._retention.lost) for d in self._deliveries}
-        self.prometheus.update(families({**self._counters, **own}, sinks))
-        return self._counters
+        counters = {**self._counters, **own}
+        self.prometheus.update(families(counters, sinks))
+        return counters
 
     def close(self) -> list[str]:
         """Let sinks deliver what they can, end the page; returns the sinks' errors. The state stays open."""

@@ -11,12 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.simulator.ambience import ambience
 from connectors.simulator.cutting import Tool
 from connectors.simulator.machining import Job, Label, Motion, draw_tool, move, passes
 from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
-from connectors.simulator.microphone_model import Microphone, Pickup, machine_sound
-from connectors.simulator.rotation import Rotation
+from connectors.simulator.microphone_model import Pickup, record
 from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Float64, Given
 
@@ -45,13 +43,7 @@ class Mill:
         pickup = Pickup.draw(fixed, snr_db=(6.0, 22.0))
         lowest = uniform(fixed, 3500.0, 9000.0)
         fresh = generator(seed, "mill", machine, "start", start)
-        pickup = replace(
-            pickup,
-            level_dbfs=uniform(fresh, -34.0, -22.0),
-            coolant_db=uniform(fresh, -12.0, 6.0) if fresh.random() < 0.6 else None,
-            snr_db=pickup.snr_db + uniform(fresh, -4.0, 4.0),
-            agc=bool(fresh.random() < 0.2),
-        )
+        pickup = replace(pickup.of_start(fresh), agc=bool(fresh.random() < 0.2))
         return cls(f"mill-{machine + 1}", pickup, draw_tool(fresh), (lowest, lowest * 2.2))
 
 
@@ -131,17 +123,12 @@ def perform(mill: Mill, label: Label, length: int, seed: int, index: int, *, air
 
 def listen(mill: Mill, done: Done, length: int, seed: int, index: int) -> NDArray[np.int16]:
     """The recording of a job: most of what chatter is louder than a usual cut is taken back by distance and gain."""
-    name = f"{mill.name}/{index}"
-    rng = generator(seed, "listen", index)
     dry = mill.pickup.modes.apply(done.motion.acceleration, RATE_HZ)
     cutting = done.job.cut.depth.at(np.arange(length) / RATE_HZ) > 0.0
     own, usual = float(np.std(dry[cutting])), usual_level(mill, seed)
     work = Given(dry / (own**_TAKEN_BACK * usual ** (1.0 - _TAKEN_BACK)), RATE_HZ)
-    rotation = Rotation(done.job.cut.rpm, 0.002, seed, name)
-    hall = 10.0 ** (-(mill.pickup.snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
-    others = ((ambience(RATE_HZ, seed, name), hall, 0),)
-    dry_machine = machine_sound(work, rotation, mill.pickup, seed, name)
-    return Microphone(dry_machine, mill.pickup, seed=seed, name=name, others=others).read(0, length)
+    rng, name = generator(seed, "listen", index), f"{mill.name}/{index}"
+    return record(work, done.job.cut.rpm, mill.pickup, rng, seed=seed, name=name, length=length)
 
 
 @lru_cache(maxsize=4)

@@ -36,11 +36,6 @@ class Tool:
         """Natural angular frequency in rad/s."""
         return 2.0 * pi * self.f0_hz
 
-    @property
-    def stiffness(self) -> float:
-        """Modal stiffness in N/m."""
-        return self.mass_kg * self.omega**2
-
     def tooth_period(self, rpm: float) -> float:
         """Time between two teeth in s."""
         return 60.0 / (self.teeth * rpm)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from connectors.simulator.ambience import ambience
 from connectors.simulator.drilling import Bit, Damage, Hole, drill, worn
 from connectors.simulator.manifest import SPLITS, Progress, Recording, sizes, write
-from connectors.simulator.microphone_model import Microphone, Pickup, machine_sound
-from connectors.simulator.rotation import Rotation
+from connectors.simulator.microphone_model import Pickup, record
 from connectors.simulator.seeds import derived, generator, uniform
 from connectors.simulator.tracks import Given
 
@@ -36,13 +34,7 @@ class DrillPress:
         """Machine and microphone depend on `machine` alone; bit, gain and coolant on the start too."""
         pickup = Pickup.draw(generator(seed, "drill press", machine), snr_db=(6.0, 22.0))
         fresh = generator(seed, "drill press", machine, "start", start)
-        pickup = replace(
-            pickup,
-            level_dbfs=uniform(fresh, -34.0, -22.0),
-            coolant_db=uniform(fresh, -12.0, 6.0) if fresh.random() < 0.6 else None,
-            snr_db=pickup.snr_db + uniform(fresh, -4.0, 4.0),
-        )
-        return cls(f"drill-{machine + 1}", pickup, Bit.draw(fresh))
+        return cls(f"drill-{machine + 1}", pickup.of_start(fresh), Bit.draw(fresh))
 
 
 def simulate_drill(seed: int, minutes: float, out: Path, progress: Progress | None = None) -> Path:
@@ -88,14 +80,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         damage = Damage.draw(rng, "fracture", hole) if label == "drill_break" else None
         work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=derived(seed, i)) / press.bit.level
         name = f"{press.name}/{i}"
-        hall = 10.0 ** (-(press.pickup.snr_db + uniform(rng, -3.0, 8.0)) / 20.0)
-        microphone = Microphone(
-            machine_sound(Given(work, RATE_HZ), Rotation(bit.rpm, 0.002, seed, name), press.pickup, seed, name),
-            press.pickup,
-            seed=seed,
-            name=name,
-            others=((ambience(RATE_HZ, seed, name), hall, 0),),
-        )
+        samples = record(Given(work, RATE_HZ), bit.rpm, press.pickup, rng, seed=seed, name=name, length=length)
         more: dict[str, str | int | float] = {
             "spindle_rpm": round(bit.rpm, 1),
             "teeth": 2,
@@ -111,7 +96,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         nth = seen[label] = seen.get(label, -1) + 1
         yield Recording(
             path=f"{press.name}/{i:04d}.wav",
-            samples=microphone.read(0, length).astype(np.int16),
+            samples=samples,
             rate_hz=RATE_HZ,
             unit="FS",
             label=label,

@@ -50,16 +50,23 @@ def save(baseline: Baseline, root: Path) -> Path:
             return folder
     partial = root / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        _write(baseline, partial)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # of a full disk; what was written in full bears another name now
+    return folder
+
+
+def _write(baseline: Baseline, folder: Path) -> None:
+    folder.mkdir(parents=True)
     document = {**baseline.document(), "sha256": baseline.sha256}
-    (partial / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     arrays: dict[str, Any] = {k.replace("/", "__"): v for k, v in baseline.arrays().items()}
-    np.savez(partial / ARRAYS, **arrays)
-    for path in (partial / DOCUMENT, partial / ARRAYS):
+    np.savez(folder / ARRAYS, **arrays)
+    for path in (folder / DOCUMENT, folder / ARRAYS):
         with path.open("rb") as file:
             os.fsync(file.fileno())  # a power cut would leave a folder with its name and without its content
-    partial.rename(folder)
-    return folder
 
 
 def save_all(baselines: Sequence[Baseline], root: Path) -> list[Path]:

@@ -43,7 +43,6 @@ class Terms:
 
     loss: Tensor
     elbo: Tensor
-    reconstruction: Tensor
 
 
 def log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
@@ -101,4 +100,4 @@ def negative_elbo(
     loss = -(fit + beta * latent).mean()
     if objective.stft > 0.0:
         loss = loss + objective.stft * spectral_loss(logits, x01)
-    return Terms(loss, (fit + latent).mean().detach(), fit.mean().detach())
+    return Terms(loss, (fit + latent).mean().detach())

@@ -12,7 +12,7 @@ from models.drill.arms import NONE, Additions, Arm
 from models.drill.cells import Cells, seed_of
 from models.drill.classifiers import Bands
 from models.drill.data import CLASSES, RATE_HZ, Float64, Sound, centred, digest, labels
-from models.drill.grid import Grid, Plan, groups, inner_folds
+from models.drill.grid import Grid, Plan, best_penalty, groups, inner_folds
 from models.drill.levels import HASH, HOW
 from models.drill.metrics import accuracy, auc, bootstrap, resamples
 from models.drill.protocol import group_folds
@@ -62,27 +62,13 @@ def train_classifier(
     x, y = centred(sounds), labels(sounds)
     own = groups(sounds, "event")
     levels = bands.features(list(x))
-    c = _penalty(levels, y, own, plan.inner, seed)
+    c = best_penalty(levels, y, group_folds(own, y, inner_folds(own, y, plan.inner), seed_of(seed, "choice")))
     real = Batch(x, y, tuple(frozenset({g}) for g in own))
     _, added = Additions(real, training, ("all",), work / "networks").training_set(arm)
     target = y
     if added is not None:
         levels, target = np.concatenate([levels, bands.features(list(added.x))]), np.concatenate([y, added.target])
     return fit_logistic(levels, target, c), levels, scores
-
-
-def _penalty(levels: Float64, y: Float64, own: Sequence[str], most: int, seed: int) -> float:
-    """The inverse penalty with the lowest cross-entropy over folds of whole events, without any addition."""
-    k = inner_folds(own, y, most)
-    fold = group_folds(own, y, k, seed_of(seed, "choice"))
-
-    def loss(c: float) -> float:
-        p = np.empty(len(y))
-        for f in range(k):
-            p[fold == f] = fit_logistic(levels[fold != f], y[fold != f], c).probability(levels[fold == f])
-        return float(-np.mean(np.log(np.clip(np.where(y > 0.5, p, 1.0 - p), 1e-9, 1.0))))
-
-    return min(Bands().choices, key=loss)
 
 
 def graph(model: Logistic) -> bytes:

@@ -16,6 +16,7 @@ from models.drill.metrics import auc
 from models.drill.protocol import PaperSplit, Rows, group_folds, leaks, paper_split
 from models.drill.synthesis import Batch
 from models.drill.train import Training
+from models.logistic import fit_logistic
 from pipeline.errors import BadInput
 
 Tell = Callable[[str], None]
@@ -257,6 +258,24 @@ def inner_folds(own: Sequence[str], y: Float64, most: int) -> int:
             "record more, or hold out less at once",
         )
     return min(most, fewest)
+
+
+def best_penalty(x: Float64, y: Float64, fold: Rows) -> float:
+    """The inverse penalty of `Bands` with the lowest cross-entropy over folds, each judged by what the others teach.
+
+    Args:
+        x: band levels or their differences, shape (n, 21).
+        y: 0 or 1, shape (n,).
+        fold: of each row, from 0 on, shape (n,).
+    """
+
+    def loss(c: float) -> float:
+        p = np.empty(len(y))
+        for f in range(int(fold.max()) + 1):
+            p[fold == f] = fit_logistic(x[fold != f], y[fold != f], c).probability(x[fold == f])
+        return float(-np.mean(np.log(np.clip(np.where(y > 0.5, p, 1.0 - p), 1e-9, 1.0))))
+
+    return min(Bands().choices, key=loss)
 
 
 def cell(classifier: str, arm: Arm, repeat: int, fold: int) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from models.drill.cells import seed_of
-from models.drill.classifiers import Bands
 from models.drill.data import Float64
-from models.drill.grid import inner_folds
-from models.drill.levels import CLIP_S, RATES, contrast
+from models.drill.grid import best_penalty, inner_folds
+from models.drill.levels import CLIP_S, check_rate, contrast
 from models.drill.metrics import accuracy, auc, bootstrap, recall_at_false_alarms, resamples
 from models.drill.protocol import Rows, group_folds
 from models.logistic import Logistic, fit_logistic
@@ -63,9 +62,7 @@ def cut(samples: Float64, rate_hz: float, onset_s: float | None, seed: int, wher
     Raises:
         BadInput: another rate, or the fracture does not lie where rows can be cut before and after it.
     """
-    if rate_hz not in RATES:
-        rates = " or ".join(f"{rate:g}" for rate in RATES)
-        raise BadInput("rate", f"{where}: the drill classifier hears {rates} Hz, not {rate_hz:g} Hz")
+    check_rate(rate_hz, where)
     length = len(samples) / rate_hz
     if onset_s is not None and not _FIRST_S + _CLEAR_S < onset_s < length - _AFTER_S[1]:
         raise BadInput(
@@ -128,17 +125,9 @@ def _check_groups(holes: Holes, folds: int) -> None:
 
 def _penalty(holes: Holes, rows: Rows, seed: int) -> float:
     """The inverse penalty with the lowest cross-entropy over inner folds of whole recordings."""
-    x, y, own = holes.x[rows], holes.target[rows], [holes.groups[int(i)] for i in rows]
-    k = inner_folds(own, holes.broken[rows], _INNER)
-    fold = group_folds(own, holes.broken[rows], k, seed_of(seed, "inner"))
-
-    def loss(c: float) -> float:
-        p = np.empty(len(y))
-        for f in range(k):
-            p[fold == f] = fit_logistic(x[fold != f], y[fold != f], c).probability(x[fold == f])
-        return float(-np.mean(np.log(np.clip(np.where(y > 0.5, p, 1.0 - p), 1e-9, 1.0))))
-
-    return min(Bands().choices, key=loss)
+    own, broken = [holes.groups[int(i)] for i in rows], holes.broken[rows]
+    fold = group_folds(own, broken, inner_folds(own, broken, _INNER), seed_of(seed, "inner"))
+    return best_penalty(holes.x[rows], holes.target[rows], fold)
 
 
 def joined(parts: Sequence[tuple[str, tuple[Float64, Float64]]]) -> Holes:

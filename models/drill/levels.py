@@ -17,6 +17,7 @@ from models.drill.filters import HIGH_HZ, LOW_HZ, ORDER, sections
 from models.drill.spectrogram import INFORMATIVE
 from operators.mel import DRILL, mel_bank
 from operators.spectral import hann
+from pipeline.errors import BadInput
 
 BANDS = INFORMATIVE.stop - INFORMATIVE.start
 CLIP_S = 1.0 / 48.0
@@ -29,6 +30,18 @@ _LINES = 501  # up to 24 kHz
 _FLOOR = 1e-14
 HASH = sha256(f"{HOW}|{DRILL.hash}|{LOW_HZ}|{HIGH_HZ}|{ORDER}|1".encode()).hexdigest()[:16]
 """Of all that the levels depend on; a card names it."""
+
+
+def check_rate(rate_hz: float, where: str) -> None:
+    """Refuse a rate at which the classifier's levels cannot be measured.
+
+    Raises:
+        BadInput: says which rates can.
+    """
+    if rate_hz not in RATES:
+        raise BadInput(
+            "rate", f"{where}: the drill classifier hears {' or '.join(f'{r:g}' for r in RATES)} Hz, not {rate_hz:g} Hz"
+        )
 
 
 @lru_cache(maxsize=1)

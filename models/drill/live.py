@@ -13,12 +13,11 @@ from math import exp, isfinite
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from models.drill.data import Float64
-from models.drill.levels import RATES, contrast
+from models.drill.levels import check_rate, contrast
 from operators.base import Stateful
 from operators.breakage import BreakFeatures
 from operators.breakage_detector import BREAK, LOSS_DB, BreakDetector
 from operators.spindle import Speed
-from pipeline.errors import BadInput
 from pipeline.messages import Feature, Float32, Message, Score, Segment, Stream
 
 CLASSIFIER = "drill_classifier"
@@ -62,18 +61,6 @@ class LearnedFrames(BreakFeatures):
             if isfinite(odds):
                 values[LEARNED] = odds
         return values
-
-
-def check_rate(rate_hz: float, where: str) -> None:
-    """Refuse a rate at which the classifier's levels cannot be measured.
-
-    Raises:
-        BadInput: says which rates can.
-    """
-    if rate_hz not in RATES:
-        raise BadInput(
-            "rate", f"{where}: the drill classifier hears {' or '.join(f'{r:g}' for r in RATES)} Hz, not {rate_hz:g} Hz"
-        )
 
 
 def probability(odds: float) -> float:

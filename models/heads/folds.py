@@ -11,6 +11,7 @@ from pipeline.errors import StateError
 
 Fold = tuple[Ints, Ints]
 MOST = 5
+STRETCH_S = 10.0
 
 
 def grouped_folds(y: Ints, groups: Sequence[str], most: int = MOST) -> list[Fold] | None:
@@ -59,6 +60,6 @@ def _assigned(has: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], count: int) 
     return fold
 
 
-def stretches(groups: Sequence[str], start_s: Sequence[float], length_s: float = 10.0) -> list[str]:
-    """Stand-ins for groups where there is one occasion only: stretches of it. Good for a choice, not for a figure."""
-    return [f"{group}|{int(start // length_s)}" for group, start in zip(groups, start_s, strict=True)]
+def stretches(groups: Sequence[str], start_s: Sequence[float]) -> list[str]:
+    """Stand-ins for groups where occasions are too few: ten seconds each. Good for a choice, not for a figure."""
+    return [f"{group}|{int(start // STRETCH_S)}" for group, start in zip(groups, start_s, strict=True)]

@@ -11,7 +11,7 @@ import numpy as np
 from models.heads.choose import ABSTAIN, Choice, Rows, check_rows, choose
 from models.heads.export import Reads
 from models.heads.folds import grouped_folds
-from models.heads.head import KINDS, Floats, Ints, Kind, softmax
+from models.heads.head import Floats, Ints, Kind, softmax
 from models.probe.clips import Clips
 from models.probe.metrics import Units, confusion, difference, f1, interval, machine_f1, units
 from models.probe.run import Tables
@@ -290,6 +290,3 @@ def _evaluation(held: Held, lesson: Lesson, at: Ints, logits: Floats) -> Evaluat
 
 def _interval(figure: Figure) -> dict[str, float]:
     return {"value": figure.mean, "low": figure.low, "high": figure.high}
-
-
-__all__ = ["AUTO", "KINDS", "Candidate", "Evaluation", "Lesson", "better", "evaluate", "learn", "plain"]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.heads.folds import STRETCH_S, stretches
 from models.heads.head import Floats, Ints
 from models.probe.clips import Clips
 
 RESAMPLES = 1000
 _FEWEST_GROUPS = 5
-_STRETCH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,8 @@ def units(clips: Clips) -> Units:
     if min(by_class) >= _FEWEST_GROUPS:
         names, of = np.unique(clips.group, return_inverse=True)
         return Units(of.astype(np.intp), len(names), "groups")
-    keys = [f"{g}|{int(t // _STRETCH_S)}" for g, t in zip(clips.group, clips.start_s, strict=True)]
-    names, of = np.unique(keys, return_inverse=True)
-    return Units(of.astype(np.intp), len(names), f"stretches of {_STRETCH_S:g} s (too few groups to resample)")
+    names, of = np.unique(stretches(clips.group.tolist(), clips.start_s.tolist()), return_inverse=True)
+    return Units(of.astype(np.intp), len(names), f"stretches of {STRETCH_S:g} s (too few groups to resample)")
 
 
 def confusion(truth: Ints, answer: Ints, unit: Ints, count: int, classes: int) -> NDArray[np.int64]:

@@ -88,6 +88,7 @@ def prepare(out: Path, data: Path, port: int | None) -> Path:
 
     Raises:
         ConfigError: the port that was asked for is taken; nothing was removed then.
+        StateError: another demonstration works in the folder, or it cannot be written.
     """
     chosen = PORT if port is None else port
     try:
@@ -97,7 +98,7 @@ def prepare(out: Path, data: Path, port: int | None) -> Path:
             raise ConfigError(f"--port {port}: {error.strerror}: choose another (0 takes a free one)") from None
         chosen = 0
     out = out.resolve()
-    with claim(out / "state" / app.STATE_FILE):  # not under the feet of another demonstration
+    with claim(out / "state" / app.STATE_FILE, "--out"):  # not under the feet of another demonstration
         for part in ("state", "recordings", "evidence", "baselines"):
             shutil.rmtree(out / part, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)

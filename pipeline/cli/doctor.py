@@ -9,11 +9,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from errno import EADDRINUSE
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
+from config.schema import Settings
+from config.sources import MicrophoneSource
 from pipeline.cli.configuration import checked
 from pipeline.errors import StethosError, adding
 from pipeline.fingerprint import platform_fingerprint
@@ -97,7 +100,7 @@ def _configuration(path: Path) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], None]]] = [
         ("state folder", lambda: _writable(settings.engine.state_dir)),
         ("recording folder", lambda: _writable(settings.recording.folder)),
-        ("status port", lambda: try_port(settings.status.host, settings.status.port)),
+        ("status port", lambda: _free(settings.status.host, settings.status.port)),
     ]
     for name, check in checks:
         try:
@@ -107,6 +110,45 @@ def _configuration(path: Path) -> Iterator[Finding]:
         else:
             root = name.endswith("folder") and os.geteuid() == 0
             yield Finding(name, "ok", "usable by root, as whom this runs" if root else "usable")
+    yield from _microphones(settings)
+
+
+def _microphones(settings: Settings) -> Iterator[Finding]:
+    """Which device each pattern means. One that is not there is no obstacle: the engine starts, and tries again."""
+    wanted = [
+        (f"{machine.name}/{sensor.name}", sensor.source)
+        for machine in settings.machines
+        for sensor in machine.sensors
+        if isinstance(sensor.source, MicrophoneSource)
+    ]
+    if not wanted:
+        return
+    try:
+        from connectors.portaudio import Choice, devices
+
+        found = devices()
+    except (ImportError, StethosError, OSError):  # `_extras` says why
+        return
+    for name, source in wanted:
+        try:
+            device = Choice(source.device, source.host_api, source.port).among(found)
+        except StethosError as error:
+            yield Finding(name, "note", str(error))
+        else:
+            yield Finding(name, "ok", str(device))
+
+
+def _free(host: str, port: int) -> None:
+    """Try to listen there.
+
+    Raises:
+        OSError: it could not; says what to do.
+    """
+    try:
+        try_port(host, port)
+    except OSError as error:
+        mend = "an engine that runs holds it, or name another status.port" if error.errno == EADDRINUSE else ""
+        raise OSError(": ".join(filter(None, [f"{host}, port {port}", error.strerror or str(error), mend]))) from error
 
 
 def _writable(folder: Path) -> None:

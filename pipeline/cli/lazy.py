@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -27,3 +28,18 @@ class Lazy(click.Group):
         module, _, attribute = self._where[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute or cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant.
+
+        Raises:
+            click.UsageError: there is none of that name; the nearest one is named.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            for near in get_close_matches(args[0], self._where, 1):
+                error.message += f" Did you mean '{near}'?"
+            raise

@@ -41,7 +41,7 @@ _NORMAL = click.option(
 
 @click.command()
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV of labelled recordings, or their folder.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder that the baselines go into.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder that the baselines go into.")
 @_NORMAL
 @click.option("--machine", help="Only this machine.")
 @click.option("--encoder", help="Encoder of sound (PKG, or the name of one that ships) to judge beside the log-Mel.")
@@ -87,7 +87,11 @@ def commission(
         baselines = commission_manifest(rows, normal, machine, progress, embedder)
     for sensor in unheard:
         click.echo(f"{sensor}: vibration, which no encoder hears; learned without")
-    for baseline, folder in zip(baselines, save_all(baselines, out), strict=True):
+    try:
+        folders = save_all(baselines, out)
+    except OSError as error:  # a full disk's names no file
+        raise StateError(f"{out}: the baselines cannot be written: {error.strerror or error}") from error
+    for baseline, folder in zip(baselines, folders, strict=True):
         for line in (*baseline.sentences(), *_unnameable(baseline)):
             click.echo(line)
         click.echo(f"  → {folder}")

@@ -73,7 +73,8 @@ def replay(
         click.echo(json.dumps(differences.to_json(), indent=2) if as_json else differences.to_text())
         return 0 if differences.agrees else 1
     if not recordings or journal is None:
-        raise click.UsageError("name at least one recording, and --journal OUT.jsonl")
+        missing = [*([] if recordings else ["at least one recording"]), *([] if journal else ["--journal OUT.jsonl"])]
+        raise click.UsageError(f"name {' and '.join(missing)}")
     spare_others(journal)
     used = True
     if engine == "kafka":

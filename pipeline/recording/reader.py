@@ -81,7 +81,7 @@ class Recording:
                 finalize(self, os.close, self._fd)
             try:
                 for piece in walk(file):
-                    if piece.opcode in {Opcode.CHUNK, Opcode.DATA_END}:
+                    if piece.opcode == Opcode.CHUNK:
                         break
                     self._take(record(file, piece))
             except DAMAGE as error:
@@ -98,9 +98,7 @@ class Recording:
         except RecordingError:
             if self._fd is None:
                 raise
-        file = os.fdopen(os.open(f"/dev/fd/{self._fd}", os.O_RDONLY), "rb")
-        file.seek(0)
-        return file
+        return os.fdopen(os.open(f"/dev/fd/{self._fd}", os.O_RDONLY), "rb")
 
     def _take(self, found: Header | Metadata | Attachment | None) -> None:
         if isinstance(found, Header) and found.profile != PROFILE:
@@ -209,7 +207,7 @@ def _run_of(path: Path) -> int:
             found = record(file, piece)
             if isinstance(found, Metadata) and found.name == HEADER:
                 return int(found.metadata.get(RUN, "0"))
-            if piece.opcode in {Opcode.CHUNK, Opcode.DATA_END}:
+            if piece.opcode == Opcode.CHUNK:
                 break
     return 0
 

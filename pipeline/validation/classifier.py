@@ -12,6 +12,7 @@ from models.heads.export import LOGMEL
 from models.heads.head import Floats, softmax
 from models.heads.vibration import UNIT
 from models.packages import VIBRATION, Package
+from models.packages.shipped import WEIGHTS
 from models.probe.features import Encoder, LogMelMean
 from models.probe.seconds import seconds
 from models.probe.vibration import VibrationMean, shakes
@@ -24,7 +25,6 @@ from pipeline.shelf import Shelf
 from pipeline.validation.scorer import Judged
 from pipeline.validation.validate import Progress, sentences, validate
 
-SHIPPED = Path(__file__).parents[2] / "models" / "weights"
 _AT_ONCE = 32
 _EVEN = 0.5
 Part = tuple[list[float], Float32]
@@ -161,7 +161,7 @@ def validate_model(
         BadInput: the package is no head, or no row could be scored.
         StateError: the package is missing or damaged, or its encoder is not at hand.
     """
-    shelf = Shelf((*search, folder.parent, SHIPPED))
+    shelf = Shelf((*search, folder.parent, WEIGHTS))
     package = shelf.add(folder)
     scorer = ClassifierScorer(package, shelf, normal, rows)
     said = sentences(validate(rows, scorer, out, normal, progress))

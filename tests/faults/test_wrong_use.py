@@ -279,3 +279,36 @@ def test_modules_of_other_programs(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/config.py: stands in the place of stethos' own config: take")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("replay .", "name --journal OUT.jsonl"),
+        ("replay --journal J.jsonl", "name at least one recording"),
+        ("replay", "name at least one recording and --journal OUT.jsonl"),
+        ("comission", "No such command 'comission'. Did you mean 'commission'?"),
+        ("frobnicate", "No such command 'frobnicate'."),
+        (f"commission --manifest x.csv --out {__file__}", "is a file"),
+    ],
+)
+def test_what_is_missing_or_misspelt(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only that is asked for, and the nearest command is named."""
+    assert stethos(*line.split()) == 2
+    assert capsys.readouterr().err.strip().removesuffix(".").endswith(said.removesuffix("."))
+
+
+def test_baselines_that_a_full_disk_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's error names no file then; the line does."""
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((60_000, 1)).astype(np.float32), fs=2000)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,label,group,modality,unit\nx.npz,normal,a,vibration,mg\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pipeline.cli.learn.save_all", full)
+    assert stethos("commission", "--manifest", manifest, "--out", tmp_path / "b") == 2
+    assert f"error: {tmp_path / 'b'}: the baselines cannot be written: No space left" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import tomllib
 from importlib import resources
@@ -14,10 +16,11 @@ import config as configuration
 from config.schema import Status
 from models.packages import load
 from models.packages.shipped import locate
-from pipeline.app import shelf_of
+from pipeline.app import STATE_FILE, shelf_of
+from pipeline.claim import claim
 from pipeline.cli import demo
 from pipeline.cli.demo import EXPECTED, prepare
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StateError
 from pipeline.machine_models import configured
 from pipeline.messages import NS, Alarm, Anchor, Chunk, MachineState, Rate, Stream
 from pipeline.runner import Lane
@@ -118,3 +121,22 @@ def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert not kept.exists()
     monkeypatch.setattr(demo, "try_port", lambda host, _: try_port(host, 0))
     assert configuration.load(prepare(tmp_path, DATA, None) / "demo.toml").status.port == demo.PORT == Status().port
+
+
+def test_a_second_one_in_the_same_folder(tmp_path: Path) -> None:
+    """Told to take another `--out`: nobody writes the demonstration's configuration."""
+    state = tmp_path / "state" / STATE_FILE
+    there = os.fork()
+    if there == 0:
+        with claim(state):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    try:
+        os.waitpid(there, os.WUNTRACED)
+        with pytest.raises(
+            StateError, match=rf"process {there}\): end that one first, or give this one another --out$"
+        ):
+            prepare(tmp_path, DATA, 0)
+    finally:
+        os.kill(there, signal.SIGKILL)
+        os.waitpid(there, 0)

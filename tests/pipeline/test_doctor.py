@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.portaudio import Device
 from pipeline import errors
 from pipeline.cli.main import stethos
 from tests.config.test_config import GOOD
@@ -75,7 +76,21 @@ def test_an_address_of_ipv6(config: Path, capsys: pytest.CaptureFixture[str]) ->
         taken.listen()
         for port, state in ((0, "ok"), (taken.getsockname()[1], "bad")):
             config.write_text(GOOD + f'[status]\nhost = "::1"\nport = {port}\n')
-            assert findings(config, capsys)[1]["status port"][0] == state
+            said = findings(config, capsys)[1]["status port"]
+            assert said[0] == state and ("name another status.port" in said[1]) == (state == "bad")
+
+
+def test_the_device_that_a_pattern_means(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before the first run: what is there, or why nothing fits; that is no obstacle, the engine tries again."""
+    monkeypatch.setattr("connectors.portaudio.devices", lambda: (Device(0, "USB Audio", "ALSA", "1-1", 1, 48000.0),))
+    for pattern, state, text in (("USB*", "ok", "'USB Audio'"), ("USB", "note", "no input fits device 'USB'")):
+        config.write_text(
+            GOOD + f'source = {{ type = "microphone", device = "{pattern}" }}\n[status]\nport = 0\n', encoding="utf-8"
+        )
+        code, found = findings(config, capsys)
+        assert code == 0 and found["lathe/mic"][0] == state and text in found["lathe/mic"][1]
 
 
 def test_a_folder_whose_name_is_not_utf8(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from connectors.base import Resume, SourceMessage
 from pipeline.intake import OVERHEAD_BYTES, Intake
 from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark, Rate, Stream, machine_of
+from pipeline.stages import LaneSettings
+from tests.engines.scenarios import machine
 from tests.memory import END, PAUSE, Cue, ScriptedDevice, ScriptedSource
 
 T0 = 1_700_000_000 * NS
@@ -213,7 +215,8 @@ def test_read_again_from_where_a_shard_had_come() -> None:
     assert [(m.stream.machine, m.n0) for m in first] == [
         ("a", 0), ("c", 0), ("b", 0), ("c", 100), ("a", 100), ("b", 100),
     ]  # fmt: skip
-    intake.reopen({"a"}, {("a", "s"): Resume(0, Anchor(0, T0), 50)}, T0)
+    places = {("a", "s"): Resume(0, Anchor(0, T0), 50), ("b", "s"): Resume(0, Anchor(0, T0), 100)}
+    intake.reopen({"a"}, places, T0)
     for k in range(5):
         intake.poll(T0 + k)
     rest = [m for m in drained(intake) if isinstance(m, Chunk)]
@@ -243,13 +246,17 @@ def test_after_a_shard_died_what_waits_still_comes_by_event_time() -> None:
 def test_a_device_that_was_opened_again_is_told_its_newest_stream() -> None:
     """Not the one that the engine had found at its start."""
     script: list[SourceMessage | Cue] = [chunk("a", 0, epoch=4), PAUSE]
-    device, intake = live(script)
+    device = ScriptedDevice([], script)
+    intake = Intake([device], 10**6)
+    intake.open({("a", "s"): Resume(3, Anchor(0, T0), 50)}, T0)
     intake.poll(T0)
     device.close()  # now `poll` raises
     intake.poll(T0 + NS)
     assert intake.errors() == ["the scripted source is not open"]
     intake.poll(T0 + 7 * NS)
-    assert [{k: r.epoch for k, r in opened.items()} for opened in device.opened] == [{}, {("a", "s"): 4}]
+    assert [{k: r.epoch for k, r in opened.items()} for opened in device.opened] == [
+        {("a", "s"): epoch} for epoch in (3, 4)
+    ]
     assert intake.errors() == []
     assert replace(stream("a"), epoch=4) == stream("a", 4)
 
@@ -263,3 +270,71 @@ def test_a_trouble_that_sources_share_is_told_once() -> None:
     intake = Intake([Sharing([], []), Sharing([], [])], 10**6)
     intake.open({}, T0)
     assert intake.errors() == ["the broker is away"]
+
+
+def test_a_place_before_the_first_stream_is_none() -> None:
+    """An older state may know a sensor that was never heard of: its first stream begins at its start."""
+    source = ScriptedSource([], [])
+    places = {("a", "s"): Resume(-1, Anchor(0, T0), 50), ("b", "s"): Resume(0, Anchor(0, T0), 7)}
+    Intake([source], 10**6).open(places, T0)
+    assert [list(opened) for opened in source.opened] == [[("b", "s")]]
+
+
+class Stubborn(ScriptedDevice):
+    """Cannot even be closed; says how often it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__([], [chunk("a", 0), PAUSE])
+        self.closed = 0
+
+    def close(self) -> None:
+        """Never."""
+        self.closed += 1
+        raise ValueError("it is stuck")
+
+
+def test_a_source_that_fails_is_closed_whatever_that_leads_to() -> None:
+    """Its device may be held by what is left of it; the others go on."""
+    stuck, other = Stubborn(), ScriptedDevice([], [chunk("b", 0), chunk("b", 100), *[PAUSE] * 9])
+    intake = Intake([stuck, other], 10**6)
+    intake.open({}, T0)
+    intake.poll(T0)
+    stuck.is_open = False  # now `poll` raises
+    intake.poll(T0 + NS)
+    assert stuck.closed == 1 and intake.counts["source.failed"] == 1
+    intake.close()
+    assert stuck.closed == 2 and not other.is_open
+    assert [of(message) for message in drained(intake)] == ["a", "b", "b"]
+
+
+def test_a_source_that_has_ended_is_closed_and_not_asked_again() -> None:
+    """It holds its file or its device no longer."""
+    source = ScriptedSource([], [chunk("a", 0)])
+    intake = Intake([source], 10**6)
+    assert not intake.exhausted
+    intake.open({}, T0)
+    intake.poll(T0)
+    assert not source.is_open and not intake.exhausted
+    intake.poll(T0 + 60 * NS)
+    assert len(source.opened) == 1
+    drained(intake)
+    assert intake.exhausted
+
+
+def test_what_cannot_be_read_again_is_taken_while_the_rest_waits() -> None:
+    """At the end of a run: what devices said, and of whom nothing was heard; by event time."""
+    tape = ScriptedSource([], [chunk("tape", 0)])
+    devices = [ScriptedDevice([], [chunk(name, n) for n in starts]) for name, starts in
+               (("b", (300, 700)), ("c", (200, 600)), ("d", (100, 500)), ("e", (50, 400)))]  # fmt: skip
+    absent = LaneSettings(machine(Stream("m", "acc", 0, "vibration", Rate(RATE), 1, "<f4", "m/s2")))
+    intake = Intake([tape, *devices], 10**6, [absent])
+    intake.open({}, T0)
+    intake.poll(T0)
+    intake.poll(T0 + 60 * NS)
+    taken = []
+    while (message := intake.take(live=True)) is not None:
+        taken.append(message)
+    assert [of(message) for message in taken if isinstance(message, Chunk)] == [*"edcbedcb"]
+    assert [of(message) for message in taken if isinstance(message, Mark) and message.reason == "abandoned"] == ["m"]
+    assert intake.counts["mark.abandoned"] == 1
+    assert [of(message) for message in drained(intake)] == ["tape"]

@@ -278,21 +278,38 @@ def test_problems_of_two_machines_are_two() -> None:
     assert list(_beside([one], [one.replace("7", "1,208")])) == []
 
 
-def test_recordings_that_cannot_be_written_are_a_problem(demo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["recording", "state"])
+def test_what_cannot_be_written_is_a_problem(demo: Path, tmp_path: Path, what: str) -> None:
     """For as long as it is so, and ten seconds more, said once; a machine is watched on all the while."""
     clock = ManualClock()
     live = Live(changed(demo, tmp_path), clock)
     lines = []
     for failed in (0, 3, 7):
-        live.store.put_metrics("shard-0", {"counts": {"recording.failed": failed}})
+        live.store.put_metrics("shard-1", {"counts": {f"{what}.failed": failed}})  # a process of its own
         live._publish()
         assert len(live.problems) == (failed > 0)
         lines.append(live.news())
     (problem,) = live.problems
-    assert problem.startswith("recording: 7 times nothing could be written to ")
+    assert problem.startswith(f"{what}: 7 times nothing could be written to ")
     clock.sleep(UNKEPT_NS / NS)
     live._publish()
     assert live.problems == []
     assert [*lines, live.news()] == [[], [f"problem: {problem.replace('7', '3', 1)}"], [], [f"over: {problem}"]]
+    live.close()
+    live.engine._close()
+
+
+def test_a_state_that_cannot_be_written_hides_no_recording_that_fails(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One full disk under both: the counters of the state stand still, those of the running shard go on."""
+    clock = ManualClock()
+    live = Live(changed(demo, tmp_path), clock)
+    for failed in range(30):
+        now = {"intake": {"counts": {}}, "shard-0": {"counts": {"recording.failed": failed}}}
+        monkeypatch.setattr(live.engine, "metrics", lambda now=now: now)
+        live._publish()
+        clock.sleep(1.0)
+    assert live.problems[0].startswith("recording: 29 times nothing could be written to ")
     live.close()
     live.engine._close()

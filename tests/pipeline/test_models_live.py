@@ -215,6 +215,8 @@ def test_what_is_refused_leaves_everything_as_it_was(site: Path, engine: None) -
     assert "reads the embedding of" in str(other.exception)
     nothing = stethos(promote, site)
     assert "has nothing in shadow" in str(nothing.exception)
+    same = stethos(shadow, site, *(str(site / "first" / part) for part in ("encoder", "head")))
+    assert "runs these already" in str(same.exception)
     (site / "second" / "head" / "card.json").write_text("{}")
     damaged = stethos(promote, site, str(site / "second" / "head"))
     assert "changed or damaged" in str(damaged.exception)

@@ -21,6 +21,7 @@ from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.recover import adopt, in_use, recover
 from pipeline.results import record_of
+from tests.pipeline.foreign import mcap
 
 T = 1_700_000_000 * NS
 MIC = Stream("mill", "mic", 0, "acoustic", Rate(48000), 1, "<i2", "FS", 1 / 32768)
@@ -164,12 +165,19 @@ def test_adoption_repairs_what_a_dead_process_left(whole: Path, tmp_path: Path) 
     (tmp_path / "rec-1.mcap.part").write_bytes(data[: len(data) // 2])
     (tmp_path / "rec-2.mcap.part").write_bytes(b"")
     (tmp_path / "rec-3.mcap.repair").write_bytes(b"half a repair")
+    (tmp_path / "other-2.mcap.repair").write_bytes(b"of another shard, at this moment")
+    (tmp_path / "rec-4.mcap.part").write_bytes(mcap())  # its beginning, and no message
     (tmp_path / "other-1.mcap.part").write_bytes(data[:5000])
     done = adopt(tmp_path, "rec-")
-    assert sorted(path.name for path in done) == ["rec-1.mcap", "rec-2.mcap"]
+    assert sorted(path.name for path in done) == ["rec-1.mcap", "rec-2.mcap", "rec-4.mcap"]
+    assert done[tmp_path / "rec-4.mcap"] == (0, None)
     assert done[tmp_path / "rec-1.mcap"].kept == len(indices(tmp_path / "rec-1.mcap")) * 6 // 5 + 1
     assert done[tmp_path / "rec-2.mcap"].kept == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other-1.mcap.part", "rec-1.mcap"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "other-1.mcap.part",
+        "other-2.mcap.repair",
+        "rec-1.mcap",
+    ]
 
 
 def test_a_file_system_without_locks_holds_recordings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

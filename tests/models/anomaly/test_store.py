@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def test_saving_twice_changes_nothing_and_the_newest_is_current(learned, tmp_pat
     assert {k: b.sha256 for k, b in current.items()} == {("lathe", "acc"): newer.sha256, ("fan", "acc"): fan.sha256}
     assert load(first[0]).sha256 == acc.sha256
     assert set(load_all(first[1])) == {("fan", "acc")}
+
+
+def test_a_full_disk_leaves_nothing_half_written(learned, tmp_path, monkeypatch):
+    """The error comes through; the folder is as it was."""
+
+    def full(*_args, **_arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(learned[0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_odd_names_make_plain_folders(learned):
