@@ -29,37 +29,33 @@ from operators import breakage_reasons as say
 from operators.band_levels import TINY, excess, loss_db, mean, ratio, usual
 from operators.base import Stateful
 from operators.breakage import FRAME
+from operators.faint_hole import BACK, ENDED, IDLE_SHARE, LEAD, NOW, FaintHoles
+from operators.hole_advice import MISSING_DB, WEAR_LIMIT, Advice, HoleAdvice
 from operators.hole_course import BEGUN, BIN_FRAMES, MAJORITY, course
-from operators.hole_template import BINS, LONG, Heard, Hole, HoleTemplate, sound
+from operators.hole_template import LONG, Heard, Hole, HoleTemplate, sound
+from operators.idle_floor import IdleFloor
 from operators.spectral import MAD_TO_STD
 from pipeline.messages import Feature, Message, Score
 
 BREAK, MISSING, WEAR = "drill_break", "drill_missing", "drill_wear"
 LOSS_DB = 6.0
 CREST, BURST_MAD = 6.0, 10.0
-WEAR_ALLOWANCE, WEAR_LIMIT = 0.5, 8.0
-MISSING_DB = 6.0
 
 _RECENT = 80  # frames kept: 400 ms
 _BEFORE = 40  # the oldest of them are what the level was
-_NOW = 8  # frames that the present level is the mean of
 _FALLING_DB = 2.0
 _HOLD = 6  # frames that a loss must last
 _UNDER = 20  # frames below the template's tube
 _BURST_FRAMES = 40  # a burst is forgotten after 200 ms
-_LEAD = 40  # frames before that belong to a hole
-_STARTED, _ENDED = 20, 20  # frames above, or back at, the idle level that begin or end a hole
-_ABOVE, _BACK = 2.0, 1.4
+_STARTED = 20  # frames above the idle level that begin a hole
+_ABOVE = 2.0
 _FAINT = 0.1
 """Share of a hole's mean cutting energy below which it is over."""
-_FAINT_LENGTH = 0.3
 _STILL_DB = 1.5
 """Down to so far below what it did most of the time the drill goes on, whatever has just fallen silent."""
 _SAME_PLACE = 0.05
 _IDLE_FRAMES = 20
 _SETTLING = 80  # frames that a hole must last, and from which a loss can be told from the entry
-_IDLE_SHARE, _HALL_SHARE = 0.01, 0.001
-"""Share of a frame in the running mean of the idle level, 0.5 s; 5 s where it must not follow a faint hole."""
 
 
 class BreakDetector(Stateful):
@@ -85,7 +81,7 @@ class BreakDetector(Stateful):
         if teach < 2 or every < 1:
             raise ValueError("a template needs two holes at least, and scores a positive distance")
         self._teach, self._every = teach, every
-        self.settings = sha256(f"{BREAK}|4|{teach}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{BREAK}|5|{teach}".encode()).hexdigest()[:12]
         self._frames = 0
         self._idle: list[float] = []
         self._idle_frames = 0
@@ -93,14 +89,11 @@ class BreakDetector(Stateful):
         self._recent: list[list[float]] = []
         self._energies: list[float] = []
         self._rising = 0
-        self._base: list[float] = []
-        self._faint = 0
-        self._faint_sum = 0.0
-        self._still = 0
-        self._drilled = False
+        self._faint = FaintHoles()
         self._hole: Hole | None = None
         self._template = HoleTemplate(teach)
-        self._wear = 0.0
+        self._advice = HoleAdvice(teach)
+        self._floor = IdleFloor()
         self._short = self._long = self._rest = self._rested = 0
 
     def process(self, message: Message) -> Iterable[Message]:
@@ -110,7 +103,8 @@ class BreakDetector(Stateful):
         self._frames += 1
         if not message.complete:
             self._hole, self._recent, self._energies, self._rising, self._quiet = None, [], [], 0, 0
-            self._rest, self._rested, self._faint, self._faint_sum = _ENDED, 0, 0, 0.0
+            self._rest, self._rested = ENDED, 0
+            self._faint.forget(idle=False)
             return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": "samples are missing"}, complete=False)]
         powers = [message.values[f"p{i}"] for i in range(sum(name[0] == "p" for name in message.values))]
         if self._idle_frames < _IDLE_FRAMES:
@@ -124,7 +118,8 @@ class BreakDetector(Stateful):
         self._energies = [*self._energies[1 - _RECENT :], message.values["energy"]]
         if not out and self._frames % self._every == 0:
             ready = self._template.ready
-            out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": self._state_text()}, complete=ready)]
+            reasons = {"text": self._state_text()} if ready else say.anew(self._state_text())
+            out = [self._score(message, BREAK, 0.0, LOSS_DB, reasons, complete=ready)]
         return out
 
     # for a second opinion --------------------------------------------------------------------------------------------
@@ -161,56 +156,41 @@ class BreakDetector(Stateful):
 
     def _in_rest(self) -> list[Message]:
         """What follows missing samples may be the rest of a hole: it is neither judged nor learned."""
-        level = mean(self._recent[-_NOW:])
-        self._rest, self._rested = self._rest - 1 if ratio(level, self._idle) < _BACK else _ENDED, self._rested + 1
+        level = mean(self._recent[-NOW:])
+        self._rest, self._rested = self._rest - 1 if ratio(level, self._idle) < BACK else ENDED, self._rested + 1
         longest = self._template.longest if self._template.ready else LONG
         if self._rested > longest:  # the idle machine is louder than before
-            self._idle, self._base, self._rest = level, [], 0
+            self._idle, self._rest = level, 0
+            self._faint.forget(idle=True)
+            self._floor.forget()
         return []
 
     def _in_air(self, message: Feature, powers: list[float]) -> list[Message]:
         """Follow the idle level, and wait for a hole to begin."""
-        level = mean(self._recent[-_NOW:])
+        level = mean(self._recent[-NOW:])
         loud = ratio(level, self._idle) > _ABOVE and self._enough(level)
-        out = self._watch_faint(message, level) if self._template.ready else []
+        out = self._watch_faint(message) if self._template.ready else []
         self._rising = self._rising + 1 if loud and message.values["cutting"] != 0.0 else 0
         self._quiet = self._quiet + 1 if sum(level) * 1.5 < sum(self._idle) else 0
-        if self._quiet >= _ENDED:  # what was taken for idle was a hole
+        if self._quiet >= ENDED:  # what was taken for idle was a hole
             self._idle, self._quiet = level, 0
         elif self._rising == 0:
-            self._idle = [a + _IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
+            self._idle = [a + IDLE_SHARE * (b - a) for a, b in zip(self._idle, powers, strict=True)]
+        self._floor.hear(self._idle)
         if self._rising >= _STARTED:
-            self._rising, self._faint, self._faint_sum, self._still = 0, 0, 0.0, 0
-            self._hole = Hole()
-            for frame in self._recent[-_LEAD:]:
-                self._sum_up(self._hole, frame)
+            self._rising = 0
+            self._faint.forget(idle=False)
+            self._hole = Hole(idle=self._floor.level)
+            for frame in self._recent[-LEAD:]:
+                self._hole.take(frame, self._idle)
         return out
 
-    def _watch_faint(self, message: Feature, level: Sequence[float]) -> list[Message]:
-        """What is louder than idle, or is said to cut, for as long as a hole, but too faint for one: a missing tool.
-
-        What is still said to cut behind a hole, as while the drill is drawn back, misses none.
-        """
-        self._base = self._base or list(self._idle)
-        louder = ratio(level, self._base) > _BACK
-        share = _HALL_SHARE if louder else _IDLE_SHARE
-        self._base = [a + share * (b - a) for a, b in zip(self._base, level, strict=True)]
+    def _watch_faint(self, message: Feature) -> list[Message]:
+        """What lasts like a hole but is too faint for one: a missing tool, or a sensor that hears less."""
         told = message.values["cutting"] == 1.0
-        self._drilled = self._drilled and told
-        if louder or (told and not self._drilled):
-            self._faint, self._still = self._faint + 1, 0
-            self._faint_sum += sum(excess(level, self._base))
-            return []
-        self._still += 1
-        if self._still < _ENDED:
-            return []
-        lasted, total = self._faint, self._faint_sum
-        self._faint, self._faint_sum = 0, 0.0
-        if lasted == 0 or self._template.unlike(lasted, _FAINT_LENGTH):
-            return []
-        below = self._template.mean_level() - 10.0 * log10(max(total / lasted, TINY))
-        reasons = {"text": say.missing(below, MISSING_DB), "unlike_template": False}
-        return [self._score(message, MISSING, below, MISSING_DB, reasons)]
+        faint = self._faint.watch(self._recent, self._idle, self._floor, self._template, told=told)
+        advice = None if faint is None else self._advice.of_faint(faint, self._template)
+        return [] if advice is None else [self._advise(message, advice)]
 
     def _enough(self, level: Sequence[float]) -> bool:
         """Whether this is enough of the cutting energy of a good hole, where that is known."""
@@ -224,20 +204,20 @@ class BreakDetector(Stateful):
     def _in_hole(self, message: Feature, powers: list[float], stands: bool) -> list[Message]:
         hole = self._hole
         assert hole is not None
-        level = mean(self._recent[-_NOW:])
-        self._sum_up(hole, powers)
+        level = mean(self._recent[-NOW:])
+        hole.take(powers, self._idle)
         cutting = sum(excess(level, self._idle))
         taught = 10.0 ** (self._template.mean_level() / 10.0) if self._template.ready else inf
         faint = cutting < _FAINT * min(hole.sum / hole.frames, taught)  # a blast does not make the rest of a hole faint
-        hole.back = hole.back + 1 if faint or ratio(level, self._idle) < _BACK else 0
+        hole.back = hole.back + 1 if faint or ratio(level, self._idle) < BACK else 0
         self._watch_burst(message, hole)
         out: list[Message] = []
         if not hole.broken and hole.frames >= _SETTLING and len(self._recent) == _RECENT and not stands:
             out = self._watch_loss(message, hole, level, cutting)
-        if hole.back >= _ENDED or stands:
+        if hole.back >= ENDED or stands:
             out += self._close(message, hole)
         elif hole.frames > self._template.longest:
-            out.append(self._hall(message, level))
+            out += self._hall(message, level)
         return out
 
     def _watch_loss(self, message: Feature, hole: Hole, level: Sequence[float], cutting: float) -> list[Message]:
@@ -261,14 +241,24 @@ class BreakDetector(Stateful):
         found = course(hole.bins[:-2] or hole.bins, self._idle)
         hole.begun, hole.usual_db = found.first * BIN_FRAMES, list(found.usual_db)
 
-    def _hall(self, message: Feature, level: list[float]) -> Score:
+    def _hall(self, message: Feature, level: list[float]) -> list[Message]:
         """No hole lasts so long: coolant or a fan was switched on, and is the idle machine from now on."""
-        self._hole, self._idle, self._base, self._quiet = None, level, [], 0
+        self._hole, self._idle, self._quiet = None, level, 0
+        self._faint.forget(idle=True)
+        self._floor.forget()
         self._long += 1
+        text = "louder for longer than any hole: taken for the idle machine"
         if self._long > 1 and self._template.ready:  # no whole hole between: another program, of longer holes
             self._template.begin_anew()
-        reasons = {"text": "louder for longer than any hole: taken for the idle machine"}
-        return self._score(message, BREAK, 0.0, LOSS_DB, reasons, complete=False)
+            return self._anew(message, text)
+        return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text}, complete=False)]
+
+    def _anew(self, message: Feature, text: str) -> list[Message]:
+        """The template begins anew: until it is taught nothing is judged, and what was told is over."""
+        self._advice.begin_anew()
+        limits = ((BREAK, LOSS_DB), (MISSING, MISSING_DB), (WEAR, WEAR_LIMIT))
+        reasons = say.anew(f"{text}; another program, learned anew")
+        return [self._score(message, name, 0.0, limit, reasons, complete=False) for name, limit in limits]
 
     def _watch_burst(self, message: Feature, hole: Hole) -> None:
         hole.burst = max(hole.burst - 1, 0)
@@ -304,49 +294,43 @@ class BreakDetector(Stateful):
         hole.broken = True
         return [self._score(message, BREAK, max(loss, LOSS_DB * 1.01), LOSS_DB, say.broken(hole, loss))]
 
-    def _sum_up(self, hole: Hole, powers: Sequence[float]) -> None:
-        louder = excess(powers, self._idle)
-        hole.frames += 1
-        hole.sum += sum(louder)
-        hole.bin_sum = [a + b for a, b in zip(hole.bin_sum or [0.0] * len(louder), louder, strict=True)]
-        if hole.frames % BIN_FRAMES == 0 and len(hole.bins) < BINS:
-            hole.bins.append([round(10.0 * log10(max(total / BIN_FRAMES, TINY)), 1) for total in hole.bin_sum])
-            hole.bin_sum = []
-
     # after a hole ----------------------------------------------------------------------------------------------------
 
     def _close(self, message: Feature, hole: Hole) -> list[Message]:
         """Judge a whole hole against the template, then learn it if it was good."""
-        self._hole, self._drilled = None, True
+        self._hole = None
+        self._faint.drilled()
         found = course(hole.bins, self._idle)
         whole, taught = Heard.of(hole, found), self._template.ready
         if hole.broken or whole.frames < _SETTLING:
-            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": say.brief(hole, _SETTLING)})]
+            if hole.broken:
+                self._advice.broken()
+            return [self._at_the_end(message, say.brief(hole, _SETTLING), complete=taught)]
         if taught and self._template.foreign(whole.shape_db) and self._template.unlike(whole.frames):
             text = "end of a sound that is unlike the drill's and lasted unlike a hole"
-            return [self._score(message, BREAK, 0.0, LOSS_DB, {"text": text})]
-        out = [self._score(message, BREAK, 0.0, LOSS_DB, {"text": say.whole(self._template, whole.fade)})]
+            return [self._at_the_end(message, text, complete=True)]
+        text = say.whole(self._template, whole.fade)
         self._short = self._long = 0
         if hole.other:
             self._template.begin_anew()
-            self._wear = 0.0
-        if self._template.ready:
-            out += self._advise(message, whole)
+        advices = self._advice.of_whole(whole, self._template) if self._template.ready else []
+        scores = [self._advise(message, advice) for advice in advices]
         self._template.learn(whole)
-        return list(out)
+        if taught and not self._template.ready:
+            return self._anew(message, text)
+        return [self._at_the_end(message, text, complete=taught), *scores]
 
-    def _advise(self, message: Feature, whole: Heard) -> list[Score]:
-        t = self._template
-        below = t.mean_level() - whole.level_db
-        z = (whole.wear_db - t.mean_wear()) / max(t.std_wear(), 0.5)
-        self._wear = min(max(0.0, self._wear + z - WEAR_ALLOWANCE), 2.0 * WEAR_LIMIT)  # a new drill takes it down
-        unlike = t.unlike(whole.frames) and not t.ends_at(whole.fade)
-        text = say.level(below, MISSING_DB, unlike=unlike)
-        wear_text = f"level between 3 and 12 kHz {z:+.1f} sigma, cumulative sum {self._wear:.1f} of {WEAR_LIMIT:g}"
-        return [
-            self._score(message, MISSING, below, MISSING_DB, {"text": text, "unlike_template": unlike}),
-            self._score(message, WEAR, self._wear, WEAR_LIMIT, {"z": z, "text": wear_text}),
-        ]
+    def _at_the_end(self, message: Feature, text: str, *, complete: bool) -> Score:
+        """Nothing was lost; a hole that only teaches was not judged."""
+        reasons = {"text": text} if complete else say.anew(text)
+        return self._score(message, BREAK, 0.0, LOSS_DB, reasons, complete=complete)
+
+    def _advise(self, message: Feature, advice: Advice) -> Score:
+        if not advice.missing:
+            return self._score(message, WEAR, advice.value, WEAR_LIMIT, advice.reasons)
+        if advice.value > MISSING_DB:  # where the hole before ended is no end of a program
+            self._short = 0
+        return self._score(message, MISSING, advice.value, MISSING_DB, advice.reasons)
 
     def _state_text(self) -> str:
         if not self._template.ready:
@@ -372,12 +356,12 @@ class BreakDetector(Stateful):
             "recent": [list(frame) for frame in self._recent],
             "energies": list(self._energies),
             "rising": self._rising,
-            "base": list(self._base),
-            "faint": [self._faint, self._faint_sum, self._still],
-            "drilled": self._drilled,
+            **self._faint.snapshot(),
             "hole": None if self._hole is None else asdict(self._hole),
             "template": self._template.snapshot(),
-            "wear": self._wear,
+            "advice": self._advice.snapshot(),
+            "floor": self._floor.snapshot(),
+            "wear": self._advice.wear,
             "short": self._short,
             "long": self._long,
             "rest": [self._rest, self._rested],
@@ -388,12 +372,13 @@ class BreakDetector(Stateful):
         self._frames, self._idle_frames = state["frames"], state["idle_frames"]
         self._idle, self._quiet, self._rising = list(state["idle"]), state["quiet"], state["rising"]
         self._recent = [list(frame) for frame in state["recent"]]
-        self._energies, self._base = list(state["energies"]), list(state["base"])
-        self._faint, self._faint_sum, self._still = state["faint"]
-        self._drilled = bool(state.get("drilled", False))
+        self._energies = list(state["energies"])
+        self._faint.restore(state)
         hole = state["hole"]
         self._hole = None if hole is None else Hole(**hole)
         self._template = HoleTemplate(self._teach)
         self._template.restore(state["template"])
-        self._wear, self._short, self._long = state["wear"], state["short"], state["long"]
+        self._advice.restore(state["wear"], state.get("advice"))
+        self._floor.restore(state.get("floor", ([], 0)))  # earlier versions kept none
+        self._short, self._long = state["short"], state["long"]
         self._rest, self._rested = state["rest"]

@@ -6,8 +6,11 @@ from typing import Any
 
 from operators.breakage import HOP_S
 from operators.hole_course import BIN_FRAMES
+from operators.hole_level import LEAST_DB, Step
 from operators.hole_template import BINS, Hole, HoleTemplate
 
+UNTOLD = "untold"
+"""`pipeline.stages.UNTOLD`: reason of an incomplete score whose detector nobody tells any more."""
 _MOST_DB = 40.0
 
 
@@ -56,6 +59,37 @@ def level(below_db: float, limit_db: float, *, unlike: bool) -> str:
     faint = "tool missing, broken or blunt: " if below_db > limit_db else ""
     other = "; unlike the template: another program?" if unlike else ""
     return f"{faint}hole {_side(below_db)} the template{other}"
+
+
+def learned(shifted_db: float) -> str:
+    """Of a level that is no longer the taught one."""
+    return f"; the level was learned anew, {_louder(shifted_db)} than taught" if abs(shifted_db) >= LEAST_DB else ""
+
+
+def step(found: Step) -> str:
+    """Of holes off the usual level together with the idle machine."""
+    off = f"{_louder(found.db)}, and so is the idle machine"
+    if found.learned:
+        return f"; {found.holes} holes in a row sound like the taught ones, {off}: the level is learned anew"
+    return f"; sounds like the taught ones, {off}: hole {found.holes} of {found.needed} that learn the level anew"
+
+
+def wear(z: float, total: float, limit: float, found: Step | None) -> str:
+    """Of the level in which wear shows."""
+    sum_text = f"cumulative sum {total:.1f} of {limit:g}"
+    if found is not None:
+        holes = "the holes at this level are" if found.learned else "this hole is"
+        return f"{sum_text}; {holes} not counted: {_louder(found.db)}, and so is the idle machine"
+    return f"level between 3 and 12 kHz {z:+.1f} sigma, {sum_text}"
+
+
+def anew(text: str) -> dict[str, Any]:
+    """Reasons of scores of a detector that judges nothing until it is taught: its alarms are over."""
+    return {"text": text, UNTOLD: True}
+
+
+def _louder(db: float) -> str:
+    return f"{abs(db):.1f} dB {'louder' if db > 0.0 else 'quieter'}"
 
 
 def _side(below_db: float) -> str:

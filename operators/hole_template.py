@@ -8,8 +8,8 @@ from math import log10, sqrt
 from statistics import fmean, median, pstdev
 from typing import Any
 
-from operators.band_levels import TINY, apart_db, shape_db
-from operators.hole_course import BIN_FRAMES, Course
+from operators.band_levels import TINY, apart_db, excess, shape_db
+from operators.hole_course import BIN_FRAMES, MAJORITY, Course
 from operators.hole_ends import Ends
 
 TUBE_SIGMA = 4.0
@@ -23,6 +23,9 @@ _CANDIDATES = 6
 """Times as many holes as make a template of which it is chosen."""
 FOREIGN_DB = 4.0
 """Mean distance by band from which a sound is not that of the taught drill; other holes of it are 1 to 3 dB apart."""
+SAME_DB = 2.0
+"""Mean distance by band up to which a hole of another level may be one of the taught ones."""
+_FEWEST_BANDS, _HEARD_DB = 3, 2.0
 BINS = 2400
 """Bins of 25 ms that a template can have: a minute."""
 _LONGEST, LONG = 120_000, 6_000
@@ -47,6 +50,7 @@ class Hole:
         under: frames below the template's tube.
         broken: whether a break was told.
         other: whether it is of another program.
+        idle: level by band of the idle machine before it, unit².
     """
 
     frames: int = 0
@@ -62,16 +66,30 @@ class Hole:
     under: int = 0
     broken: bool = False
     other: bool = False
+    idle: list[float] = field(default_factory=list)
 
     @property
     def place(self) -> int:
         """Frames since the drill began to cut."""
         return self.frames - self.begun
 
+    def take(self, powers: Sequence[float], idle: Sequence[float]) -> None:
+        """One more frame, as far as it is louder than the idle machine."""
+        louder = excess(powers, idle)
+        self.frames += 1
+        self.sum += sum(louder)
+        self.bin_sum = [a + b for a, b in zip(self.bin_sum or [0.0] * len(louder), louder, strict=True)]
+        if self.frames % BIN_FRAMES == 0 and len(self.bins) < BINS:
+            self.bins.append([round(10.0 * log10(max(total / BIN_FRAMES, TINY)), 1) for total in self.bin_sum])
+            self.bin_sum = []
+
 
 @dataclass(slots=True)
 class Heard:
-    """What is kept of a whole hole: its frames, those until it fades, levels in dB, of all bins and by band."""
+    """What is kept of a whole hole: its frames, those until it fades, levels in dB, of all bins and by band.
+
+    `idle_db` is the level by band of the idle machine before it; earlier versions did not keep it.
+    """
 
     frames: int
     fade: int
@@ -79,6 +97,7 @@ class Heard:
     wear_db: float
     envelope: list[float]
     shape_db: list[float]
+    idle_db: list[float] = field(default_factory=list)
 
     @classmethod
     def of(cls, hole: Hole, found: Course) -> Heard:
@@ -92,11 +111,18 @@ class Heard:
             wear_db=10.0 * log10(max(fmean(worn), TINY)),
             envelope=[round(10.0 * log10(sum(levels)), 1) for levels in powers],
             shape_db=sound(found.usual_db),
+            idle_db=[round(10.0 * log10(max(power, TINY)), 1) for power in hole.idle],
         )
 
     def like(self, other: Heard) -> bool:
         """Whether both may be of one program: within 15 % as long, and alike by band."""
         return _alike(self.fade, other.fade) and apart_db(self.shape_db, other.shape_db) <= FOREIGN_DB
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether most bands, three at least, are heard over the idle machine: elsewhere a shape says nothing."""
+        loud = sum(db + self.level_db > idle - _HEARD_DB for db, idle in zip(self.shape_db, self.idle_db, strict=False))
+        return loud >= max(MAJORITY * len(self.shape_db), _FEWEST_BANDS)
 
 
 class HoleTemplate:
@@ -109,7 +135,7 @@ class HoleTemplate:
     The envelope is the level in dB of each 25 ms from the hole's beginning; the tube around it is mean ± 4 sigma, of
     the part that all good holes have. Shorter holes that sound alike and come at least twice while it is taught are of
     the same program (`ends_at`). Durations go on being learned from good holes (the newest 20); levels and the
-    envelope stay as taught, so that wear shows.
+    envelope stay as taught, so that wear shows, but for a step that is the sensor's (`shift`).
 
     Args:
         teach: holes that make a template.
@@ -129,6 +155,10 @@ class HoleTemplate:
         self._newer: list[float] = []
         self._heard: list[Heard] = []
         self._ends = Ends()
+        self.idle_db: list[float] = []
+        """Level by band of the idle machine before the taught holes."""
+        self.shifted_db = 0.0
+        """What has been learned of the level since it was taught."""
 
     @property
     def ready(self) -> bool:
@@ -160,6 +190,10 @@ class HoleTemplate:
         """A hole ended here without a burst, where others go on."""
         self._ends.add(frames)
 
+    def missed(self) -> None:
+        """A tool was missing in the hole after the last one: it may have broken in that."""
+        self._ends.withdraw()
+
     def ends_at(self, frames: int) -> bool:
         """Whether holes of this program end here, too."""
         return frames in self._ends
@@ -183,6 +217,7 @@ class HoleTemplate:
         for one in self._heard:
             if self.still_cuts(one.fade, 0.0) and not self.foreign(one.shape_db):
                 self.ended(one.fade)
+        self._ends.keep()
         self._heard = []
 
     def _add(self, hole: Heard) -> None:
@@ -191,9 +226,13 @@ class HoleTemplate:
         self._levels.append(hole.level_db)
         self._wears.append(hole.wear_db)
         self._widen(hole.envelope)
-        n, shape = self.holes, self._shape or hole.shape_db
-        self._shape = [(a * n + b) / (n + 1) for a, b in zip(shape, hole.shape_db, strict=True)]
+        self._shape = self._averaged(self._shape, hole.shape_db)
+        self.idle_db = self._averaged(self.idle_db, hole.idle_db)
         self.holes += 1
+
+    def _averaged(self, before: Sequence[float], newest: Sequence[float]) -> list[float]:
+        n = self.holes
+        return [(a * n + b) / (n + 1) for a, b in zip(before or newest, newest, strict=False)]
 
     def _follow(self, shape_db: Sequence[float]) -> None:
         """Two whole holes in a row that sound alike and unlike the taught ones: another drill."""
@@ -210,6 +249,25 @@ class HoleTemplate:
         """Forget the program, but not where its holes ended: it may come back."""
         self.holes, self._lengths, self._fades, self._levels, self._wears = 0, [], [], [], []
         self._shape, self._newer, self._heard = [], [], []
+        self.idle_db, self.shifted_db = [], 0.0
+
+    def same(self, hole: Heard) -> bool:
+        """Whether a hole has the course and the composition of the taught ones, however loud it is."""
+        if (self.unlike(hole.frames, 0.0) or self.still_cuts(hole.fade)) and not self.ends_at(hole.fade):
+            return False
+        return hole.stands_out and apart_db(hole.shape_db, self._shape) <= SAME_DB
+
+    def may_be_hole(self, hole: Heard) -> bool:
+        """Whether what is not the same may be a hole all the same: bangs and air are shorter and sound otherwise."""
+        drilled = 2 * hole.frames > self.mean_frames() and not self.foreign(hole.shape_db)
+        return drilled or not self.unlike(hole.frames, 0.3)
+
+    def shift(self, db: float) -> None:
+        """The sensor hears all holes so much louder from now on."""
+        self._levels = [level + db for level in self._levels]
+        self._wears = [level + db for level in self._wears]
+        self._mean = [level + db for level in self._mean]
+        self.shifted_db += db
 
     def _widen(self, envelope: Sequence[float]) -> None:
         """Running mean and sum of squares (Welford) of the bins that all holes have."""
@@ -261,6 +319,10 @@ class HoleTemplate:
         known = self.ready and not self.cut_off
         return max(LONG, 3.0 * fmean(self._lengths)) if known else _LONGEST
 
+    def mean_frames(self) -> float:
+        """Mean duration of the good holes."""
+        return fmean(self._lengths)
+
     def mean_level(self) -> float:
         """Mean level of the good holes in dB."""
         return fmean(self._levels)
@@ -288,6 +350,8 @@ class HoleTemplate:
             "newer": list(self._newer),
             "heard": [asdict(one) for one in self._heard],
             "ends": self._ends.snapshot(),
+            "idle_db": list(self.idle_db),
+            "shifted": self.shifted_db,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -299,6 +363,7 @@ class HoleTemplate:
         self._shape, self._newer = list(state.get("shape", ())), list(state.get("newer", ()))
         self._heard = [Heard(**one) for one in state.get("heard", ())]
         self._ends.restore(state.get("ends", (0, [])))
+        self.idle_db, self.shifted_db = list(state.get("idle_db", ())), state.get("shifted", 0.0)
         if not self.ready and "heard" not in state:  # of an earlier version, which taught in another way
             self.begin_anew()
 

@@ -49,6 +49,48 @@ def test_a_new_program_of_several_depths_is_two_alarms_at_most() -> None:
         assert 1 <= len(found) <= 2, row
 
 
+FAINT = [*AIR, *[0.05] * 400, *AIR]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_tool_that_is_missing_behind_an_end_makes_it_a_break(silent: bool) -> None:
+    """However often it breaks there, also where the holes after it are told to cut and are silent."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 6)
+    found: list[Score] = []
+    for _ in range(4):
+        found += program(detector, [torn(250)])
+        if silent:
+            air = [*frames(AIR, cutting=0.0), *frames(AIR * 4, cutting=1.0), *frames(AIR, cutting=0.0)]
+            missed = [s for f in air for s in detector.process(f) if isinstance(s, Score)]
+        else:
+            missed = program(detector, [FAINT])
+        assert len(abnormal(missed, MISSING)) == 1
+        found += program(detector, [GOOD] * 2)
+    assert len(abnormal(found)) == 4
+
+
+def test_two_breaks_with_a_missing_tool_between_are_no_other_program() -> None:
+    """No good hole lies between them."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD] * 6)
+    assert len(abnormal(program(detector, [torn(250), FAINT, torn(250), FAINT]))) == 2
+    assert detector._template.ready
+
+
+def test_a_known_end_is_forgotten_with_the_tool() -> None:
+    """One that was taught, too; not with one that is missing behind a good hole."""
+    detector = BreakDetector(4)
+    program(detector, [GOOD, SHALLOW] * 6)
+    assert not abnormal(program(detector, [GOOD, FAINT, SHALLOW, GOOD]))
+    program(detector, [SHALLOW, FAINT])
+    state = json.loads(json.dumps(detector.snapshot()))
+    assert len(abnormal(program(detector, [SHALLOW, GOOD]))) == 1
+    again = BreakDetector(4)
+    again.restore(state)
+    assert len(abnormal(program(again, [SHALLOW, GOOD]))) == 1
+
+
 def test_breaks_that_are_far_apart_are_all_told() -> None:
     """Though all of them were at one place: only what ends there again and again is a program."""
     detector = BreakDetector(4)
@@ -79,6 +121,14 @@ def test_ends() -> None:
     assert 400 not in ends
     ends.add(400)
     assert 400 not in ends
+    ends.add(400)
+    ends.withdraw()
+    assert 400 not in ends
+    ends.add(400)
+    ends.add(400)
+    ends.good()
+    ends.withdraw()
+    assert 400 in ends
     for place in range(1000, 9000, 1000):
         ends.add(place)
         ends.add(place)
