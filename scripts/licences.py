@@ -11,6 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "licences.md"
@@ -56,7 +57,7 @@ def locked() -> dict[str, str]:
 def licence_of(name: str) -> str:
     """The licence family of an installed package, by its metadata."""
     try:
-        about = metadata(name)
+        about: Any = metadata(name)
     except PackageNotFoundError:
         return "NVIDIA" if name.startswith("nvidia-") else KNOWN.get(name, "")
     said = [about.get("License-Expression") or "", (about.get("License") or "")[:200]]

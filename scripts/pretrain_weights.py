@@ -40,7 +40,7 @@ _SOUND = {".flac", ".ogg", ".wav"}
 
 
 def esc10(folder: Path, half: int) -> Iterator[dict[str, object]]:
-    """Every second source of each category: the first, third, … for half 0."""
+    """Every second source of each category: the first, third, … for half 0; the others as one problem of their own."""
     for category in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in category.iterdir() if path.suffix in _SOUND)
         sources = sorted({source(path) for path in files})
@@ -48,8 +48,8 @@ def esc10(folder: Path, half: int) -> Iterator[dict[str, object]]:
             if sources.index(source(path)) % 2 == half:
                 yield {
                     "path": path.resolve(), "label": category.name, "group": f"freesound {source(path)}",
-                    "machine": category.name, "sensor": "microphone", "modality": "acoustic", "unit": "FS",
-                    "source": "esc10",
+                    "machine": "esc10" if half else category.name, "sensor": "microphone", "modality": "acoustic",
+                    "unit": "FS", "source": "esc10",
                 }  # fmt: skip
 
 

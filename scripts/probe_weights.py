@@ -15,6 +15,7 @@ import csv
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +120,20 @@ def interval(score: Callable[[Array], float], labels: Array, groups: Array) -> l
     return [round(float(v), 4) for v in np.percentile(drawn, [2.5, 97.5])]
 
 
+def more(score: Callable[..., float], made: Any, base: Any, labels: Array, rows: Array) -> float:
+    """How much better the one predictions are than the others."""
+    return score(made, labels, rows) - score(base, labels, rows)
+
+
 def judged(x: Array, base: list[tuple[Array, Array]] | None, labels: Array, groups: Array) -> tuple[Any, Any]:
     """Scores with intervals, and the predictions behind them."""
-    made, rows, out = predictions(x, labels, groups), np.arange(len(labels)), {}
+    made, rows = predictions(x, labels, groups), np.arange(len(labels))
+    out: dict[str, dict[str, Any]] = {}
     for name, score in (("macro_f1", f1), ("machine_auc", machine_auc)):
         out[name] = {"value": round(score(made, labels, rows), 4)}
-        out[name]["interval"] = interval(lambda r, s=score: s(made, labels, r), labels, groups)
+        out[name]["interval"] = interval(partial(score, made, labels), labels, groups)
         if base is not None:
-            out[name]["minus_logmel"] = interval(
-                lambda r, s=score: s(made, labels, r) - s(base, labels, r), labels, groups
-            )
+            out[name]["minus_logmel"] = interval(partial(more, score, made, base, labels), labels, groups)
     return out, made
 
 

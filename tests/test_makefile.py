@@ -103,7 +103,7 @@ def test_a_home_that_cannot_be_written_and_foreign_modules(folder: Folder) -> No
     """Downloads are kept in the folder then; PYTHONPATH is nobody's business."""
     home = folder.path.parent / "home"
     home.mkdir()
-    outside = {"HOME": home, "XDG_CACHE_HOME": "", "PYTHONPATH": home}
+    outside: dict[str, str | Path] = {"HOME": home, "XDG_CACHE_HOME": "", "PYTHONPATH": home}
     log = folder.install(**outside)
     assert "cache= path=\n" in log and "failed" not in log
     home.rmdir()

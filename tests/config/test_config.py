@@ -268,7 +268,9 @@ def test_sinks_name_topics_that_there_are() -> None:
         ("rpm = 9000", "", 1000, None),
     ],
 )
-def test_a_spindle_that_could_never_be_judged_is_refused(tmp_path, spindle, more, rate, reason):
+def test_a_spindle_that_could_never_be_judged_is_refused(
+    tmp_path: Path, spindle: str, more: str, rate: int, reason: str | None
+) -> None:
     file = tmp_path / "plant.toml"
     sensor = f'[[machine.sensor]]\nname = "acc"\nmodality = "vibration"\nrate_hz = {rate}\nunit = "m/s2"\n'
     file.write_text(f'schema_version = 1\n[[machine]]\nname = "mill"\n{more}\n[machine.spindle]\n{spindle}\n{sensor}')

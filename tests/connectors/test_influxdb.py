@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def rows(server: InfluxServer, bucket: str, measurement: str, field: str) -> lis
     return server.query(flux)
 
 
-def values(server: InfluxServer, bucket: str, measurement: str, field: str) -> list[tuple[int, object]]:
+def values(server: InfluxServer, bucket: str, measurement: str, field: str) -> list[tuple[int, Any]]:
     return [(row["ns"], row["_value"]) for row in rows(server, bucket, measurement, field)]
 
 

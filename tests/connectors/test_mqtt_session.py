@@ -11,7 +11,7 @@ import pytest
 
 from connectors import mqtt_hook
 from connectors.mqtt_hook import STANDING, MqttCommand
-from connectors.mqtt_session import Broker
+from connectors.mqtt_session import CONNECT_S, Broker
 from tests.connectors.test_mqtt_hook import STATUS, alarm, at, until
 from tests.servers.mosquitto import MosquittoServer
 
@@ -135,7 +135,7 @@ def test_a_hook_with_nothing_to_say_keeps_nobody_waiting_for_a_broker(monkeypatc
         slow.set()
         threading.Thread.join(thread)
         slow.clear()
-    assert waited[0] == 0.0 < waited[1] < mqtt_hook.CONNECT_S + 2.0 * mqtt_hook.LEAVE_S
+    assert waited[0] == 0.0 < waited[1] < CONNECT_S + 2.0 * mqtt_hook.LEAVE_S
 
 
 def test_a_hook_that_could_not_be_opened_is_held_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

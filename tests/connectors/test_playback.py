@@ -70,7 +70,7 @@ def test_sound_keeps_its_16_bits_and_indices(tmp_path: Path, suffix: str) -> Non
 def test_full_scale_is_one_in_every_sample_type(tmp_path: Path, subtype: str, dtype: str) -> None:
     x = np.linspace(-1, 0.5, 4000)
     messages = drain(fast([sound(tmp_path / "a.wav", x, subtype=subtype)]))
-    stream = messages[0].stream  # type: ignore[union-attr]
+    stream = messages[0].stream
     assert stream.dtype == dtype
     np.testing.assert_allclose(samples(messages)[:, 0] * stream.scale, x, atol=2.0**-22)
 
@@ -89,16 +89,16 @@ def test_files_end_to_end_and_resumed_anywhere(
     files = [sound(tmp_path / f"{k}.wav", TONE[lo:hi]) for k, (lo, hi) in enumerate(itertools.pairwise(edges))]
     whole = drain(fast(files, chunk_s=chunk_s, pause_s=pause_s))
     np.testing.assert_array_equal(samples(whole)[:, 0], TONE)
-    assert [m.n1 for m in whole[:-1]] == [m.n0 for m in whole[1:]]  # type: ignore[union-attr]
+    assert [m.n1 for m in whole[:-1]] == [m.n0 for m in whole[1:]]
     silent = sum(m.n1 - m.n0 for m in whole if isinstance(m, Mark))
     assert silent == round(pause_s * 8000) * (len(files) - 1)
 
     resumed = drain(fast(files, chunk_s=chunk_s, pause_s=pause_s), {("lathe", "mic"): Resume(3, Anchor(0, 17), stop)})
-    rest = [m for m in whole if m.n1 > stop or m is whole[-1]]  # type: ignore[union-attr]
-    assert [(m.n1, type(m)) for m in resumed[:-1]] == [(m.n1, type(m)) for m in rest[:-1]]  # type: ignore[union-attr]
+    rest = [m for m in whole if m.n1 > stop or m is whole[-1]]
+    assert [(m.n1, type(m)) for m in resumed[:-1]] == [(m.n1, type(m)) for m in rest[:-1]]
     assert [m.seq for m in resumed if isinstance(m, Chunk)] == [m.seq for m in rest if isinstance(m, Chunk)]
-    assert resumed[0].n0 == stop  # type: ignore[union-attr]
-    assert {(m.stream.epoch, m.anchor) for m in resumed} == {(3, Anchor(0, 17))}  # type: ignore[union-attr]
+    assert resumed[0].n0 == stop
+    assert {(m.stream.epoch, m.anchor) for m in resumed} == {(3, Anchor(0, 17))}
     if any(isinstance(m, Chunk) for m in resumed):
         kept = [m.samples[max(stop - m.n0, 0) :] for m in rest if isinstance(m, Chunk)]
         np.testing.assert_array_equal(samples(resumed), np.concatenate(kept))
@@ -159,7 +159,7 @@ def test_excerpts_are_half_open_in_seconds(tmp_path: Path) -> None:
 def test_npz_numbers_are_kept(tmp_path: Path, x: Any, dtype: str) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=x, fs=np.int64(50))
     messages = drain(fast([tmp_path / "a.npz"], modality="vibration", unit="mg", scale=2.0))
-    stream = messages[0].stream  # type: ignore[union-attr]
+    stream = messages[0].stream
     assert (stream.dtype, stream.rate, stream.channels, stream.unit, stream.scale) == (dtype, Rate(50), 2, "mg", 2.0)
     np.testing.assert_array_equal(samples(messages), x.reshape(6, 2).astype(dtype))
 
@@ -176,7 +176,7 @@ def test_npz_numbers_are_kept(tmp_path: Path, x: Any, dtype: str) -> None:
 def test_csv_with_and_without_heading(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
     messages = drain(fast(["a.csv"], folder=tmp_path, modality="vibration", unit="m/s2", rate_hz=12.5))
-    assert messages[0].stream.rate == Rate(25, 2)  # type: ignore[union-attr]
+    assert messages[0].stream.rate == Rate(25, 2)
     np.testing.assert_array_equal(samples(messages), np.array([[1, 2.5], [3, 4]], np.float32))
 
 
@@ -392,4 +392,4 @@ def test_sensors_of_a_machine_begin_together(tmp_path: Path) -> None:
     streams = [source.open({}, NOW)[0] for source in sources]
     assert [(s.machine, s.sensor, s.unit) for s in streams] == [("lathe", "mic", "FS"), ("lathe", "acc", "mg")]
     firsts = [source.poll(NOW)[0] for source in sources]
-    assert [(m.t0_ns, m.n1) for m in firsts] == [(123, 800), (123, 500)]  # type: ignore[union-attr]
+    assert [(m.t0_ns, m.n1) for m in firsts] == [(123, 800), (123, 500)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -78,7 +79,7 @@ def everything(t_ns: int) -> list[Record]:
     ]
 
 
-ENGINE = {
+ENGINE: dict[str, Any] = {
     "stage_ns_total": {(("stage", "logmel"),): 2_500_000_000, (("stage", "chatter"),): 1_000},
     "stage_messages_total": {(("stage", "logmel"),): 40},
     "queue_bytes": {(("queue", "intake"),): 12_000},

@@ -120,7 +120,7 @@ def quiet_then_loud() -> Scenario:
     """A microphone at another rate and an accelerometer, both of which become abnormal, then normal again."""
     mic, acc = stream("mic", "acoustic", 32000), stream("acc", "vibration", 2000, 3)
     log = {s.sensor: chunks(s, normal_noise(s, 16.0, 7, (5.0, 10.0))) for s in (mic, acc)}
-    log = {name: [*messages, end(messages[0].stream, messages[-1].n1)] for name, messages in log.items()}  # type: ignore[union-attr]
+    log = {name: [*messages, end(messages[0].stream, messages[-1].n1)] for name, messages in log.items()}
     return Scenario(with_baselines(machine(mic, acc), mic, acc), log)
 
 
@@ -208,7 +208,7 @@ def restart_before_its_state() -> Scenario:
     first, second = stream("acc", "vibration", 2000), stream("acc", "vibration", 2000, epoch=1)
     old = chunks(first, normal_noise(first, 7.3, 9))
     new = chunks(second, normal_noise(second, 6.0, 10, (2.0, 5.0)), anchor=Anchor(0, T0 + 8 * NS))
-    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}  # type: ignore[union-attr]
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}
     log["context"] = [Context("m", "state", T0 + s * NS, "idle" if s == 3 else "cut") for s in range(16)]
     return Scenario(two_states(), log)
 
@@ -218,7 +218,7 @@ def clock_set_back() -> Scenario:
     first, second = stream("acc", "vibration", 2000), stream("acc", "vibration", 2000, epoch=1)
     old = chunks(first, normal_noise(first, 10.0, 9, (4.0, 10.0)))
     new = chunks(second, normal_noise(second, 25.0, 10, (14.0, 19.0)), anchor=Anchor(0, T0 - 3600 * NS))
-    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}  # type: ignore[union-attr]
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(second, new[-1].n1)]}
     return Scenario(with_baselines(machine(first, persistence={"clear_after_s": 3}), first), log)
 
 
@@ -238,7 +238,7 @@ def speed_told_late() -> Scenario:
 
     old = chunks(acc, milling(acc, 5.3, 9000.0, (3.0, 9.0)))
     new = chunks(again, milling(again, 9.0, 8000.0, (6.0, 8.0)), anchor=Anchor(0, T0 + 6 * NS))
-    log: dict[str, list[Input]] = {"acc": [*old, *new, end(again, new[-1].n1)]}  # type: ignore[union-attr]
+    log: dict[str, list[Input]] = {"acc": [*old, *new, end(again, new[-1].n1)]}
     told = [(k * NS // 2, 9000.0 if k < 12 else 8000.0) for k in range(32)]
     log["speed"] = [Context("m", "rpm", T0 + t_ns, rpm) for t_ns, rpm in told]
     log["state"] = [Context("m", "state", T0 + s * NS, "cut" if s < 14 else "idle") for s in range(17)]
@@ -300,7 +300,7 @@ def learned_states() -> Scenario:
         decision = Decision("m", f"m|model|{number}", T0 + round(at_s * NS), "model", body)
         lane.decide(decision)
         decisions.append(decision)
-    return Scenario(settings, {"": decisions, "mic": [*log, *later, end(again, later[-1].n1)]})  # type: ignore[union-attr]
+    return Scenario(settings, {"": decisions, "mic": [*log, *later, end(again, later[-1].n1)]})
 
 
 @cache

@@ -80,7 +80,7 @@ def test_one_run_of_the_encoder_serves_both() -> None:
     for decision in scenario().log[""]:
         lane.process(decision)
     told = [r for m in scenario().log["mic"] for r in lane.process(m) if type(r).__name__ == "Embedding"]
-    assert pool.counts["model.windows"] == len([r for r in told if r.detector == "embedding"]) < len(told)  # type: ignore[union-attr]
+    assert pool.counts["model.windows"] == len([r for r in told if r.detector == "embedding"]) < len(told)
 
 
 @pytest.mark.parametrize("seed", range(2))

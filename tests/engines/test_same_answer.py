@@ -55,8 +55,8 @@ def test_the_scenario_says_something(name: str) -> None:
         assert abs(found["mic", "aux"] + 20) < 5
         assert any(not b["complete"] for b in offsets)
     elif name == "one_of_three_ends":
-        found = [r.body for r in straight(name) if r.topic == "feature" and r.body["name"] == "alignment"]
-        assert {b["complete"] for b in found} == {True, False}
+        joined = [r.body for r in straight(name) if r.topic == "feature" and r.body["name"] == "alignment"]
+        assert {b["complete"] for b in joined} == {True, False}
     else:
         assert topics.count("score") >= 5
     if name in {"quiet_then_loud", "new_baseline", "gaps_and_faults"}:
@@ -78,8 +78,8 @@ def test_the_scenario_says_something(name: str) -> None:
         distances = [r.body for r in straight(name) if r.topic == "score" and r.body["detector"] == "embedding"]
         assert {body["complete"] for body in distances} == {True, False}  # the baseline knows the first encoder alone
         assert any(body["abnormal"] for body in distances)
-        told = {r.body["state"] for r in straight(name) if r.topic == "machine_state"}
-        assert told >= {"idle", "loud"}
+        heard = {r.body["state"] for r in straight(name) if r.topic == "machine_state"}
+        assert heard >= {"idle", "loud"}
         models = {
             r.body["model"] for r in straight(name) if r.topic == "embedding" and r.body["detector"] == "embedding"
         }
@@ -88,10 +88,10 @@ def test_the_scenario_says_something(name: str) -> None:
         raised = {r.body["detector"] for r in straight(name) if r.topic == "alarm"}
         assert raised == {"drill_break", "drill_classifier"}
     if name == "speed_told_late":
-        raised = [
+        turned = [
             r.body["transition"] for r in straight(name) if r.topic == "alarm" and r.body["detector"] == "chatter"
         ]
-        assert raised == ["raised", "cleared", "raised"]
+        assert turned == ["raised", "cleared", "raised"]
     if name == "strangers":
         reasons = {r.body["reason"] for r in straight(name) if r.topic == "dlq"}
         assert reasons == {"wrong_rate", "unknown_sensor"}

@@ -80,7 +80,7 @@ def heads_on_vibration() -> Scenario:
     del first[30:34]
     again = replace(ACC, epoch=1)
     later = chunks(again, normal_noise(again, 9.0, 8, (3.0, 9.0)), anchor=Anchor(0, T0 + 15 * NS))
-    log["acc"] = [*first, *later, end(again, later[-1].n1)]  # type: ignore[union-attr]
+    log["acc"] = [*first, *later, end(again, later[-1].n1)]
     lane, decisions = settings.for_lane().models, list[Input]()
     assert lane is not None
     newer = [{"path": str(folder() / "acc-2"), "head": name} for name in ("felt", "shaking")]

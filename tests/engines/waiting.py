@@ -37,4 +37,4 @@ def given_up_in_between() -> Scenario:
         ]
     known = two_states()
     drill = {"drill": {"taught_holes": 2}, "spindle": {"rpm_context": "rpm"}}
-    return Scenario(replace(known, machine=machine(ACC, MIC, state_context="state", **drill)), log)  # type: ignore[arg-type]
+    return Scenario(replace(known, machine=machine(ACC, MIC, state_context="state", **drill)), log)

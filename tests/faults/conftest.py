@@ -52,27 +52,27 @@ class Disk:
         import sqlite3
 
         from pipeline.recording.recorder import _Disk
-        from pipeline.state import _Connection
+        from pipeline.state_file import Connection
 
         def refuse(*_: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        ours, execute = Path.open, _Connection.execute
+        ours, execute = Path.open, Connection.execute
 
         def opened(path: Path, mode: str = "r", *args: object, **more: object) -> object:
             if path.is_relative_to(self.folder) and mode[0] in "wax":
                 refuse()
-            return ours(path, mode, *args, **more)  # type: ignore[arg-type,call-overload]
+            return ours(path, mode, *args, **more)  # type: ignore[call-overload]
 
-        def executed(connection: _Connection, *args: str) -> sqlite3.Cursor:
-            if args[0].startswith("COMMIT"):
-                raise connection._unusable(sqlite3.OperationalError("database or disk is full"))
+        def executed(connection: Connection, *args: str) -> sqlite3.Cursor:
+            if args[0].startswith("COMMIT") and Path(connection.path).is_relative_to(self.folder):
+                raise connection.told(sqlite3.OperationalError("database or disk is full"))
             return execute(connection, *args)
 
         for name in ("write", "sync", "__init__"):
             self._patch.setattr(_Disk, name, refuse)
         self._patch.setattr(Path, "open", opened)
-        self._patch.setattr(_Connection, "execute", executed)
+        self._patch.setattr(Connection, "execute", executed)
 
 
 @pytest.fixture

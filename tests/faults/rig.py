@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,7 @@ WITNESS = replace(ACC, machine="witness")
 
 def lane(*streams: Stream, baseline: Baseline | None = None, **more: object) -> LaneSettings:
     """Settings of the machine that has these sensors; the first one judged by a baseline, if one is given."""
-    settings = machine(*streams, **{"name": streams[0].machine, **more})  # type: ignore[arg-type]
+    settings = machine(*streams, **{"name": streams[0].machine, **more})
     if baseline is None:
         return LaneSettings(settings)
     return LaneSettings(settings, {streams[0].sensor: baseline.settings}, {baseline.settings: baseline})
@@ -77,7 +77,7 @@ class Plant:
     def records(self, topic: str, of: str = "m") -> list[dict[str, Any]]:
         """Bodies of a topic's results of a machine, oldest first."""
         found = self.store.read(0, (topic,), 100_000)
-        return [record.body for record in found if record.machine == of]
+        return [dict(record.body) for record in found if record.machine == of]
 
     def health(self, sensor: str = "acc") -> list[tuple[str, tuple[str, ...]]]:
         """The sensor's states with their reasons."""
@@ -157,7 +157,7 @@ class Device:
         self._anchor = Anchor(0, 0)
         self._next = 0
 
-    def open(self, resume: dict[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """A new stream from now on."""
         self.opened.append(dict(resume))
         if self.dead:
@@ -203,11 +203,11 @@ class Recording:
     def __init__(self, messages: Sequence[Input], at_once: int = 3, pace_ns: int = 0) -> None:
         self.broken: Exception | None = None
         self.opened: list[dict[tuple[str, str], Resume]] = []
-        self._messages = list(messages)
+        self._messages: list[Any] = list(messages)
         self._left: list[Input] = []
         self._at_once, self._pace_ns = at_once, pace_ns
 
-    def open(self, resume: dict[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
+    def open(self, resume: Mapping[tuple[str, str], Resume], now_ns: int) -> Sequence[Stream]:
         """Go to where the stream stopped."""
         self.opened.append(dict(resume))
         if isinstance(self.broken, SourceError):
@@ -215,13 +215,13 @@ class Recording:
         self._left = list(self._behind(resume))
         return []
 
-    def _behind(self, resume: dict[tuple[str, str], Resume]) -> Iterator[Input]:
+    def _behind(self, resume: Mapping[tuple[str, str], Resume]) -> Iterator[Input]:
         for message in self._messages:
-            told = resume.get((message.stream.machine, message.stream.sensor))  # type: ignore[union-attr]
+            told = resume.get((message.stream.machine, message.stream.sensor))
             n = told.n if told else 0
-            if message.n1 > n or not isinstance(message, Chunk):  # type: ignore[union-attr]
+            if message.n1 > n or not isinstance(message, Chunk):
                 cut = isinstance(message, Chunk) and message.n0 < n
-                yield replace(message, n0=n, samples=message.samples[n - message.n0 :]) if cut else message  # type: ignore[union-attr,call-arg]
+                yield replace(message, n0=n, samples=message.samples[n - message.n0 :]) if cut else message
 
     def poll(self, now_ns: int) -> list[Input]:
         """The next few."""

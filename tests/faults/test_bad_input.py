@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -40,7 +40,8 @@ class Case(NamedTuple):
 def as_stream(**changes: object) -> Iterable[Input]:
     """The signal, but its stream says something else."""
     other = replace(ACC, **changes)  # type: ignore[arg-type]
-    return [replace(m, stream=other) for m in chunks(ACC, X)]  # type: ignore[call-arg]
+    made: list[Any] = chunks(ACC, X)
+    return [replace(m, stream=other) for m in made]
 
 
 def altered(k: int, change: Callable[[Chunk], Input]) -> Iterable[Input]:
@@ -83,8 +84,8 @@ def behind_its_mark() -> Iterable[Input]:
 
 def moved(k: int, ns: int) -> Iterable[Input]:
     """From chunk `k` on another anchor: the clock was stepped."""
-    made = list(chunks(ACC, X))
-    return [*made[:k], *(replace(m, anchor=Anchor(0, T0 + ns)) for m in made[k:])]  # type: ignore[call-arg]
+    made: list[Any] = list(chunks(ACC, X))
+    return [*made[:k], *(replace(m, anchor=Anchor(0, T0 + ns)) for m in made[k:])]
 
 
 def clipped() -> Iterable[Input]:
@@ -109,7 +110,7 @@ CASES = {
     "flat_shape": Case(lambda: altered(20, lambda m: replace(m, samples=m.samples.ravel())), dead="wrong_shape"),
     "too_large": Case(lambda: altered(20, lambda m: replace(m, samples=HUGE)), dead="too_large"),
     "image": Case(
-        lambda: altered(20, lambda m: Image(ACC, m.anchor, m.n0, m.seq, b"\xff\xd8")),  # type: ignore[arg-type, return-value]
+        lambda: altered(20, lambda m: Image(ACC, m.anchor, m.n0, m.seq, b"\xff\xd8")),
         dead="modality",
     ),
     "stream_changed": Case(

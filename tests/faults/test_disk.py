@@ -165,7 +165,7 @@ def test_evidence_waits_for_space(tmp_path: Path, disk: Disk) -> None:
     made.shard.close()
     folder = disk.folder / "evidence"
     settings = Evidence(folder=folder, before_s=1.0, after_s=0.5)
-    sink = EvidenceSink(tmp_path / "rec", settings, [lane(ACC), lane(good()[0].stream)])  # type: ignore[union-attr]
+    sink = EvidenceSink(tmp_path / "rec", settings, [lane(ACC), lane(good()[0].stream)])
     delivery = Delivery(sink, made.path, ("alarm",), "evidence")
     disk.fill()
     assert delivery.drain(made.store) >= 1.0
@@ -208,7 +208,7 @@ def test_evidence_of_the_last_moment_is_what_was_recorded(tmp_path: Path) -> Non
     made.shard.close()
     folder = tmp_path / "evidence"
     settings = Evidence(folder=folder, before_s=1.0, after_s=60.0)
-    sink = EvidenceSink(tmp_path / "rec", settings, [lane(ACC), lane(good()[0].stream)])  # type: ignore[union-attr]
+    sink = EvidenceSink(tmp_path / "rec", settings, [lane(ACC), lane(good()[0].stream)])
     delivery = Delivery(sink, made.path, ("alarm",), "evidence")
     delivery.drain(made.store)
     assert delivery.counts == {} and delivery.error == "" and index(folder) == {}

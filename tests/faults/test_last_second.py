@@ -93,7 +93,7 @@ def test_a_decision_just_before_a_kill_is_replayed(
         clock.sleep(0.1)
         if place == 60 and not store.decisions():
             one = shard.lanes["m"]
-            shard._decide(one, Decision("m", "m|baseline|1", one.event_ns, "baseline", decision.body))  # type: ignore[union-attr]
+            shard._decide(one, Decision("m", "m|baseline|1", one.event_ns, "baseline", decision.body))
         shard.tick()
         place += 1
         if place == 63 and killed:

@@ -33,7 +33,7 @@ def faulty(kind: type[Windowed | Stateful], when: Callable[[int], bool], monkeyp
 
     def process(self: Any, message: Message) -> Iterable[Message]:
         stream = getattr(message, "stream", None)
-        machine = stream.machine if stream is not None else message.machine  # type: ignore[union-attr]
+        machine = stream.machine if stream is not None else message.machine
         if machine == "m":
             calls[0] += 1
             if when(calls[0]):
@@ -92,7 +92,7 @@ def raising(kind: type, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise ZeroDivisionError("a fault of the operator's")
-        return ours(self, message)  # type: ignore[no-any-return]
+        return ours(self, message)
 
     monkeypatch.setattr(kind, "process", process)
 

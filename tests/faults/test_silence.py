@@ -44,7 +44,7 @@ class Run:
         self.engine = Embedded(lanes, sources, self.store, self.clock, self._build, 64_000_000)
 
     def _build(self, name: str, lanes: Sequence[LaneSettings]) -> Shard:
-        self.shard = Shard(name, lanes, Store(self.path), self.clock, self)  # type: ignore[arg-type]
+        self.shard = Shard(name, lanes, Store(self.path), self.clock, self)
         return self.shard
 
     def write(self, message: Input, now_ns: int) -> None:
@@ -130,7 +130,7 @@ def test_a_sensor_that_is_unplugged_and_plugged_in_again(tmp_path: Path) -> None
     page = scrape(run.path, run.engine.metrics())
     assert page("stethos_engine_events_total", kind="source", reason="failed") == 1
     assert page("stethos_engine_events_total", kind="source", reason="open_failed") == 1
-    assert len([m for m in run.given if m.stream.machine == "witness"]) >= 249  # type: ignore[union-attr]
+    assert len([m for m in run.given if m.stream.machine == "witness"]) >= 249
 
 
 def test_a_sensor_that_never_appears_is_told_so_and_holds_nothing_up(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_sensor_that_appears_after_it_was_given_up(tmp_path: Path) -> None:
     assert run.health("m", "acc") == [("failure", ("no_data",)), ("normal", ())]
     assert device.stream.epoch == 0
     assert run.store.positions()["m", "acc"].epoch == 0
-    assert {m.stream.epoch for m in run.given if m.stream.sensor == "acc"} == {-1, 0}  # type: ignore[union-attr]
+    assert {m.stream.epoch for m in run.given if m.stream.sensor == "acc"} == {-1, 0}
     pairs = run.pairs()
     assert any(complete for t, _, complete in pairs if t > 22)
     assert not any(complete for t, _, complete in pairs if t < 16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,8 +117,8 @@ def test_a_source_that_cannot_be_opened_is_tried_every_five_seconds(
 def test_messages_that_have_no_place_in_time_are_counted(tmp_path: Path, wanted: list[tuple[str, str, str]]) -> None:
     """A rate of nothing a second: a fault of the connector that ends nothing."""
     bad = replace(ACC, rate=Rate(0), epoch=1)
-    messages = normal()
-    source = Recording([*messages[:5], *(replace(m, stream=bad) for m in messages[5:8]), *messages[5:]])  # type: ignore[call-arg]
+    messages: list[Any] = normal()
+    source = Recording([*messages[:5], *(replace(m, stream=bad) for m in messages[5:8]), *messages[5:]])
     source._behind = lambda _: iter(source._messages)  # type: ignore[method-assign,assignment]
     run = Run(tmp_path, both(), [source, Recording(good())])
     page = run.run()
@@ -159,6 +160,7 @@ def test_files_that_are_missing_or_cut_off(
 ) -> None:
     """The error names the file; what of it can be read is used; the other machine does not notice."""
     path = make(tmp_path)
+    modality: Any
     modality, unit = ("vibration", "g") if path.suffix == ".npz" else ("acoustic", "FS")
     s = replace(MIC, modality=modality, unit=unit)
     source = Playback("m", "mic", s.modality, [path], rate_hz=16_000, unit=unit, start_ns=T0)

@@ -66,9 +66,9 @@ class Killer:
             while self._running.collector.counts["read"] == before and time.monotonic() < until:
                 self._running.collector.poll(self._running.store, 20)
         elif kind == "rebalance":  # a third worker comes and goes, everybody else joins anew meanwhile
-            before = {n: self._running.times_ready(n) for n in ("w0", "w1", "w2")}
+            ready = {n: self._running.times_ready(n) for n in ("w0", "w1", "w2")}
             self._running.start("w2", static=False)
-            while all(self._running.times_ready(n) == before[n] for n in before):
+            while all(self._running.times_ready(n) == ready[n] for n in ready):
                 time.sleep(0.01)  # the first of them is ready under the new generation: the others are joining
         else:
             time.sleep(self._rng.uniform(0.2, 1.5))

@@ -60,7 +60,7 @@ class Plant:
 def _named(message: Any, name: str) -> Input:
     if isinstance(message, Context):
         return replace(message, machine=name)
-    return replace(message, stream=replace(message.stream, machine=name))  # type: ignore[no-any-return]
+    return replace(message, stream=replace(message.stream, machine=name))
 
 
 @cache
@@ -69,7 +69,7 @@ def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) ->
     mic, acc, aux = stream("mic", "acoustic", 16000), stream("acc", "vibration", 2000), stream("aux", "vibration", 4000)
     logs: dict[str, dict[str, list[Input]]] = {}
     expected: list[Record] = []
-    baselines = []
+    baselines: list[Any] = []
     parts = []
     for number in range(machines):
         name = f"machine-{number}"
@@ -80,7 +80,7 @@ def plant(machines: int = 3, seconds: float = 16.0, sensor_dies: bool = True) ->
         log = {
             s.sensor: chunks(s, normal_noise(s, seconds, 10 * number + k, loud)) for k, s in enumerate((mic, acc, aux))
         }
-        log = {s: [*messages, end(messages[0].stream, messages[-1].n1)] for s, messages in log.items()}  # type: ignore[union-attr]
+        log = {s: [*messages, end(messages[0].stream, messages[-1].n1)] for s, messages in log.items()}
         if sensor_dies and number == 1:
             log["aux"] = _dies(log["aux"], seconds)
         log = {s: [_named(m, name) for m in messages] for s, messages in log.items()}

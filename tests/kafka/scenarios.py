@@ -20,11 +20,11 @@ from tests.engines.scenarios import SCENARIOS
 from tests.kafka.plant import Plant
 
 
-def named(message: Input, name: str) -> Input:
+def named(message: Any, name: str) -> Input:
     """The message as one of another machine."""
     if hasattr(message, "stream"):
         return replace(message, stream=replace(message.stream, machine=name))
-    return replace(message, machine=name)  # type: ignore[type-var]
+    return replace(message, machine=name)
 
 
 @cache

@@ -64,7 +64,7 @@ def test_sensors_without_a_connector_are_given_up(broker: KafkaServer, prefix: s
         marks = given_up(running, broker)
         assert {m.stream.machine for m in marks} == {"dies", "never"}
         first = next(m for m in marks if m.stream.machine == "dies")
-        assert first.n0 == live[-1].n1 and first.stream.epoch == 0  # type: ignore[union-attr]
+        assert first.n0 == live[-1].n1 and first.stream.epoch == 0
         assert first.t0_ns == live[-1].t1_ns
         running.kill("w0")
         before = len(marks)

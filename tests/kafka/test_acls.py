@@ -119,7 +119,7 @@ def test_every_role_does_its_work_under_the_table(tmp_path: Path) -> None:
             wait_for(lambda: " partitions in " in log("worker"), lambda: log("worker"))
             with pytest.raises(StateError, match="the engine refused: machine 'm' has no sensor 'ghost'"):
                 ask(config.load(files["operator"]), "m", "baseline", {"sensor": "ghost"}, "kafka", 60)
-            lags = ["topics", "lag", "--json", "--config", files["admin"]]
+            lags: list[str | Path] = ["topics", "lag", "--json", "--config", files["admin"]]
             wait_for(
                 lambda: sum(row["unread"] for row in json.loads(stethos(*lags).stdout)) == 0, lambda: log("worker")
             )
@@ -138,7 +138,7 @@ def test_every_role_does_its_work_under_the_table(tmp_path: Path) -> None:
             "record", tmp_path / "o.mcap", "--from-kafka", "--since", "2020-01-01", "--config", files["recorder"]
         )
         assert told.returncode == 0, told.stderr
-        replay = [
+        replay: list[str | Path] = [
             "replay",
             tmp_path / "o.mcap",
             "--engine",

@@ -124,7 +124,8 @@ def test_whoever_stops_the_fetcher_stops_the_call() -> None:
     """A cancelled fetcher leaves no call behind."""
 
     async def test(app: App) -> None:
-        handing = asyncio.create_task(app.hand_on(asyncio.Event().wait()))
+        never: Any = asyncio.Event().wait()
+        handing = asyncio.create_task(app.hand_on(never))
         await asyncio.sleep(0.01)
         handing.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -125,13 +125,14 @@ def test_hole_6_needs_the_compiled_iterator() -> None:
 
     from pipeline.kafka import checks
 
-    assert faust.streams._CStreamIterator is not None
-    compiled, faust.streams._CStreamIterator = faust.streams._CStreamIterator, None
+    streams: Any = faust.streams
+    assert streams._CStreamIterator is not None
+    compiled, streams._CStreamIterator = streams._CStreamIterator, None
     try:
         with pytest.raises(Exception, match="compiled stream iterator"):
             checks.libraries()
     finally:
-        faust.streams._CStreamIterator = compiled
+        streams._CStreamIterator = compiled
     checks.libraries()
 
 
@@ -152,7 +153,7 @@ def test_hole_8_pausing_a_partition_drops_what_was_polled() -> None:
     made.highwater = lambda _tp: 9
     made._to_message = lambda _tp, offset: offset
 
-    async def got(pause: Any) -> list[int]:
+    async def got(pause: Any) -> list[Any]:
         polled = {T}
         made._get_active_partitions = lambda: polled
         made._buffered_partitions.clear()
@@ -161,6 +162,7 @@ def test_hole_8_pausing_a_partition_drops_what_was_polled() -> None:
             return records, polled
 
         made._wait_next_records = wait
+        offset: Any
         out = []
         async for _tp, offset in Consumer.getmany(made, 1.0):
             out.append(offset)

@@ -94,7 +94,7 @@ class Publisher:
 def feed(folder: Path, seconds: int) -> tuple[Feed, Publisher]:
     """A feed of so many seconds, on a clock of its own."""
     clock, publisher = ManualClock(T0), Publisher()
-    made = Feed([Source(clock, seconds)], publisher, Client(Kafka()), clock, folder / "feed.sqlite")  # type: ignore[list-item,arg-type]
+    made = Feed([Source(clock, seconds)], publisher, Client(Kafka()), clock, folder / "feed.sqlite")  # type: ignore[arg-type]
     return made, publisher
 
 
@@ -315,7 +315,7 @@ def test_what_is_live_does_not_wait_for_a_recording(tmp_path: Path) -> None:
     other = replace(STREAM, sensor="mic")
     live.poll = lambda *_: [replace(chunk, stream=other) for chunk in Source.poll(live)]  # type: ignore[method-assign]
     publisher.publish = lambda *told: sent.append(dict(told[3])) or len(sent)  # type: ignore[method-assign]
-    made = Feed([live, played], publisher, Client(Kafka()), clock, tmp_path / "feed.sqlite")  # type: ignore[list-item,arg-type]
+    made = Feed([live, played], publisher, Client(Kafka()), clock, tmp_path / "feed.sqlite")  # type: ignore[arg-type]
 
     def second() -> None:
         publisher.crowded = not live.exhausted or len(sent) < 3

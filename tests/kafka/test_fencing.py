@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,7 +156,7 @@ def test_what_stands_beside_an_offset_tells_what_is_not_taken_in(metadata: str |
     assert committed(10, 60).metadata == "taken=60"
 
 
-def _samples(n: int) -> object:
+def _samples(n: int) -> Any:
     import numpy as np
 
     return np.zeros((n, 1), "<i2")
@@ -183,7 +184,7 @@ def test_a_refused_command_stays_refused_behind_a_later_decision() -> None:
     def obeyed(machine: str, ident: str) -> list[str]:
         wish = Wish(machine, ident, "model", {})
         results = asyncio.run(commands.obey(part, wish, None, found))  # type: ignore[arg-type]
-        return [result.id for result in results]  # type: ignore[union-attr]
+        return [result.id for result in results]
 
     assert obeyed("m", "3.2") == obeyed("m", "3.4") == [] and not written
     assert obeyed("m", "3.5") == ["m|model|3.5"]
@@ -208,9 +209,9 @@ def test_a_lane_that_was_kept_hears_what_was_decided_meanwhile() -> None:
     def lane(name: str) -> SimpleNamespace:
         return SimpleNamespace(process=lambda d: heard.append((name, d.id)) or [d.id])
 
-    part = Part(0, 1, 0, {name: lane(name) for name in "mn"})  # type: ignore[arg-type, misc]
+    part = Part(0, 1, 0, {name: lane(name) for name in "mn"})  # type: ignore[misc]
     decisions = [Decision("m", "1", 5, "baseline", {}), Decision("*", "2", 6, "abandon", {})]
-    assert part.catch_up(decisions) == ["1", "2", "2"]  # type: ignore[comparison-overlap]
+    assert part.catch_up(decisions) == ["1", "2", "2"]
     assert heard == [("m", "1"), ("m", "2"), ("n", "2")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import tracemalloc
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import aiokafka.codec
 import aiokafka.consumer.fetcher as aio
 import kafka.codec
 import kafka.consumer.fetcher as python
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import pytest
 import zstandard
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -204,7 +205,7 @@ def test_no_other_reader_takes_it_for_anything(tmp_path: Any) -> None:
     collector._fences[TP] = Fence()
     assert collector._read("decision", TP, record) is None and collector.counts["unreadable"] == 1
     assert wishes._answer(record, wishes.Asked("m", "k", "i", "n")) is None
-    counts: Any = export.Counter()
+    counts: Any = Counter()
     assert export._read([record], counts) == [] and counts["unreadable.unreadable"] == 1
 
 

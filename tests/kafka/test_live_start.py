@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from connectors.spool import read as spooled
 from pipeline import app
 from pipeline.cli import kafka as command
 from pipeline.errors import ConfigError, StateError
+from pipeline.kafka import admin
 from pipeline.kafka import live as room
 from pipeline.kafka.live import UNSETTLED, KafkaLive, claim_spool
 from pipeline.kafka.topics import wanted
@@ -71,9 +73,9 @@ def plan(folder: Path, port: int = 0) -> app.Plan:
 def made(monkeypatch: pytest.MonkeyPatch, partitions: int | None = None) -> None:
     """A broker with all topics, which have so many partitions, or as many as they should."""
     monkeypatch.setattr(room, "listens", lambda _: True)
-    monkeypatch.setattr(room.admin, "create", lambda _: [])
+    monkeypatch.setattr(admin, "create", lambda _: [])
     there = {row.name: partitions or row.partitions for row in wanted(Kafka())}
-    monkeypatch.setattr(room.admin, "partitions", lambda _: there)
+    monkeypatch.setattr(admin, "partitions", lambda _: there)
 
 
 @pytest.mark.parametrize("role", ["sinks", "all"])
@@ -93,7 +95,7 @@ def test_a_feed_begins_without_a_broker(tmp_path: Path, monkeypatch: pytest.Monk
         raise KafkaTimeoutError("no broker")
 
     monkeypatch.setattr("connectors.kafka.KafkaProducer", absent)
-    monkeypatch.setattr(room.admin, "Admin", absent)
+    monkeypatch.setattr(admin, "Admin", absent)
     monkeypatch.setattr(room, "build_sources", lambda *_: [SimpleNamespace(rereadable=False)])
     live = KafkaLive(plan(tmp_path), "feed")
     live.publisher.publish("raw.vibration", b"m", b"1", [], 0)
@@ -190,10 +192,10 @@ def test_what_is_not_worked_up_at_the_end_is_an_error(
     settled: bool, stopped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But not where somebody has asked for the end meanwhile."""
-    monkeypatch.setattr(room.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     live: Any = KafkaLive.__new__(KafkaLive)
     live.sinks, live.crew, live.feed = None, object(), _Feed()
-    live._stop = room.threading.Event()
+    live._stop = threading.Event()
     live.close = list
 
     def settle() -> bool:

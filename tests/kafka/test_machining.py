@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def milling(s: Stream, seed: int, rpm: tuple[float, float]) -> np.ndarray:
     rng = np.random.default_rng(seed)
     t = np.arange(round(SECONDS * s.rate.hz)) / s.rate.hz
     turns = np.cumsum(np.where(t < SECONDS / 2, *rpm)) / 60 / s.rate.hz
-    x = sum(2.0 / k * np.sin(2 * np.pi * 3 * k * turns + k) for k in range(1, 6))
+    x: Any = sum(2.0 / k * np.sin(2 * np.pi * 3 * k * turns + k) for k in range(1, 6))
     ring = sum(3.0 * np.sin(2 * np.pi * (922.0 * t + 3 * k * turns)) for k in (-1, 0, 1))
     x = x + ring * sum((t >= begin) & (t < stop) for begin, stop in CUTS)
     full = 1.0 if s.modality == "vibration" else 0.02

@@ -51,7 +51,7 @@ def test_promotion_and_rollback_by_command_over_a_dead_worker(broker: KafkaServe
     """The journal is that of one undisturbed lane under the decisions that the workers made."""
     mic, folder = stream("mic", "acoustic", 32000), learned_folder()
     log: list[Input] = chunks(mic, normal_noise(mic, 15.0, 7, (5.0, 10.0)))
-    log.append(end(mic, log[-1].n1))  # type: ignore[union-attr]
+    log.append(end(mic, log[-1].n1))
     names = {"encoder": folder / "encoder-1", "head": folder / "head-1", "search": folder}
     toml = TOML.format(**{key: json.dumps(str(path)) for key, path in names.items()})
     with Running(Plant(toml, {}, ()), broker, tmp_path, prefix) as running:
@@ -76,7 +76,7 @@ def test_promotion_and_rollback_by_command_over_a_dead_worker(broker: KafkaServe
         running.wait_done()
         records = running.results()
         decisions: list[Input] = list(running.store.decisions())
-        assert [d.id for d in decisions] == [first, second]  # type: ignore[union-attr]
+        assert [d.id for d in decisions] == [first, second]
         models = learned_models()
         lane = LaneSettings(machine(mic, model=models.config.model_dump(by_alias=True)), models=models)
         expected = run_straight(lane, {"": decisions, "mic": log})

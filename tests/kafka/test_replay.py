@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.kafka import replay
+from pipeline.kafka import admin, leftovers, replay
 from pipeline.kafka.replay import KafkaReplay, persists, terminable
 
 
@@ -20,7 +21,7 @@ def test_sigterm_takes_the_topics_away(at: str, tmp_path: Path, monkeypatch: pyt
     """As Ctrl-C does, and a second one does not keep it from that."""
     client, removed = SimpleNamespace(kafka=SimpleNamespace(group="g")), []
 
-    def told(*_: object) -> None:
+    def told(*_: object) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(5.0)
 
@@ -32,10 +33,10 @@ def test_sigterm_takes_the_topics_away(at: str, tmp_path: Path, monkeypatch: pyt
         removed.append(of)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(replay.leftovers, "clean_quietly", lambda _: None)
-    monkeypatch.setattr(replay.admin, "partitions", lambda _: {})
-    monkeypatch.setattr(replay.admin, "create", told if at == "create" else lambda _: [])
-    monkeypatch.setattr(replay.admin, "remove", remove)
+    monkeypatch.setattr(leftovers, "clean_quietly", lambda _: None)
+    monkeypatch.setattr(admin, "partitions", lambda _: {})
+    monkeypatch.setattr(admin, "create", told if at == "create" else lambda *_: [])
+    monkeypatch.setattr(admin, "remove", remove)
     player: Any = KafkaReplay.__new__(KafkaReplay)
     player.faithful, player.plan, player._client, player._before = True, None, client, before
     was = signal.getsignal(signal.SIGTERM)
@@ -57,8 +58,8 @@ def test_a_replay_that_comes_to_its_end_ends_by_itself() -> None:
 def test_the_worker_follows_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that was killed, which takes nothing away."""
     gone, ended, told = threading.Event(), threading.Event(), []
-    monkeypatch.setattr(replay.mp, "parent_process", lambda: SimpleNamespace(join=gone.wait))
-    monkeypatch.setattr(replay.os, "kill", lambda *signalled: (told.append(signalled), ended.set()))
+    monkeypatch.setattr(mp, "parent_process", lambda: SimpleNamespace(join=gone.wait))
+    monkeypatch.setattr(os, "kill", lambda *signalled: (told.append(signalled), ended.set()))
 
     def work(*_: object) -> None:
         assert not ended.wait(0.05)

@@ -84,4 +84,4 @@ def test_a_fault_of_the_decoder_is_a_dead_letter_too(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("pipeline.kafka.intake.codec.decode", broken)
     (letter,) = take_in("raw.acoustic", Record(), Part(0, 1, 0, {})).results
-    assert letter.reason == "unreadable" and letter.value == b"1"  # type: ignore[union-attr]
+    assert letter.reason == "unreadable" and letter.value == b"1"

@@ -48,7 +48,7 @@ def pieces(source: Stream, x: Float32, step: int = 1000, n0: int = 0, anchor: An
 def by_time(*streams: Sequence[Message]) -> list[Message]:
     """The messages of several sensors in the order in which they end."""
     messages = [m for one in streams for m in one]
-    return sorted(messages, key=lambda m: m.anchor.at(m.n1, m.stream.rate))  # type: ignore[union-attr]
+    return sorted(messages, key=lambda m: m.anchor.at(m.n1, m.stream.rate))
 
 
 def features(operator: AlignEstimate | AlignTrack, messages: Sequence[Message]) -> list[Feature]:

@@ -96,7 +96,7 @@ def test_interleaving_chunking_and_a_rebuild_change_no_bit(
     done, needs = features(operator, messages[:after]), operator.needs_from()
     rest = features(operator, messages[after:])
     assert facts([*done, *rest]) == facts(plain)
-    known = {m.stream.key for m in messages[:after]}  # type: ignore[union-attr]
+    known = {m.stream.key for m in messages[:after]}
     over = dict.fromkeys(known - needs.keys(), 1 << 60)  # a stream of which nothing is needed is not read again
     assert facts(features(AlignEstimate("m", PAIR), tail(messages, {**over, **needs}))) == facts(rest)
 

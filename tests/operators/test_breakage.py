@@ -60,8 +60,12 @@ def test_frames_do_not_depend_on_the_cuts(data: st.DataObject) -> None:
     """To the bit, with a gap, and after a rebuild."""
     x = np.random.default_rng(1).standard_normal((12_000, 1)).astype(np.float32)
     one, two = x[:5000], x[5600:]
-    whole = [*segments(MICROPHONE, one), gap(MICROPHONE, 5000, 5600), *segments(MICROPHONE, two, n0=5600)]
-    pieces = [
+    whole: list[Message] = [
+        *segments(MICROPHONE, one),
+        gap(MICROPHONE, 5000, 5600),
+        *segments(MICROPHONE, two, n0=5600),
+    ]
+    pieces: list[Message] = [
         *segments(MICROPHONE, one, data.draw(cuts(5000))), gap(MICROPHONE, 5000, 5600),
         *segments(MICROPHONE, two, data.draw(cuts(6400)), 5600),
     ]  # fmt: skip

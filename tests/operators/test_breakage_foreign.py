@@ -38,7 +38,7 @@ def taught(drill: Sequence[Bands] = GOOD) -> BreakDetector:
 
 def added(*sounds: Bands) -> Bands:
     """Powers of several sounds at once."""
-    return tuple(np.sum(sounds, axis=0))  # type: ignore[return-value]
+    return tuple(np.sum(sounds, axis=0))
 
 
 @pytest.mark.parametrize("frames", [40, 70, 150, 300])

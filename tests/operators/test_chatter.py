@@ -160,8 +160,8 @@ def test_features_do_not_depend_on_the_cuts(data: st.DataObject) -> None:
     x = tones(*harmonics(12_000, 3), (931, 0.4), noise=0.1, seconds=1.0)
     one, two = x[:24_000], x[26_000:]
     places = data.draw(cuts(len(one)))
-    whole = [*segments(MILL, one), gap(MILL, 24_000, 26_000), *segments(MILL, two, n0=26_000)]
-    pieces = [
+    whole: list[Message] = [*segments(MILL, one), gap(MILL, 24_000, 26_000), *segments(MILL, two, n0=26_000)]
+    pieces: list[Message] = [
         *segments(MILL, one, places),
         gap(MILL, 24_000, 26_000),
         *segments(MILL, two, data.draw(cuts(len(two))), 26_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import orjson
 import pytest
@@ -179,7 +180,7 @@ def test_the_idle_machine_is_heard_once_it_is_6_db_quieter() -> None:
         ({}, False),
     ],
 )
-def test_a_spindle_that_is_said_to_stand_is_believed_where_it_sounds_so(values: dict[str, float], stands: bool) -> None:
+def test_a_spindle_that_is_said_to_stand_is_believed_where_it_sounds_so(values: dict[str, Any], stands: bool) -> None:
     """Else nobody knows its speed, and that is said."""
     rig = Rig()
     rig.hear(100, cutting=-1.0, level_db=-60.0)

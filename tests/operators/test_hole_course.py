@@ -16,7 +16,7 @@ GONE: Bands = (0.03, 0.02, 0.015, 0.011)
 
 def decibels(levels: list[Bands]) -> list[list[float]]:
     """Bins of these levels over the idle machine."""
-    return np.round(10.0 * np.log10(np.maximum(np.subtract(levels, IDLE), 1e-20)), 1).tolist()  # type: ignore[no-any-return]
+    return np.round(10.0 * np.log10(np.maximum(np.subtract(levels, IDLE), 1e-20)), 1).tolist()
 
 
 def ramp(share: float) -> Bands:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -135,7 +137,7 @@ def test_silence_needs_a_full_scale_or_a_constant(
     source = Stream("m", "s", 0, "vibration", Rate(N), 1, dtype, unit, scale)
     for mean in (0.0, 9.81):
         x = (signals.noise(N // 2, 1.0) * std + (mean if unit != "FS" else 0.0)).astype(np.float32)
-        (got,) = run(Levels(source), segments(source, x[:, None]))
+        got: Any = run(Levels(source), segments(source, x[:, None]))[0]
         assert got.values["silent"] == float(silent or (mean > 0.0 and std < 9e-5)), mean
 
 

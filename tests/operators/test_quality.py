@@ -129,7 +129,7 @@ Told = list[tuple[int, str, tuple[str, ...]]]
 
 def told(seconds: Sequence[dict[str, Any]], sound: tuple[str, ...] = ("s",), restart: int | None = None) -> Told:
     """The second, state and reasons of each transition; before second `restart`, the operator is restored."""
-    health, found = SensorHealth(frozenset(sound)), []
+    health, found = SensorHealth(frozenset(sound)), Told()
     for k, said in enumerate(seconds):
         if k == restart:
             state = json.loads(json.dumps(health.snapshot()))

@@ -185,7 +185,7 @@ def test_a_stream_goes_on_behind_a_hole_of_days(cuts: list[int]) -> None:
     """A second of it must agree, which is lost with the hole, wherever the chunks were cut."""
     far, sequence = 200_000_000, Sequence(STREAM)  # 55 h
     list(sequence.process(chunk(0, 10)))
-    out, n0 = [], far
+    out, n0 = list[Message](), far
     for length in cuts:
         out += sequence.process(Chunk(STREAM, ANCHOR, n0, 0, np.zeros((length, 1), "<i2")))
         n0 += length

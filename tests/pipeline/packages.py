@@ -14,7 +14,7 @@ from models.impact.pooling import pool, time_mean
 from models.packages import Card, Input, Output, Package, write
 from operators.logmel import LogMel
 from operators.mel import PAPER
-from pipeline.messages import Anchor, Segment
+from pipeline.messages import Anchor, Segment, Window
 from tests.engines.scenarios import T0, normal_noise, stream
 
 GRID = (4, 2)
@@ -41,7 +41,7 @@ def encoder(folder: Path, seed: int = 0, name: str = "tiny", pooling: str = "ban
     `broken` takes the logarithm of 0.2 less the mean of each block: finite for the golden rows, not for what is heard.
     """
     rng = np.random.default_rng(seed)
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "w": (rng.standard_normal((2048, WIDTH)) / 20).astype(np.float32),
         "cut": np.array([-1, 4, 32, 2, 64], np.int64),
         "rows": np.array([-1, 8, 2048], np.int64),
@@ -99,7 +99,7 @@ def images(bump: tuple[float, float]) -> np.ndarray:
     """Log-Mel images (n, 128, 128) of four seconds of the scenarios' noise, with its loud line within `bump`."""
     mic = replace(stream("mic", "acoustic", 48000, dtype="<f4"), scale=1.0)
     x = normal_noise(mic, 4.0, 1, bump)
-    return np.stack([w.values for w in LogMel(mic).process(Segment(mic, Anchor(0, T0), 0, x))])  # type: ignore[union-attr]
+    return np.stack([w.values for w in LogMel(mic).process(Segment(mic, Anchor(0, T0), 0, x)) if isinstance(w, Window)])
 
 
 def vectors(package: Package | None, bump: tuple[float, float], pooling: str = "band") -> np.ndarray:

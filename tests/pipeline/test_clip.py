@@ -2,12 +2,14 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from pipeline.messages import NS, Anchor, Chunk, Image, Mark, Rate, Stream
-from pipeline.recording.clip import Missing, window_of
+from pipeline.recording.clip import Clip, Missing, window_of
 from pipeline.recording.reader import open_recording
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.ring import Ring
@@ -25,11 +27,11 @@ def chunk(stream: Stream, k: int, anchor: Anchor | None = None) -> Chunk:
     return Chunk(stream, anchor or Anchor(0, T), k * n, k, x)
 
 
-def samples_of(clip) -> np.ndarray:
+def samples_of(clip: Clip) -> np.ndarray:
     return np.concatenate([part.samples for part in clip.parts])
 
 
-def test_a_clip_across_files_has_each_sample_once(tmp_path):
+def test_a_clip_across_files_has_each_sample_once(tmp_path: Path) -> None:
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**9, rotate_s=2.0, preroll_s=1.0)
     sent = [chunk(MIC, k) for k in range(100)]
     for k, message in enumerate(sent):
@@ -57,7 +59,7 @@ def time_at(n: int) -> int:
     return Anchor(0, T).at(n, MIC.rate)
 
 
-def test_a_clip_lists_what_is_missing_and_why(tmp_path):
+def test_a_clip_lists_what_is_missing_and_why(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
         for k in (0, 1, 2, 5, 6):
             recorder.write(chunk(MIC, k), T + 10)
@@ -81,7 +83,7 @@ def test_a_clip_lists_what_is_missing_and_why(tmp_path):
 
 
 @pytest.mark.parametrize("ahead_s", [-100_000, -200, 200, 100_000])
-def test_a_clip_goes_by_the_sensors_clock_not_by_the_hosts(tmp_path, ahead_s):
+def test_a_clip_goes_by_the_sensors_clock_not_by_the_hosts(tmp_path: Path, ahead_s: int) -> None:
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**9, rotate_s=60.0, preroll_s=1.0)
     start = T + ahead_s * NS
     short = replace(MIC, rate=Rate(480))
@@ -96,11 +98,11 @@ def test_a_clip_goes_by_the_sensors_clock_not_by_the_hosts(tmp_path, ahead_s):
     ring.close()
 
 
-def test_a_clip_reads_no_more_files_than_it_needs(tmp_path, monkeypatch):
+def test_a_clip_reads_no_more_files_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a sensor whose clock is far behind, and while files of a later clock lie there."""
     read = []
 
-    def opened(path):
+    def opened(path: Path) -> BinaryIO:
         read.append(path.name)
         return open_recording(path)
 
@@ -116,7 +118,7 @@ def test_a_clip_reads_no_more_files_than_it_needs(tmp_path, monkeypatch):
     assert len(read) == 3
 
 
-def test_a_clip_says_how_far_the_recording_has_come(tmp_path):
+def test_a_clip_says_how_far_the_recording_has_come(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
         for k in range(30):
             recorder.write(chunk(MIC, k), T + k)
@@ -134,11 +136,11 @@ def test_a_clip_says_how_far_the_recording_has_come(tmp_path):
     assert reached(tmp_path, 1, 2) == T + NS + 29 * NS // 10  # the newest one is not read, but begins there
 
 
-def reached(folder, t0_s: int, t1_s: int) -> int:
+def reached(folder: Path, t0_s: int, t1_s: int) -> int:
     return window_of(folder, "mill/1 ä", "mic", T + t0_s * NS, T + t1_s * NS).reached_ns
 
 
-def test_a_clip_of_a_camera_and_of_a_slow_clock(tmp_path):
+def test_a_clip_of_a_camera_and_of_a_slow_clock(tmp_path: Path) -> None:
     """The caller's clock runs an hour behind event time or far ahead: clips go by event time."""
     with Recorder(tmp_path / "a.mcap", Start(), T) as recorder:
         for k in range(40):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,24 +10,24 @@ import soundfile
 
 import pipeline.clips
 from connectors.files import open_recording
-from pipeline.clips import MARGIN_S, read_clip
+from pipeline.clips import MARGIN_S, Piece, read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import NS, Rate
 
 
-def row(path, modality="vibration", **more):
+def row(path: Path, modality: Any = "vibration", **more: Any) -> Row:
     return Row(path.name, path, "good", "g", "m", "s", modality, **more)
 
 
-def joined(piece):
+def joined(piece: Piece) -> tuple[int, np.ndarray]:
     segments = list(piece.segments())
     assert all(a.n1 == b.n0 for a, b in pairwise(segments))
     return segments[0].n0, np.concatenate([s.x for s in segments])
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_sound_comes_as_it_was_written(tmp_path, suffix):
+def test_sound_comes_as_it_was_written(tmp_path: Path, suffix: str) -> None:
     x = np.random.default_rng(0).integers(-20_000, 20_000, size=(32_000, 2)).astype(np.int16)
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, x, 16_000, subtype="PCM_16")
@@ -40,7 +41,7 @@ def test_sound_comes_as_it_was_written(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("samples", [10_001, 10_003, 15_000, 20_000, 20_001])
-def test_blocks_make_no_difference(tmp_path, samples, monkeypatch):
+def test_blocks_make_no_difference(tmp_path: Path, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.clips, "BLOCK_S", 1)
     x = np.random.default_rng(1).normal(0, 0.1, size=(samples, 1)).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", x, 10_000, subtype="FLOAT")
@@ -50,13 +51,13 @@ def test_blocks_make_no_difference(tmp_path, samples, monkeypatch):
     np.testing.assert_array_equal(got, np.pad(x, ((1000, after), (0, 0)), mode="reflect"))
 
 
-def test_a_second_of_sound_has_room_for_its_window(tmp_path):
+def test_a_second_of_sound_has_room_for_its_window(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.1, 48_000), 48_000)
     n0, got = joined(read_clip(row(tmp_path / "x.wav", "acoustic")).pieces[0])
     assert len(got) + n0 >= 49_800 + 1000
 
 
-def test_windows_of_an_array_are_pieces_in_their_time(tmp_path):
+def test_windows_of_an_array_are_pieces_in_their_time(tmp_path: Path) -> None:
     x = np.arange(3 * 2000 * 3).reshape(3, 2000, 3).astype(np.int16)
     np.savez(tmp_path / "x.npz", x=x, fs=2000, axes=np.array(["X", "Y", "Z"]))
     clip = read_clip(row(tmp_path / "x.npz", unit="mg"))
@@ -70,7 +71,7 @@ def test_windows_of_an_array_are_pieces_in_their_time(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(4000,), (4000, 2), (1, 4000, 2)])
-def test_shapes_of_arrays(tmp_path, shape):
+def test_shapes_of_arrays(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones(shape, np.float64))
     clip = read_clip(row(tmp_path / "x.npz", rate=Rate(2000)))
     assert clip.stream.channels == (1 if len(shape) == 1 else 2)
@@ -78,7 +79,7 @@ def test_shapes_of_arrays(tmp_path, shape):
 
 
 @pytest.mark.parametrize("header", ["", "x,y\n", "time_s,x,y\n", "Time (s),x,y\n", "Time[ms] ,x,y\n"])
-def test_csv_with_and_without_a_header(tmp_path, header):
+def test_csv_with_and_without_a_header(tmp_path: Path, header: str) -> None:
     x = np.random.default_rng(0).normal(size=(300, 2))
     time = header.lower().startswith("time")
     lines = [",".join(map(repr, ([i / 100] if time else []) + v)) for i, v in enumerate(x.tolist())]
@@ -89,7 +90,7 @@ def test_csv_with_and_without_a_header(tmp_path, header):
     np.testing.assert_array_equal(got[-n0 : -n0 + 300], x.astype(np.float32))
 
 
-def test_cells_in_quotes_are_numbers_and_names(tmp_path):
+def test_cells_in_quotes_are_numbers_and_names(tmp_path: Path) -> None:
     lines = ['"time_s","Acc, x","y"', *(f'"{i / 100}","{i % 7}",{i % 3}' for i in range(200))]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     clip = read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
@@ -99,7 +100,7 @@ def test_cells_in_quotes_are_numbers_and_names(tmp_path):
 
 
 @pytest.mark.parametrize("header", ["", ",x\n", "sample,x\n", "T (°C),x\n"])
-def test_a_time_or_an_index_without_its_name_is_no_channel(tmp_path, header):
+def test_a_time_or_an_index_without_its_name_is_no_channel(tmp_path: Path, header: str) -> None:
     x = np.random.default_rng(0).normal(size=300)
     for step in (1, 1 / 300):  # rounded times do not rise by quite the same step
         lines = [f"{round(i * step, 3)},{v}" for i, v in enumerate(x)]
@@ -108,7 +109,7 @@ def test_a_time_or_an_index_without_its_name_is_no_channel(tmp_path, header):
             read_clip(row(tmp_path / "x.csv", rate=Rate(100)))
 
 
-def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path):
+def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path: Path) -> None:
     x = np.arange(10_000, dtype=np.float32)
     np.savez(tmp_path / "x.npz", x=x[:, None], fs=1000)
     soundfile.write(tmp_path / "x.wav", x[:, None] / 32_768, 1000, subtype="FLOAT")
@@ -119,13 +120,13 @@ def test_a_part_of_a_file_keeps_the_time_of_the_file(tmp_path):
         assert got[-n0, 0] == pytest.approx(x[2500] / (1 if modality == "vibration" else 32_768))
 
 
-def test_pickles_are_never_loaded(tmp_path):
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(BadInput, match="must hold integers or floating point numbers"):
         read_clip(row(tmp_path / "x.npz", rate=Rate(100)))
 
 
-def bad(tmp_path, name, content):
+def bad(tmp_path: Path, name: str, content: Any) -> Path:
     path = tmp_path / name
     if callable(content):
         content(path)
@@ -158,7 +159,9 @@ def bad(tmp_path, name, content):
         ("x.mp3", b"", {}, "format"),
     ],
 )
-def test_bad_files_are_refused_with_a_reason(tmp_path, name, content, more, reason):
+def test_bad_files_are_refused_with_a_reason(
+    tmp_path: Path, name: str, content: Any, more: dict[str, Any], reason: str
+) -> None:
     path = bad(tmp_path, name, content)
     with pytest.raises(BadInput) as error:
         read_clip(row(path, "acoustic" if name.endswith("wav") else "vibration", **more))
@@ -166,14 +169,14 @@ def test_bad_files_are_refused_with_a_reason(tmp_path, name, content, more, reas
     assert name in str(error.value)
 
 
-def test_a_damaged_file_says_so_while_it_is_read(tmp_path):
+def test_a_damaged_file_says_so_while_it_is_read(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.r_[np.full(47_000, np.inf), np.zeros(1000)], 48_000, subtype="FLOAT")
     (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
     with pytest.raises(BadInput, match="not finite at frame 0"):
         list(piece.segments())
 
 
-def damaged(path, start):
+def damaged(path: Path, start: float) -> Path:
     """A FLAC of 20 s of noise whose bytes from a share of it on are others."""
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 320_000), 16_000)
     data = bytearray(path.read_bytes())
@@ -183,7 +186,7 @@ def damaged(path, start):
     return path
 
 
-def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
+def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path: Path) -> None:
     path = damaged(tmp_path / "x.flac", 0.5)
     with pytest.raises(BadInput, match=r"x\.flac is ") as error:
         list(read_clip(row(path, "acoustic")).pieces[0].blocks())
@@ -203,14 +206,14 @@ def test_a_damaged_or_truncated_flac_is_refused_by_name(tmp_path):
         (b"x;y\n1;2\n1;a\n", "row 2 of its numbers holds 'a', which is no number"),
     ],
 )
-def test_a_table_that_is_none_says_where(tmp_path, content, says):
+def test_a_table_that_is_none_says_where(tmp_path: Path, content: Any, says: str) -> None:
     with pytest.raises(BadInput, match=r"x\.csv") as error:
         read_clip(row(bad(tmp_path, "x.csv", content), rate=Rate(1)))
     assert says in str(error.value)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "FLOAT"])
-def test_a_calibrated_recording_is_in_its_unit(tmp_path, subtype):
+def test_a_calibrated_recording_is_in_its_unit(tmp_path: Path, subtype: str) -> None:
     """As it is when a sensor of this unit and scale plays it; without a scale both refuse it."""
     x = np.random.default_rng(0).normal(0, 0.1, 9000)
     soundfile.write(tmp_path / "x.wav", x, 9000, subtype=subtype)
@@ -224,7 +227,7 @@ def test_a_calibrated_recording_is_in_its_unit(tmp_path, subtype):
 
 
 @pytest.mark.parametrize(("dtype", "worth"), [(np.int16, 2.0**-15), (np.float64, 1.0), (np.int64, None)])
-def test_numbers_of_full_scale(tmp_path, dtype, worth):
+def test_numbers_of_full_scale(tmp_path: Path, dtype: type[np.generic], worth: float | None) -> None:
     """Whole numbers of 16 bits have one; of more bits they may be the counts of any converter."""
     np.savez(tmp_path / "x.npz", x=np.full(9000, 100, dtype), fs=9000)
     if worth is None:
@@ -237,7 +240,7 @@ def test_numbers_of_full_scale(tmp_path, dtype, worth):
         assert joined(read_clip(row(tmp_path / "x.npz", unit="FS")).pieces[0])[1][0, 0] == 100 * worth
 
 
-def test_a_column_of_times_must_tell_the_rate(tmp_path):
+def test_a_column_of_times_must_tell_the_rate(tmp_path: Path) -> None:
     """As a sensor that plays the file wants it; in whatever column it stands."""
     for header, order in (("time_s,x", slice(None)), ("x,time_s", slice(None, None, -1))):
         lines = [",".join([f"{i / 2000}", f"{i % 7}"][order]) for i in range(2000)]
@@ -248,7 +251,7 @@ def test_a_column_of_times_must_tell_the_rate(tmp_path):
             read_clip(row(tmp_path / "x.csv", rate=Rate(1000)))
 
 
-def test_a_label_may_end_a_little_behind_its_recording(tmp_path):
+def test_a_label_may_end_a_little_behind_its_recording(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((9000, 1)), fs=1000)
     assert read_clip(row(tmp_path / "x.npz", start_s=8.0, end_s=9.4)).seconds == 1.0
 

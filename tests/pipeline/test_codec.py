@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,11 +62,11 @@ REASONS = frozenset(
 )
 
 
-def chunk(stream: Stream = MIC, samples=SAMPLES, n0: int = 4800, seq: int = 7) -> Chunk:
+def chunk(stream: Stream = MIC, samples: np.ndarray = SAMPLES, n0: int = 4800, seq: int = 7) -> Chunk:
     return Chunk(stream, ANCHOR, n0, seq, samples)
 
 
-EXAMPLES = [
+EXAMPLES: list[Any] = [
     chunk(),
     Image(CAMERA, ANCHOR, 5, 5, b"\xff\xd8jpeg"),
     Mark(MIC, ANCHOR, 4800, 9600, "silent"),
@@ -88,7 +89,7 @@ def header(wire: Wire, name: str, value: bytes | None) -> Wire:
     return Wire(rest if value is None else [*rest, (name, value)], wire.value)
 
 
-def test_a_chunk_travels_as_the_binding_says():
+def test_a_chunk_travels_as_the_binding_says() -> None:
     headers, value = encode(chunk())
     assert dict(headers) == {
         "ce_specversion": b"1.0",
@@ -112,7 +113,7 @@ def test_a_chunk_travels_as_the_binding_says():
     assert key_of(chunk()) == b"mill 1"
 
 
-def test_a_mark_has_no_value_and_says_from_and_to():
+def test_a_mark_has_no_value_and_says_from_and_to() -> None:
     headers, value = encode(EXAMPLES[2])
     assert value == b""
     fields = dict(headers)
@@ -120,7 +121,7 @@ def test_a_mark_has_no_value_and_says_from_and_to():
     assert decode(headers, None) == EXAMPLES[2]
 
 
-def test_chunks_come_back_identical_without_a_copy():
+def test_chunks_come_back_identical_without_a_copy() -> None:
     wire = encode(chunk())
     back = decode(*wire)
     assert isinstance(back, Chunk)
@@ -133,13 +134,13 @@ def test_chunks_come_back_identical_without_a_copy():
 
 
 @pytest.mark.parametrize("message", EXAMPLES[1:6] + EXAMPLES[10:11], ids=lambda m: type(m).__name__)
-def test_other_messages_come_back_equal(message):
+def test_other_messages_come_back_equal(message: Any) -> None:
     back = decode(*encode(message))
     for name in type(message).__dataclass_fields__:
         assert getattr(back, name) == getattr(message, name)
 
 
-def test_topics():
+def test_topics() -> None:
     assert [topic_of(m) for m in EXAMPLES] == [
         "raw.acoustic", "raw.frames", "raw.acoustic", "raw.frames", "context", "decision", "feature", "score",
         "machine_state", "alarm", "health", "late", "dlq",
@@ -156,7 +157,16 @@ def test_topics():
     scale=st.floats(allow_nan=False, allow_infinity=False).filter(bool),
     data=st.data(),
 )
-def test_any_chunk_comes_back_to_the_bit(names, dtype, shape, numbers, anchor, rate, scale, data):
+def test_any_chunk_comes_back_to_the_bit(
+    names: tuple[str, str],
+    dtype: str,
+    shape: tuple[int, int],
+    numbers: tuple[int, int, int],
+    anchor: tuple[int, int],
+    rate: tuple[int, int],
+    scale: float,
+    data: st.DataObject,
+) -> None:
     raw = data.draw(st.binary(min_size=shape[0] * shape[1] * 4, max_size=shape[0] * shape[1] * 4))
     samples = np.frombuffer(raw, dtype)[: shape[0] * shape[1]].reshape(shape)
     epoch, n0, seq = numbers
@@ -171,7 +181,7 @@ def test_any_chunk_comes_back_to_the_bit(names, dtype, shape, numbers, anchor, r
     assert back.samples.shape == shape and back.samples.tobytes() == samples.tobytes()
 
 
-def test_column_ordered_samples_travel_in_row_order():
+def test_column_ordered_samples_travel_in_row_order() -> None:
     back = decode(*encode(chunk(samples=np.asfortranarray(SAMPLES))))
     assert np.array_equal(back.samples, SAMPLES)
 
@@ -223,7 +233,7 @@ def test_column_ordered_samples_travel_in_row_order():
         ("traceparent", b"\xff", None),
     ],
 )
-def test_wrong_headers_have_their_reason(name, value, reason):
+def test_wrong_headers_have_their_reason(name: str, value: bytes | None, reason: str | None) -> None:
     wire = header(encode(chunk()), name, value)
     if reason is None:
         assert isinstance(decode(*wire), Chunk)
@@ -249,13 +259,13 @@ def test_wrong_headers_have_their_reason(name, value, reason):
         (7, b'{"machine":"m"}', "schema"),
     ],
 )
-def test_wrong_values_have_their_reason(example, value, reason):
+def test_wrong_values_have_their_reason(example: int, value: Any, reason: str) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(encode(EXAMPLES[example]).headers, value)
     assert caught.value.reason == reason
 
 
-def test_wrong_marks_and_versions_of_json_are_refused():
+def test_wrong_marks_and_versions_of_json_are_refused() -> None:
     for wire, reason in [
         (header(encode(EXAMPLES[2]), "ce_reason", b"bored"), "mark"),
         (header(encode(EXAMPLES[2]), "ce_n1", b"1"), "range"),
@@ -268,8 +278,8 @@ def test_wrong_marks_and_versions_of_json_are_refused():
         assert caught.value.reason == reason
 
 
-def test_what_cannot_travel_is_refused_before_it_leaves():
-    bad = [
+def test_what_cannot_travel_is_refused_before_it_leaves() -> None:
+    bad: list[tuple[Any, str]] = [
         (chunk(samples=SAMPLES.astype("<f4")), "shape"),
         (chunk(samples=SAMPLES[:, :1]), "shape"),
         (chunk(samples=np.zeros((MAX_BYTES // 4 + 1, 2), "<i2")), "too_large"),
@@ -283,7 +293,7 @@ def test_what_cannot_travel_is_refused_before_it_leaves():
         assert caught.value.reason == reason
 
 
-def test_a_large_dead_letter_is_cut_and_says_so():
+def test_a_large_dead_letter_is_cut_and_says_so() -> None:
     letter = DeadLetter("raw.acoustic", "m", "length", "wrong", (), bytes(MAX_BYTES))
     back = decode(*encode(letter))
     assert isinstance(back, DeadLetter)
@@ -291,7 +301,7 @@ def test_a_large_dead_letter_is_cut_and_says_so():
 
 
 @given(st.integers(0, 4 * 10**18))
-def test_times_are_utc_to_the_microsecond(t_ns):
+def test_times_are_utc_to_the_microsecond(t_ns: int) -> None:
     seconds, ns = divmod(t_ns, 10**9)
     parsed = datetime.fromisoformat(rfc3339(t_ns).decode())
     assert parsed.utcoffset().total_seconds() == 0
@@ -317,25 +327,29 @@ def _bytes(rng: random.Random, raw: bytes) -> bytes:
     return raw[::-1]
 
 
+def _change(rng: random.Random, wires: list[Wire], headers: list[Any]) -> None:
+    i = rng.randrange(len(headers))
+    name, raw = headers[i]
+    how: Callable[[], object] = rng.choice(
+        [
+            lambda: headers.__setitem__(i, (name, _bytes(rng, raw))),
+            lambda: headers.pop(i) if len(headers) > 1 else None,
+            lambda: headers.__setitem__(i, (name, rng.choice(rng.choice(wires).headers)[1])),
+            lambda: headers.append(rng.choice(rng.choice(wires).headers)),
+            lambda: headers.__setitem__(i, (name, None)),
+        ]
+    )
+    how()
+
+
 def _mutate(rng: random.Random, wires: list[Wire]) -> tuple[list[tuple[str, bytes]], bytes | None]:
     wire = rng.choice(wires)
-    headers, value = list(wire.headers), wire.value
+    headers = list(wire.headers)
     for _ in range(rng.randrange(1, 4)):
-        i = rng.randrange(len(headers))
-        name, raw = headers[i]
-        how: Callable[[], object] = rng.choice(
-            [
-                lambda i=i, name=name, raw=raw: headers.__setitem__(i, (name, _bytes(rng, raw))),
-                lambda i=i: headers.pop(i) if len(headers) > 1 else None,
-                lambda i=i, name=name: headers.__setitem__(i, (name, rng.choice(rng.choice(wires).headers)[1])),
-                lambda: headers.append(rng.choice(rng.choice(wires).headers)),
-                lambda i=i, name=name: headers.__setitem__(i, (name, None)),
-            ]
-        )
-        how()
+        _change(rng, wires, headers)
     if rng.random() < 0.4:
-        value = rng.choice([None, _bytes(rng, value), rng.choice(wires).value])
-    return headers, value
+        return headers, rng.choice([None, _bytes(rng, wire.value), rng.choice(wires).value])
+    return headers, wire.value
 
 
 def fuzz(n: int, seed: int) -> set[str]:
@@ -356,7 +370,7 @@ def fuzz(n: int, seed: int) -> set[str]:
     return seen
 
 
-def test_mutated_records_are_messages_or_decode_errors():
+def test_mutated_records_are_messages_or_decode_errors() -> None:
     seen = fuzz(1000, seed=1)
     assert {"Chunk", "Mark", "Score", "missing", "number", "json", "schema", "type"} <= seen
     assert seen <= REASONS | {type(m).__name__ for m in EXAMPLES}
@@ -370,7 +384,7 @@ def _outcome(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> objec
     return encode(message)
 
 
-def test_a_chunk_is_read_alike_whether_its_like_was_seen_before_or_not():
+def test_a_chunk_is_read_alike_whether_its_like_was_seen_before_or_not() -> None:
     rng = random.Random(3)
     wires = [encode(chunk()), encode(chunk(n0=4806, seq=8)), encode(chunk(n0=10**14, seq=2**63 - 1))]
     for wire in wires:
@@ -381,6 +395,6 @@ def test_a_chunk_is_read_alike_whether_its_like_was_seen_before_or_not():
 
 
 @pytest.mark.slow
-def test_a_million_mutated_records_are_messages_or_decode_errors():
+def test_a_million_mutated_records_are_messages_or_decode_errors() -> None:
     seen = fuzz(1_000_000, seed=2)
     assert seen - {type(m).__name__ for m in EXAMPLES} == REASONS - {"too_large"}

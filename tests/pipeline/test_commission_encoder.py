@@ -36,7 +36,7 @@ def starts(folder: Path, count: int) -> Path:
         sound(folder / f"{i}.wav", 8.0, 400.0 if label == "good" else 5000.0, seed=i)
         split = "train" if i < count else "test"
         rows.append({"path": f"{i}.wav", "label": label, "group": f"start {i}", "split": split, "machine": "m"})
-    return manifest(folder / "m.csv", rows)  # type: ignore[arg-type]
+    return manifest(folder / "m.csv", rows)
 
 
 @pytest.mark.parametrize(("count", "joins"), [(3, True), (1, False)])
@@ -75,6 +75,7 @@ def test_the_embedding_is_judged_as_in_the_lane(tmp_path: Path, capsys: pytest.C
     found = [w for piece in clip.pieces for w in windows(clip.stream, extraction(clip.stream), piece.segments())][::2]
     images = np.stack([window.values for window in found])
     tokens = tiny.session().run(images[:, None])["tokens"]
+    assert tiny.card.grid is not None
     x = pool(tokens, "mean", tiny.card.grid, tiny.card.cls, images)
     own = [next(iter(scorer.process(replace(w, values=v)))) for w, v in zip(found, x, strict=True)]
     said = [float(row["score"]) for row in told if row["detector"] == "embedding"]
@@ -108,7 +109,7 @@ def test_vibration_is_said_to_be_learned_without(tmp_path: Path, capsys: pytest.
         np.savez(tmp_path / f"{n}.npz", x=rng.normal(size=(24_000, 3)).astype(np.float32), fs=2000)
     shaking = [{"path": f"{n}.npz", "label": "good", "group": f"v{n}", "unit": "m/s2", "machine": "m"} for n in (0, 1)]
     with m.open(newline="", encoding="utf-8") as file:
-        both = manifest(tmp_path / "both.csv", [*csv.DictReader(file), *shaking])  # type: ignore[list-item]
+        both = manifest(tmp_path / "both.csv", [*csv.DictReader(file), *shaking])
     end = ("--encoder", tiny.folder, "--out", tmp_path / "baselines")
     assert run("commission", "--manifest", manifest(tmp_path / "v.csv", shaking), *end) == 2
     assert "encoders hear sound; leave out --encoder" in " ".join(capsys.readouterr().err.split())
@@ -121,7 +122,7 @@ def test_a_name_that_no_configuration_can_say_is_told(tmp_path: Path, capsys: py
     """At once, and not when the baseline is to be used."""
     sound(tmp_path / "a.wav", 8.0, 400.0)
     rows = [{"path": "a.wav", "label": "good", "group": "a", "machine": "Fräse 1"}]
-    m = manifest(tmp_path / "m.csv", rows)  # type: ignore[arg-type]
+    m = manifest(tmp_path / "m.csv", rows)
     assert run("commission", "--manifest", m, "--out", tmp_path / "b") == 0
     said = capsys.readouterr().out
     assert "No configuration can name the machine 'Fräse 1'" in said and "the sensor" not in said

@@ -116,7 +116,7 @@ def test_results_from_kafka_are_no_recordings(
     sleep = time.sleep
 
     def slept(seconds: float) -> None:
-        store.commit([Record(0, 1, "health", f"m|{time.monotonic_ns()}", "m", {})])
+        store.commit([Record(0, "health", "m", 1, f"m|{time.monotonic_ns()}", {})])
         sleep(seconds)
 
     monkeypatch.setattr(time, "sleep", slept)

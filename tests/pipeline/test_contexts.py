@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -177,7 +178,7 @@ def test_a_heartbeat_takes_no_space_and_says_the_same(
     told: list[tuple[int, float | str]], t_ns: int, span: int
 ) -> None:
     """What held at a time, what held within a time, and the newest, as from all that was told in order."""
-    facts, kept = Contexts(), []
+    facts, kept = Contexts(), list[Any]()
     for t, value in told:
         known = facts.add(Context("m", "state", t, value))
         if not kept or t > kept[-1][0]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from config.schema import Evidence, Machine
+from connectors.evidence import write_evidence
 from pipeline import evidence
 from pipeline.errors import SinkBusy, SinkWaits
 from pipeline.evidence import GIVE_UP_S, EvidenceSink, index
@@ -132,7 +133,7 @@ def test_a_full_disk_is_left_by_what_may_be_deleted(tmp_path: Path, monkeypatch:
     """Nothing can be written before something has gone."""
     plant = Plant(tmp_path, marks=True, sensors=1)
     plant.write(*(alarm(20 + i) for i in range(5)))
-    held, write = sum(path.stat().st_size for path in plant.folder.iterdir()), evidence.write_evidence
+    held, write = sum(path.stat().st_size for path in plant.folder.iterdir()), write_evidence
 
     def on_a_full_disk(*args: object, **more: object) -> object:
         if sum(path.stat().st_size for path in plant.folder.iterdir()) >= held:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def test_only_samples_that_a_detector_listens_to_are_judged() -> None:
 
     def hear(one: Stream, until_s: float) -> bool:
         for chunk in chunks(one, (1000 * noise[: round(until_s * one.rate.hz)]).astype("<i2"), 0.1):
+            assert isinstance(chunk, Chunk)
             ear.listen(chunk)  # what it has heard before changes nothing
         return ear.judges(one)
 
@@ -108,9 +110,11 @@ def test_a_chunk_of_another_time_gives_no_fact_up(at: int) -> None:
     ear = FastDetectors(LaneSettings(MILL.model_copy(update={"context_lag_s": 0.0})))
     scores: list[Score] = []
     for message in sorted([*chunks(ACC, x, 0.1), *facts], key=lambda m: m.t1_ns):
-        wrong = isinstance(message, Chunk) and message.seq == at
-        given = replace(message, anchor=Anchor(0, T0 + 86_400 * NS)) if wrong else message  # type: ignore[type-var]
-        scores += [one for one in ear.listen(given) if isinstance(one, Score)]  # type: ignore[arg-type]
+        assert isinstance(message, Chunk | Context)
+        given: Chunk | Context = message
+        if isinstance(message, Chunk) and message.seq == at:
+            given = replace(message, anchor=Anchor(0, T0 + 86_400 * NS))
+        scores += [one for one in ear.listen(given) if isinstance(one, Score)]
     assert max(score.t_end_ns for score in scores) < T0 + 12 * NS
     assert all(score.complete for score in scores[-3:])
 
@@ -182,11 +186,11 @@ def test_a_speed_that_falls_silent_is_given_up_and_taken_back() -> None:
 def heard(cuts: list[int], x: np.ndarray, facts: list[Context]) -> list[tuple[object, ...]]:
     """Scores and alarms of a stream that was cut there."""
     edges = sorted({0, len(x), *(cut % len(x) for cut in cuts)})
-    pieces = [Chunk(ACC, Anchor(0, T0), i, n, x[i:j]) for n, (i, j) in enumerate(pairwise(edges))]
+    pieces: list[Any] = [Chunk(ACC, Anchor(0, T0), i, n, x[i:j]) for n, (i, j) in enumerate(pairwise(edges))]
     ear = FastDetectors(LaneSettings(MILL))
     said: list[tuple[object, ...]] = []
     for message in sorted([*pieces, *facts], key=lambda m: m.t1_ns):
-        told = ear.listen(message)  # type: ignore[arg-type]
+        told = ear.listen(message)
         said += [(one.value, one.threshold, str(one.reasons), one.detector, one.id) for one in told]
     return said
 
@@ -254,7 +258,7 @@ HOLE_S = 2.0
 
 def drilled(folder: Path) -> float:
     """A recording of three good holes and one in which the drill breaks; returns when."""
-    made = list(holes(SPENT[0], 0, ["none"] * 3 + ["fracture"], snr_db=20.0, seconds=HOLE_S))
+    made = list(holes(SPENT[0], 0, ["none", "none", "none", "fracture"], snr_db=20.0, seconds=HOLE_S))
     sf.write(folder / "drill.wav", np.concatenate([hole.sound for hole in made]), DRILL_HZ, subtype="FLOAT")
     assert made[-1].break_s is not None
     return 3 * HOLE_S + made[-1].break_s

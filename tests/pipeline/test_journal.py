@@ -3,8 +3,10 @@
 import hashlib
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ SCORE = Score(
     "m2", ("mic",), "chatter", 10, 0.4, 0.5, "h", reasons={"bands": [0.1, 0.2]}, lineage=(Span("mic", 0, 0, 9),)
 )
 ALARM = Alarm("m1", ("mic",), "chatter", 30, "raised", 0, 30, "critical", "Chatter 0.70", 0.7, 0.5, "h")
-FINDINGS = [
+FINDINGS: list[Any] = [
     SCORE,
     replace(SCORE, machine="m1", t_end_ns=20),
     replace(SCORE, machine="m1", t_end_ns=3, value=0.6),
@@ -36,7 +38,7 @@ FINDINGS = [
 LATE = Late(Stream("m1", "mic", 0, "acoustic", Rate(48000), 1, "<i2", "FS"), Anchor(0, 0), 0, 1, "late")
 
 
-def test_the_file_in_full(tmp_path):
+def test_the_file_in_full(tmp_path: Path) -> None:
     records = [record_of(FINDINGS[7], seq=5), record_of(FINDINGS[6])]
     records[1] = replace(records[1], body={**records[1].body, "owner": 3})
     digest = write_journal(records, tmp_path / "j.jsonl", {"configuration": "c1"})
@@ -50,7 +52,7 @@ def test_the_file_in_full(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["j.jsonl"]
 
 
-def test_order_is_machine_time_id(tmp_path):
+def test_order_is_machine_time_id(tmp_path: Path) -> None:
     write_journal(FINDINGS, tmp_path / "j.jsonl", HEADER)
     lines = list(read_journal(tmp_path / "j.jsonl"))
     assert [(x["machine"], x.get("t_end_ns", x.get("t_ns")), x["topic"]) for x in lines] == [
@@ -64,16 +66,18 @@ def test_order_is_machine_time_id(tmp_path):
 
 @given(order=st.permutations(range(len(FINDINGS))), repeats=st.lists(st.sampled_from(FINDINGS)), seq=st.integers(0, 99))
 @settings(max_examples=30)
-def test_hash_does_not_depend_on_order_repeats_places_or_header(tmp_path_factory, order, repeats, seq):
+def test_hash_does_not_depend_on_order_repeats_places_or_header(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], repeats: list[Any], seq: int
+) -> None:
     folder = tmp_path_factory.mktemp("j")
     want = write_journal(FINDINGS, folder / "a.jsonl", HEADER)
     found = [record_of(FINDINGS[i], seq + i) for i in order] + repeats
-    others = [Feature("m1", ("mic",), "level", 5, {"rms": 0.1}), LATE]  # not kept in the journal
+    others: list[Any] = [Feature("m1", ("mic",), "level", 5, {"rms": 0.1}), LATE]  # not kept in the journal
     assert write_journal([*others, *found], folder / "b.jsonl", {"configuration": "other"}) == want
 
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(9000), b"[engine]\n", b"{}\n", b"\x89MCAP0\r\n"])
-def test_a_journal_replaces_a_journal_and_nothing_else(tmp_path, content):
+def test_a_journal_replaces_a_journal_and_nothing_else(tmp_path: Path, content: bytes) -> None:
     """`stethos journal var/state/stethos.sqlite` would cost the state, `replay a --journal a` the recording."""
     path = tmp_path / "it"
     path.write_bytes(content)
@@ -85,19 +89,19 @@ def test_a_journal_replaces_a_journal_and_nothing_else(tmp_path, content):
         write_journal([record_of(SCORE)], tmp_path / "empty", HEADER)
 
 
-def test_a_repeat_by_id_replaces(tmp_path):
+def test_a_repeat_by_id_replaces(tmp_path: Path) -> None:
     a = write_journal([SCORE, replace(SCORE, value=0.45)], tmp_path / "a.jsonl", HEADER)
     assert a == write_journal([replace(SCORE, value=0.45)], tmp_path / "b.jsonl", HEADER)
     assert a != write_journal([SCORE], tmp_path / "c.jsonl", HEADER)
 
 
-def test_the_last_bit_of_a_float_changes_the_hash(tmp_path):
+def test_the_last_bit_of_a_float_changes_the_hash(tmp_path: Path) -> None:
     other = replace(SCORE, value=np.nextafter(SCORE.value, 1))
     assert write_journal([SCORE], tmp_path / "a", HEADER) != write_journal([other], tmp_path / "b", HEADER)
     assert write_journal([SCORE], tmp_path / "a", HEADER) == write_journal([replace(SCORE)], tmp_path / "c", HEADER)
 
 
-def test_more_than_fits_a_batch_is_sorted_all_the_same(tmp_path):
+def test_more_than_fits_a_batch_is_sorted_all_the_same(tmp_path: Path) -> None:
     scores = [replace(SCORE, machine=f"m{k % 7}", t_end_ns=k * 37 % 5003) for k in range(5003)]
     random.Random(1).shuffle(scores)
     with Journal() as journal:
@@ -114,13 +118,15 @@ def test_more_than_fits_a_batch_is_sorted_all_the_same(tmp_path):
 # comparing -----------------------------------------------------------------------------------------------------------
 
 
-def journals(tmp_path: Path, a, b, header_b=HEADER) -> tuple[Path, Path]:
+def journals(
+    tmp_path: Path, a: Iterable[Any], b: Iterable[Any], header_b: dict[str, Any] = HEADER
+) -> tuple[Path, Path]:
     write_journal(a, tmp_path / "a.jsonl", HEADER)
     write_journal(b, tmp_path / "b.jsonl", header_b)
     return tmp_path / "a.jsonl", tmp_path / "b.jsonl"
 
 
-def test_identical_journals_are_identical(tmp_path):
+def test_identical_journals_are_identical(tmp_path: Path) -> None:
     other = {"platform": {"libraries": {"numpy": "3"}}, "configuration": "c1"}
     done = compare(*journals(tmp_path, FINDINGS, FINDINGS[::-1], other))
     assert done.identical and done.agrees and done.same == len(FINDINGS) and done.deciding == 0
@@ -128,7 +134,7 @@ def test_identical_journals_are_identical(tmp_path):
     assert done.to_text().startswith("identical: 8 lines")
 
 
-def test_numbers_within_tolerance_are_no_difference(tmp_path):
+def test_numbers_within_tolerance_are_no_difference(tmp_path: Path) -> None:
     near = replace(SCORE, value=0.4 + 1e-9, reasons={"bands": [0.1, 0.2 + 1e-7]})
     worded = replace(ALARM, value=0.7 + 1e-9, text="Chatter 0.71")
     a, b = journals(tmp_path, [SCORE, ALARM], [near, worded])
@@ -144,7 +150,7 @@ def test_numbers_within_tolerance_are_no_difference(tmp_path):
     assert compare(a, b, tolerance=1e-8).counts == {("score", "value"): 1}
 
 
-def test_another_side_of_the_threshold_is_a_decision_however_close(tmp_path):
+def test_another_side_of_the_threshold_is_a_decision_however_close(tmp_path: Path) -> None:
     on = replace(SCORE, value=0.5 + 1e-12)
     off = replace(SCORE, value=0.5)
     done = compare(*journals(tmp_path, [on], [off]), tolerance=1e-6)
@@ -169,7 +175,7 @@ def test_another_side_of_the_threshold_is_a_decision_however_close(tmp_path):
         (SCORE, replace(SCORE, reasons={}), "value", False),
     ],
 )
-def test_kinds_of_difference(tmp_path, one, other, kind, decides):
+def test_kinds_of_difference(tmp_path: Path, one: Any, other: Any, kind: str, decides: bool) -> None:
     rest = [FINDINGS[1], FINDINGS[2]]
     a, b = journals(tmp_path, [x for x in (one, *rest) if x], [x for x in (other, *rest) if x])
     done = compare(a, b, tolerance=0.1)
@@ -180,7 +186,7 @@ def test_kinds_of_difference(tmp_path, one, other, kind, decides):
     assert done.differences[0].id in done.to_text()
 
 
-def test_many_differences_are_counted_and_some_are_shown(tmp_path):
+def test_many_differences_are_counted_and_some_are_shown(tmp_path: Path) -> None:
     a = [replace(SCORE, t_end_ns=k) for k in range(1500)]
     done = compare(*journals(tmp_path, a, []))
     assert done.counts == {("score", "only_a"): 1500} and len(done.differences) == 1000
@@ -191,13 +197,13 @@ def test_many_differences_are_counted_and_some_are_shown(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "no journal\n", "[]\n", '{"a":1}\n', '{"stethos_journal":"x"}\n'])
-def test_what_is_no_journal_is_refused(tmp_path, text):
+def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(BadInput, match=r"x\.jsonl"):
         sha256_of(tmp_path / "x.jsonl")
 
 
-def test_newer_broken_unsorted_and_missing_journals_are_refused(tmp_path):
+def test_newer_broken_unsorted_and_missing_journals_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"stethos_journal":2}\n')
     with pytest.raises(StateError, match="update stethos"):
@@ -216,7 +222,7 @@ def test_newer_broken_unsorted_and_missing_journals_are_refused(tmp_path):
         write_journal([], path / "below", HEADER)
 
 
-def test_the_fingerprint_names_what_bits_depend_on():
+def test_the_fingerprint_names_what_bits_depend_on() -> None:
     found = platform_fingerprint({"b": "2", "a": "1"})
     assert found["libraries"]["numpy"] == np.__version__ and "scipy" in found["libraries"]
     assert list(found["packages"]) == ["a", "b"] and found["machine"] and isinstance(found["cpu_features"], list)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import ConfigError
@@ -13,20 +15,20 @@ from pipeline.manifest import (
 from pipeline.messages import Rate
 
 
-def manifest(tmp_path, text):
+def manifest(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "m.csv"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_a_short_manifest_has_its_defaults(tmp_path):
+def test_a_short_manifest_has_its_defaults(tmp_path: Path) -> None:
     (row,) = read_manifest(manifest(tmp_path, "path,label,group\na/b.wav,good,g1\n"))
     assert row.path == tmp_path / "a/b.wav"
     assert (row.name, row.label, row.group, row.machine, row.sensor) == ("a/b.wav", "good", "g1", "machine", "acoustic")
     assert (row.modality, row.rate, row.unit, row.state, row.split, row.end_s) == ("acoustic", None, "", "", "", None)
 
 
-def test_a_full_manifest_is_read_in_full(tmp_path):
+def test_a_full_manifest_is_read_in_full(tmp_path: Path) -> None:
     header = (
         "path,label,group,machine,sensor,modality,rate_hz,unit,state,start_s,end_s,split,spindle_rpm,teeth,onset_s,"
         "crop_x,crop_y,crop_w,crop_h,operator"
@@ -43,7 +45,7 @@ def test_a_full_manifest_is_read_in_full(tmp_path):
     ("text", "modality"),
     [("audio", "acoustic"), ("Sound", "acoustic"), ("stethoscope", "stethoscope"), ("image", "frames")],
 )
-def test_modalities_have_other_names(tmp_path, text, modality):
+def test_modalities_have_other_names(tmp_path: Path, text: str, modality: str) -> None:
     (row,) = read_manifest(manifest(tmp_path, f"path,label,group,modality\nx.npz,a,b,{text}\n"))
     assert row.modality == modality
 
@@ -57,7 +59,7 @@ def test_modalities_have_other_names(tmp_path, text, modality):
         ("sample_rate", "unknown", None),
     ],
 )
-def test_rates_are_exact_and_have_two_names(tmp_path, column, text, rate):
+def test_rates_are_exact_and_have_two_names(tmp_path: Path, column: str, text: str, rate: Rate | None) -> None:
     (row,) = read_manifest(manifest(tmp_path, f"path,label,group,{column}\nx.npz,a,b,{text}\n"))
     assert row.rate == rate
 
@@ -82,14 +84,14 @@ def test_rates_are_exact_and_have_two_names(tmp_path, column, text, rate):
         ("path,label,group,crop_x,crop_y,crop_w,crop_h\nx.png,a,g,5,5,0,9\n", "rectangle"),
     ],
 )
-def test_errors_name_the_file_the_line_and_the_mend(tmp_path, text, message):
+def test_errors_name_the_file_the_line_and_the_mend(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         read_manifest(manifest(tmp_path, text))
     assert message in str(error.value)
     assert "m.csv" in str(error.value)
 
 
-def test_a_file_that_is_not_there_or_not_text(tmp_path):
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "b.csv").write_bytes(b"path,label,group\n\xff\xfe,a,b\n")
@@ -97,7 +99,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
         read_manifest(tmp_path / "b.csv")
 
 
-def test_a_split_says_who_learns_and_who_is_scored(tmp_path):
+def test_a_split_says_who_learns_and_who_is_scored(tmp_path: Path) -> None:
     text = "path,label,group,split\n" + "".join(
         f"{s}.wav,a,g{s},{s}\n" for s in ("train", "validation", "test", "open")
     )
@@ -106,32 +108,32 @@ def test_a_split_says_who_learns_and_who_is_scored(tmp_path):
     assert [r.name for r in scoring_rows(rows, {"gtest"})] == ["test.wav"]
 
 
-def test_without_a_split_all_learn_and_the_groups_so_used_are_not_scored(tmp_path):
+def test_without_a_split_all_learn_and_the_groups_so_used_are_not_scored(tmp_path: Path) -> None:
     text = "path,label,group,split\n" + "".join(f"{i}.wav,a,g{i % 2},open\n" for i in range(4))
     rows = read_manifest(manifest(tmp_path, text))
     assert len(learning_rows(rows)) == 4
     assert [r.name for r in scoring_rows(rows, {"g0"})] == ["1.wav", "3.wav"]
 
 
-def test_groups_in_two_splits_are_found(tmp_path):
+def test_groups_in_two_splits_are_found(tmp_path: Path) -> None:
     rows = read_manifest(
         manifest(tmp_path, "path,label,group,split\n1.wav,a,g,train\n2.wav,a,g,test\n3.wav,a,h,test\n")
     )
     assert torn_groups(rows) == ["g"]
 
 
-def test_what_one_sensor_learned_leaves_the_others_to_be_scored(tmp_path):
+def test_what_one_sensor_learned_leaves_the_others_to_be_scored(tmp_path: Path) -> None:
     rows = read_manifest(manifest(tmp_path, "path,label,group,machine\n1.wav,a,day1,mill\n2.wav,a,day1,lathe\n"))
     assert [r.name for r in scoring_rows(rows, {("lathe", "acoustic", "day1")})] == ["1.wav"]
     assert not scoring_rows(rows, {"day1"})
 
 
-def test_the_case_of_labels_does_not_matter():
+def test_the_case_of_labels_does_not_matter() -> None:
     assert [x for x in ("Normal", "GOOD", "stable", "bad") if x in NORMAL_LABELS] == ["Normal", "GOOD", "stable"]
 
 
-def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
-    def told(*lines, head="path,label,group,split,start_s,end_s,sensor", by_sensor=False):
+def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path: Path) -> None:
+    def told(*lines: str, head: str = "path,label,group,split,start_s,end_s,sensor", by_sensor: bool = False) -> str:
         rows = read_manifest(manifest(tmp_path, "\n".join([head, *lines]) + "\n"))
         return torn_recordings(rows, by_sensor=by_sensor)
 
@@ -148,7 +150,7 @@ def test_the_same_seconds_in_two_groups_or_splits_are_found(tmp_path):
     assert told("a.wav,x,g,,0,20,s", "a.wav,x,g,,1,2,s", "a.wav,x,h,,19,21,s") != ""
 
 
-def test_the_same_seconds_under_two_labels_are_found_where_labels_are_learned(tmp_path):
+def test_the_same_seconds_under_two_labels_are_found_where_labels_are_learned(tmp_path: Path) -> None:
     lines = "path,label,group,start_s,end_s\na.wav,idle,g,0,10\na.wav,cutting,g,5,15\na.wav,idle,g,2,4\n"
     rows = read_manifest(manifest(tmp_path, lines))
     assert torn_recordings(rows) == ""
@@ -156,30 +158,30 @@ def test_the_same_seconds_under_two_labels_are_found_where_labels_are_learned(tm
     assert torn_recordings([row for row in rows if row.label == "idle"], classes=True) == ""
 
 
-def test_where_only_test_is_marked_the_others_teach(tmp_path):
+def test_where_only_test_is_marked_the_others_teach(tmp_path: Path) -> None:
     rows = read_manifest(manifest(tmp_path, "path,label,group,split\n1.wav,a,g,\n2.wav,a,h,test\n3.wav,a,i,\n"))
     assert [r.name for r in learning_rows(rows)] == ["1.wav", "3.wav"]
     assert [r.name for r in scoring_rows(rows)] == ["2.wav"]
 
 
-def test_labels_that_differ_in_case_alone_are_named():
+def test_labels_that_differ_in_case_alone_are_named() -> None:
     assert alike({"on", "off", "offline"}) == ""
     assert alike({"On", "off", "on"}) == "the labels 'On' and 'on' differ in case alone; write one of them throughout"
 
 
-def test_cells_tell_every_column_whose_values_can_be_classes(tmp_path):
+def test_cells_tell_every_column_whose_values_can_be_classes(tmp_path: Path) -> None:
     (row,) = read_manifest(manifest(tmp_path, "path,label,group,spindle_rpm,shift\nx.wav,a,g,12000,night\n"))
     cells = row.cells()
     assert (cells["label"], cells["spindle_rpm"], cells["teeth"], cells["shift"]) == ("a", "12000", "", "night")
 
 
-def sounds(folder, *names):
+def sounds(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
 
 
-def test_a_labelled_folder_is_a_manifest(tmp_path):
+def test_a_labelled_folder_is_a_manifest(tmp_path: Path) -> None:
     sounds(tmp_path, "idle/a.wav", "idle/b.FLAC", "cut/monday/c.wav", "cut/tuesday/c.wav", "cut/notes.txt", ".x/d.wav")
     rows = read_manifest(tmp_path)
     assert [(r.name, r.label, r.group) for r in rows] == [
@@ -191,7 +193,7 @@ def test_a_labelled_folder_is_a_manifest(tmp_path):
     assert {(r.path, r.modality) for r in rows} == {(tmp_path / r.name, "acoustic") for r in rows}
 
 
-def test_a_folder_without_labels_or_sound_is_refused(tmp_path):
+def test_a_folder_without_labels_or_sound_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no WAV or FLAC file"):
         read_manifest(tmp_path)
     sounds(tmp_path, "a.wav")
@@ -199,7 +201,7 @@ def test_a_folder_without_labels_or_sound_is_refused(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_a_label_behind_a_link_is_read_too(tmp_path):
+def test_a_label_behind_a_link_is_read_too(tmp_path: Path) -> None:
     """Linked from where the recordings lie; a link upwards leads nowhere, and a folder may end in .wav."""
     sounds(tmp_path, "archive/idle/a.wav", "states/cut/b.wav")
     (tmp_path / "states" / "idle").symlink_to("../archive/idle")
@@ -209,7 +211,7 @@ def test_a_label_behind_a_link_is_read_too(tmp_path):
     assert found == [("cut/b.wav", "cut"), ("idle/a.wav", "idle")]
 
 
-def test_a_label_whose_sound_is_of_another_kind_is_not_passed_over(tmp_path):
+def test_a_label_whose_sound_is_of_another_kind_is_not_passed_over(tmp_path: Path) -> None:
     sounds(tmp_path, "cut/a.wav", "cut/a.mp3", "idle/monday/b.MP3")
     with pytest.raises(ConfigError, match=r"b\.MP3: folders are read for WAV and FLAC alone, and 'idle' holds none"):
         read_manifest(tmp_path)

@@ -161,7 +161,7 @@ def test_places_in_compressed_chunks_are_of_no_use(tmp_path: Path) -> None:
         channel = writer.register_channel("a", "json", 0)
         for n in range(100):
             writer.add_message(channel, n, BODY, n)
-        writer.finish()  # type: ignore[no-untyped-call]
+        writer.finish()
     with path.open("rb") as file:
         (place,) = chunk_places(file)
         assert place.channels == {} and len([one for one in inside(file, place.piece) if isinstance(one, Item)]) == 100

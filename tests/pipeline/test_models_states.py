@@ -83,7 +83,7 @@ def test_what_lasts_is_told_again_by_a_clock_that_was_set_back(kinds: dict[str, 
 
 
 def _name(message: Message) -> str:
-    return message.detector if isinstance(message, MachineState) else message.name.removeprefix("shadow.")  # type: ignore[union-attr]
+    return message.detector if isinstance(message, MachineState) else message.name.removeprefix("shadow.")
 
 
 def test_scores_are_the_probability_of_the_abnormal_labels(kinds: dict[str, np.ndarray]) -> None:

@@ -1,6 +1,8 @@
 """What a new file of the ring repeats, whatever came before it: a full disk, another stream, times that cannot be."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +15,20 @@ from pipeline.recording.ring import MOST_PREROLLS, Ring
 from tests.pipeline.test_recording_ring import MIC, T, chunk, feed
 
 
-def full(data):
+def full(data: bytes) -> None:
     raise OSError(28, "No space left on device")
 
 
-def repeated(ring):
+def repeated(ring: Ring) -> list[int]:
     """What the next file repeats: numbers of its chunks."""
     ring.rotate(Start(), T + 1000 * NS)
     ring.close()
     return [e.message.seq for e in read(ring.path).messages() if e.preroll]
 
 
-def test_what_comes_while_nothing_can_be_written_begins_the_next_file(tmp_path, monkeypatch):
+def test_what_comes_while_nothing_can_be_written_begins_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A disk is full for four chunks: the next file repeats them, as its first windows need them."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=1.0)
     feed(ring, MIC, 0, 3)
@@ -42,7 +46,7 @@ def test_what_comes_while_nothing_can_be_written_begins_the_next_file(tmp_path, 
     assert [e.message.seq for e in read(ring.path).messages()] == [*range(9)]
 
 
-def test_a_file_that_failed_makes_room_like_any_other(tmp_path, monkeypatch):
+def test_a_file_that_failed_makes_room_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what cannot be finished fills the disk that it could not be written to."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=400_000, preroll_s=0.1)
     feed(ring, MIC, 0, 30)  # some 580 kB in one growing file
@@ -58,7 +62,7 @@ def test_a_file_that_failed_makes_room_like_any_other(tmp_path, monkeypatch):
     ring.close()
 
 
-def test_nothing_of_a_stream_that_is_over_is_repeated(tmp_path):
+def test_nothing_of_a_stream_that_is_over_is_repeated(tmp_path: Path) -> None:
     """A device begins anew an hour before its last stream ended: that one's samples would never grow old."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.5)
     feed(ring, MIC, 0, 8)
@@ -69,7 +73,7 @@ def test_nothing_of_a_stream_that_is_over_is_repeated(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [1, 3])
-def test_chunks_of_the_far_future_cost_none_of_the_samples_before_them(tmp_path, wrong):
+def test_chunks_of_the_far_future_cost_none_of_the_samples_before_them(tmp_path: Path, wrong: int) -> None:
     """Nor are they what a file begins with: a lane would take their time for the stream's, and refuse what follows."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
     feed(ring, MIC, 0, 30)
@@ -80,7 +84,9 @@ def test_chunks_of_the_far_future_cost_none_of_the_samples_before_them(tmp_path,
 
 
 @pytest.mark.parametrize(("come", "left"), [(9, range(10, 30)), (10, ()), (25, ())])
-def test_what_stands_before_a_long_pause_is_old_once_a_second_agrees(tmp_path, come, left):
+def test_what_stands_before_a_long_pause_is_old_once_a_second_agrees(
+    tmp_path: Path, come: int, left: Iterable[int]
+) -> None:
     """Then its end is no wrong time."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
     feed(ring, MIC, 0, 30)
@@ -88,7 +94,7 @@ def test_what_stands_before_a_long_pause_is_old_once_a_second_agrees(tmp_path, c
     assert repeated(ring) == [*left, *range(3_000 + max(0, come - 20), 3_000 + come)]
 
 
-def test_behind_a_chunk_of_the_far_future_samples_grow_old_all_the_same(tmp_path):
+def test_behind_a_chunk_of_the_far_future_samples_grow_old_all_the_same(tmp_path: Path) -> None:
     """Else memory, and the head of every file, would grow for ever."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.5)
     feed(ring, MIC, 0, 8)
@@ -97,7 +103,7 @@ def test_behind_a_chunk_of_the_far_future_samples_grow_old_all_the_same(tmp_path
     assert repeated(ring) == [*range(95, 100)]
 
 
-def test_samples_whose_time_stands_still_grow_old_all_the_same(tmp_path):
+def test_samples_whose_time_stands_still_grow_old_all_the_same(tmp_path: Path) -> None:
     """A source that counts none of its samples: each chunk says that it is the first."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.5)
     for k in range(100):
@@ -106,7 +112,7 @@ def test_samples_whose_time_stands_still_grow_old_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [1, 3])
-def test_one_wrong_chunk_does_not_agree_with_itself(tmp_path, seconds):
+def test_one_wrong_chunk_does_not_agree_with_itself(tmp_path: Path, seconds: int) -> None:
     """However long it is: a source may deliver whole seconds at a time."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=2.0)
     feed(ring, MIC, 0, 30)
@@ -114,7 +120,7 @@ def test_one_wrong_chunk_does_not_agree_with_itself(tmp_path, seconds):
     assert repeated(ring) == [*range(10, 30), 90]
 
 
-def test_messages_without_samples_grow_old_all_the_same(tmp_path):
+def test_messages_without_samples_grow_old_all_the_same(tmp_path: Path) -> None:
     """Each counts as a millisecond: else they would stay for ever, as nothing agrees with their time."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.01)
     ring.write(chunk(MIC, 0), T)

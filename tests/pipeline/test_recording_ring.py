@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipeline.messages import NS, Anchor, Chunk, Context, Decision, Rate, Stream
 from pipeline.recording.format import DiskFull, RecordingError
 from pipeline.recording.reader import read, written
 from pipeline.recording.recorder import Start
-from pipeline.recording.recover import recover
+from pipeline.recording.recover import Recovered, recover
 from pipeline.recording.ring import Ring
 from pipeline.replay import open_all
 from pipeline.state import Store
@@ -36,7 +37,7 @@ def feed(ring: Ring, stream: Stream, first: int, last: int) -> None:
         ring.write(chunk(stream, k), T + (k + 1) * NS // 10)
 
 
-def test_the_ring_is_bounded_and_never_deletes_the_growing_file(tmp_path):
+def test_the_ring_is_bounded_and_never_deletes_the_growing_file(tmp_path: Path) -> None:
     bound = 1_000_000
     ring = Ring(tmp_path, Start(), T, ring_bytes=bound, rotate_bytes=200_000, preroll_s=0.3)
     paths = [ring.path]
@@ -56,7 +57,7 @@ def test_the_ring_is_bounded_and_never_deletes_the_growing_file(tmp_path):
         assert list(read(path).snapshots) == ["mill"]
 
 
-def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
+def test_a_new_file_repeats_what_its_first_windows_need(tmp_path: Path) -> None:
     standing = Decision("mill", "d1", T, "baseline", {})
     ring = Ring(tmp_path, Start({"configuration.toml": b"c"}, preroll=[standing]), T, ring_bytes=10**8, preroll_s=0.5)
     rpm = [Context("mill", "spindle_rpm", T + k, float(k)) for k in range(3)]
@@ -68,7 +69,7 @@ def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
     finished = ring.rotate(Start({"configuration.toml": b"c2"}), T)
     feed(ring, MIC, 30, 31)
     ring.close()
-    assert finished != ring.path and not read(finished).damage
+    assert finished and finished != ring.path and not read(finished).damage
     found = list(read(ring.path).messages())
     preroll = [e.message for e in found if e.preroll]
     assert preroll[:2] == [standing, rpm[2]]
@@ -78,7 +79,7 @@ def test_a_new_file_repeats_what_its_first_windows_need(tmp_path):
     assert read(ring.path).attachments == {"configuration.toml": b"c2"}
 
 
-def test_a_new_file_does_not_repeat_what_was_decided_long_ago(tmp_path):
+def test_a_new_file_does_not_repeat_what_was_decided_long_ago(tmp_path: Path) -> None:
     """A fact told every 30 s is given up and taken back each time; a month of it would fill every file."""
     said = [
         Decision("mill", f"{k}", T + k * 15 * NS, "abandon" if k % 2 == 0 else "return", {"context": "state"})
@@ -100,17 +101,17 @@ def test_a_new_file_does_not_repeat_what_was_decided_long_ago(tmp_path):
     assert [e.message.id for e in read(ring.path).messages()] == ["b", *(f"{k}" for k in range(558, 800))]
 
 
-def read_part(ring: Ring):
+def read_part(ring: Ring) -> list[Any]:
     ring.sync()
     return list(read(ring.path.with_name(ring.path.name + ".part")).messages())
 
 
-def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path, monkeypatch):
+def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, preroll_s=0.1)
     feed(ring, MIC, 0, 3)
     ring.sync()
 
-    def full(data):
+    def full(data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ring._recorder._disk, "write", full)
@@ -129,7 +130,7 @@ def test_the_ring_goes_on_in_a_new_file_after_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_recording_is_read_on_when_the_ring_has_finished_or_deleted_it(tmp_path, deleted):
+def test_a_recording_is_read_on_when_the_ring_has_finished_or_deleted_it(tmp_path: Path, deleted: bool) -> None:
     """A replay of hours takes minutes: its newest file gets its name meanwhile, its oldest goes."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     feed(ring, MIC, 0, 20)
@@ -149,10 +150,10 @@ def test_a_recording_is_read_on_when_the_ring_has_finished_or_deleted_it(tmp_pat
         read(gone)
 
 
-def test_copies_under_other_names_come_in_the_order_of_what_they_hold(tmp_path):
+def test_copies_under_other_names_come_in_the_order_of_what_they_hold(tmp_path: Path) -> None:
     """Sorted by name, noon comes before nine."""
     ring = Ring(tmp_path / "ring", Start(), T, ring_bytes=10**8)
-    finished = []
+    finished: list[Any] = []
     for k in range(3):
         feed(ring, MIC, 10 * k, 10 * k + 10)
         finished.append(ring.rotate(Start(), T + (k + 1) * NS))
@@ -168,7 +169,7 @@ def test_copies_under_other_names_come_in_the_order_of_what_they_hold(tmp_path):
     assert opened[3].path.name == ring.path.name
 
 
-def test_what_a_file_repeats_does_not_fill_it(tmp_path):
+def test_what_a_file_repeats_does_not_fill_it(tmp_path: Path) -> None:
     """Else a ring whose files are small beside six seconds would begin a new one every second."""
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8, rotate_bytes=200_000, preroll_s=6.0)
     files = 1
@@ -180,7 +181,7 @@ def test_what_a_file_repeats_does_not_fill_it(tmp_path):
     assert files == pytest.approx(200 * 19_200 / 200_000, abs=4)
 
 
-def test_the_folder_is_looked_at_when_room_is_needed(tmp_path, monkeypatch):
+def test_the_folder_is_looked_at_when_room_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not with every sync: it may hold thousands of files."""
     ring, looks, own, beyond = Ring(tmp_path, Start(), T, ring_bytes=500_000), [], Ring._own, 0
     monkeypatch.setattr(Ring, "_own", lambda self: looks.append(1) or own(self))
@@ -191,7 +192,7 @@ def test_the_folder_is_looked_at_when_room_is_needed(tmp_path, monkeypatch):
     assert len(looks) == beyond > 5
 
 
-def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
+def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path: Path) -> None:
     first = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     second = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     assert second.adopted == {} and second.path != first.path
@@ -201,7 +202,7 @@ def test_a_ring_leaves_files_alone_that_another_process_writes(tmp_path):
     assert len(list(read(first.path).messages())) == 2
 
 
-def test_a_message_that_is_refused_does_not_come_back_in_the_next_file(tmp_path):
+def test_a_message_that_is_refused_does_not_come_back_in_the_next_file(tmp_path: Path) -> None:
     ring = Ring(tmp_path, Start(), T, ring_bytes=10**8)
     feed(ring, MIC, 0, 2)
     with pytest.raises(BadInput):
@@ -211,13 +212,13 @@ def test_a_message_that_is_refused_does_not_come_back_in_the_next_file(tmp_path)
     assert [e.message.seq for e in read(ring.path).messages()] == [0, 1]
 
 
-def test_a_folder_that_cannot_hold_recordings_is_named(tmp_path):
+def test_a_folder_that_cannot_hold_recordings_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordingError, match="cannot hold recordings"):
         Ring(tmp_path / "file", Start(), T, ring_bytes=10**6)
 
 
-SHARED = {"ring_bytes": 4_000_000, "rotate_bytes": 200_000, "preroll_s": 0.1}
+SHARED: dict[str, Any] = {"ring_bytes": 4_000_000, "rotate_bytes": 200_000, "preroll_s": 0.1}
 NAMES = [f"shard-{i}" for i in range(4)]
 
 
@@ -253,7 +254,7 @@ def crash(ring: Ring) -> Path:
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (3, 2)])
-def test_shards_share_one_bound_also_with_those_of_earlier_runs(tmp_path, before, after):
+def test_shards_share_one_bound_also_with_those_of_earlier_runs(tmp_path: Path, before: int, after: int) -> None:
     bound, a_second = SHARED["ring_bytes"], 250_000  # of one shard, until it next makes room; and a preroll
     rings = shared(tmp_path, before)
     most = fill(rings, tmp_path, 0, 250)
@@ -271,7 +272,7 @@ def test_shards_share_one_bound_also_with_those_of_earlier_runs(tmp_path, before
     assert all(not read(path).damage for path in tmp_path.iterdir())
 
 
-def test_the_oldest_goes_first_whoever_wrote_it(tmp_path):
+def test_the_oldest_goes_first_whoever_wrote_it(tmp_path: Path) -> None:
     rings = shared(tmp_path, 4)
     fill(rings, tmp_path, 0, 100)
     for ring in rings:
@@ -284,9 +285,9 @@ def test_the_oldest_goes_first_whoever_wrote_it(tmp_path):
     ring.close()
 
 
-def test_a_run_with_an_earlier_clock_does_not_delete_what_it_records(tmp_path):
+def test_a_run_with_an_earlier_clock_does_not_delete_what_it_records(tmp_path: Path) -> None:
     """Three starts of a box: with its clock years ahead, then right twice. The oldest goes, whatever its name says."""
-    made = []
+    made: list[Any] = []
     for start, clock in enumerate((T + 10**9 * NS, T, T + 3600 * NS)):
         ring = Ring(tmp_path, Start(), clock, ring_bytes=4_000_000, rotate_bytes=400_000, preroll_s=0.1)
         for k in range(10 * start, 10 * start + 150):
@@ -304,7 +305,7 @@ def test_a_run_with_an_earlier_clock_does_not_delete_what_it_records(tmp_path):
     assert [path.name for path in sorted(tmp_path.iterdir(), key=written)] == made[-len(left) :]
 
 
-def test_what_a_shard_of_an_earlier_run_left_unfinished_is_repaired_by_the_first_alone(tmp_path):
+def test_what_a_shard_of_an_earlier_run_left_unfinished_is_repaired_by_the_first_alone(tmp_path: Path) -> None:
     rings = shared(tmp_path, 3)
     fill(rings, tmp_path, 0, 5)
     dead = crash(rings[1])
@@ -324,7 +325,7 @@ def test_what_a_shard_of_an_earlier_run_left_unfinished_is_repaired_by_the_first
     assert growing.with_suffix("").exists()
 
 
-def test_files_that_no_shard_has_named_are_left_alone(tmp_path):
+def test_files_that_no_shard_has_named_are_left_alone(tmp_path: Path) -> None:
     (kept,) = fill_one(tmp_path)
     mine = [tmp_path / name for name in ("kept-" + kept.name, kept.name.replace("shard-3", "rec-3"), "shard-9.mcap")]
     for path in mine:
@@ -341,13 +342,13 @@ def fill_one(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-def test_an_orphan_that_cannot_be_repaired_does_not_stop_the_start(tmp_path, monkeypatch):
+def test_an_orphan_beyond_repair_does_not_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rings = shared(tmp_path, 2)
     fill(rings, tmp_path, 0, 5)
     dead = crash(rings[1])
     rings[0].close()
 
-    def full(damaged, repaired):
+    def full(damaged: Path, repaired: Path) -> None:
         raise RecordingError(f"{repaired}: cannot be written: No space left on device")
 
     monkeypatch.setattr("pipeline.recording.recover.recover", full)
@@ -357,7 +358,7 @@ def test_an_orphan_that_cannot_be_repaired_does_not_stop_the_start(tmp_path, mon
     ring.close()
 
 
-def test_the_oldest_goes_for_the_repair_on_a_disk_that_the_ring_has_filled(tmp_path, monkeypatch):
+def test_the_oldest_goes_for_the_repair_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = 2_000_000
     ring = Ring(tmp_path, Start(), T, ring_bytes=bound, rotate_bytes=400_000, preroll_s=0.1)
     made = [ring.path]
@@ -369,7 +370,7 @@ def test_the_oldest_goes_for_the_repair_on_a_disk_that_the_ring_has_filled(tmp_p
     crash(ring)
     before = held(tmp_path)
 
-    def on_a_full_disk(damaged, repaired):
+    def on_a_full_disk(damaged: Path, repaired: Path) -> Recovered:
         if before - held(tmp_path) < damaged.stat().st_size:
             raise DiskFull(f"{repaired}: cannot be written: No space left on device")
         return recover(damaged, repaired)
@@ -381,7 +382,7 @@ def test_the_oldest_goes_for_the_repair_on_a_disk_that_the_ring_has_filled(tmp_p
     ring.close()
 
 
-def test_a_configuration_gives_every_shard_its_share(tmp_path):
+def test_a_configuration_gives_every_shard_its_share(tmp_path: Path) -> None:
     recording = {"folder": tmp_path / "rec", "ring_bytes": 10_000_000}
     machine = {"name": "mill", "sensor": [SENSOR]}
     said = {"schema_version": 1, "engine": {"shards": 4}, "recording": recording, "machine": [machine]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -172,10 +173,10 @@ def test_a_stream_that_was_ahead_is_cut_like_any_other() -> None:
 def test_a_lane_says_the_same_whatever_comes_again(back: int) -> None:
     """Acknowledgements that came late let whole messages come again from before what the snapshot needs."""
     messages = data(OLD, 9.0)
-    lane, said = Lane(LaneSettings(machine(OLD))), {}
+    lane, said = Lane(LaneSettings(machine(OLD))), dict[str, Any]()
     for message in messages:
         said |= {record_of(r).id: record_of(r).body for r in lane.process(message)}
-    first, repeated = Lane(LaneSettings(machine(OLD))), {}
+    first, repeated = Lane(LaneSettings(machine(OLD))), dict[str, Any]()
     for message in messages[:40]:
         first.process(message)
     second = Lane(LaneSettings(machine(OLD)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -46,7 +47,7 @@ HEADERS = ((EVIL, EVIL.encode()), ("b", b"\xff\r"))
     ],
 )
 def test_what_a_terminal_would_obey_is_shown(
-    tmp_path: Path, message: Result, command: list[object], lines: list[str]
+    tmp_path: Path, message: Result, command: list[Any], lines: list[str]
 ) -> None:
     """Colours, titles, cursor movements, a direction of writing, a new line: one line each, letters as they are."""
     Store(tmp_path / STATE_FILE).commit([record_of(message, 0, 1)])

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -33,7 +33,7 @@ from pipeline.results import TOPIC_OF, canonical, record_of, to_body
 T = 1_700_000_000_000_000_001
 SPANS = (Span("mic", 2, 0, 48128), Span("acc", 1, 5, 9))
 STREAM = Stream("mill", "mic", 2, "acoustic", Rate(48000), 1, "<f4", "Pa", 0.02)
-EXAMPLES = [
+EXAMPLES: list[Any] = [
     Context("mill", "tool", T, "T12"),
     Decision("mill", "mill|model|4", T, "model", {"package": "impact", "sha256": "ab", "threshold": 0.1}),
     Feature("mill", ("mic",), "level", T, {"rms_pa": 0.1, "peak_pa": 1e-300}, lineage=SPANS),
@@ -47,12 +47,12 @@ EXAMPLES = [
 by_type = pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
 
 
-def fields(message) -> dict[str, Any]:
+def fields(message: Any) -> dict[str, Any]:
     return {name: getattr(message, name) for name in type(message).__dataclass_fields__}
 
 
 @by_type
-def test_round_trip_through_bytes(message):
+def test_round_trip_through_bytes(message: Any) -> None:
     topic = TOPIC_OF[type(message)]
     back = from_body(topic, parse(canonical(to_body(message))))
     assert type(back) is type(message)
@@ -60,7 +60,7 @@ def test_round_trip_through_bytes(message):
 
 
 @by_type
-def test_record_carries_topic_machine_time_and_id(message):
+def test_record_carries_topic_machine_time_and_id(message: Any) -> None:
     record = record_of(message, seq=9, t_ns=77)
     assert (record.seq, record.topic, record.machine) == (9, TOPIC_OF[type(message)], "mill")
     times = {DeadLetter: 77, Late: T + 10_000_000}  # 480 samples at 48 kHz
@@ -72,7 +72,7 @@ def test_record_carries_topic_machine_time_and_id(message):
     assert json.loads(json.dumps(record.body)) == record.body
 
 
-def test_ids_follow_from_the_content():
+def test_ids_follow_from_the_content() -> None:
     assert record_of(EXAMPLES[3]).id == f"mill|mic+acc|chatter|{T}|3f2a"
     assert record_of(EXAMPLES[5]).id == f"mill|mic|chatter|{T}|0"
     assert record_of(EXAMPLES[5]).body["alarm"] == f"mill|mic|chatter|{T}"
@@ -81,7 +81,7 @@ def test_ids_follow_from_the_content():
     assert record_of(other).id != record_of(EXAMPLES[8]).id
 
 
-def test_a_score_body_in_full():
+def test_a_score_body_in_full() -> None:
     assert to_body(EXAMPLES[3]) == {
         "id": f"mill|mic+acc|chatter|{T}|3f2a",
         "machine": "mill",
@@ -99,19 +99,20 @@ def test_a_score_body_in_full():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_null(value):
+def test_what_is_not_finite_is_null(value: float) -> None:
     score = Score("m", ("s",), "d", 1, value, 0.5, "h", False, {"deep": [{"x": value}]})
     body = to_body(score)
     assert body["value"] is None and body["reasons"] == {"deep": [{"x": None}]}
     assert b"NaN" not in canonical(body) and b"Inf" not in canonical(body)
-    back = from_body("score", body)
+    back: Any = from_body("score", body)
     assert math.isnan(back.value) and not back.abnormal
     assert to_body(Feature("m", ("s",), "f", 1, {"x": value}))["values"] == {"x": None}
 
 
-def test_numpy_values_become_plain_and_keep_their_value():
-    x = np.float32(0.1)
-    score = Score("m", ("s",), "d", np.int64(5), x, np.float64(0.5), "h", np.True_, {"n": np.int32(3), "a": np.ones(2)})
+def test_numpy_values_become_plain_and_keep_their_value() -> None:
+    x: Any = np.float32(0.1)
+    five, true = cast("Any", (np.int64(5), np.True_))
+    score = Score("m", ("s",), "d", five, x, np.float64(0.5), "h", true, {"n": np.int32(3), "a": np.ones(2)})
     body = to_body(score)
     assert type(body["value"]) is float and body["value"] == 0.10000000149011612
     assert type(body["t_end_ns"]) is int and body["complete"] is True and body["abnormal"] is False
@@ -119,7 +120,7 @@ def test_numpy_values_become_plain_and_keep_their_value():
     assert json.loads(json.dumps(body)) == body
 
 
-def test_values_that_json_cannot_say_are_refused():
+def test_values_that_json_cannot_say_are_refused() -> None:
     with pytest.raises(BadInput, match="object"):
         to_body(Decision("m", "i", 1, "model", {"x": object()}))
     with pytest.raises(BadInput, match="spindle"):
@@ -127,13 +128,13 @@ def test_values_that_json_cannot_say_are_refused():
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_are_shortest_and_come_back_to_the_bit(x):
+def test_floats_are_shortest_and_come_back_to_the_bit(x: float) -> None:
     text = canonical({"x": x})
     assert orjson.loads(text)["x"].hex() == x.hex()
     assert len(text) <= len('{"x":}') + len(repr(x)) + 2
 
 
-def test_canonical_bytes_do_not_depend_on_the_order_of_keys():
+def test_canonical_bytes_do_not_depend_on_the_order_of_keys() -> None:
     assert canonical({"b": 1, "a": {"d": 1, "c": 2}}) == b'{"a":{"c":2,"d":1},"b":1}'
 
 
@@ -141,11 +142,11 @@ def test_canonical_bytes_do_not_depend_on_the_order_of_keys():
 
 
 @pytest.mark.parametrize("topic", schemas.FIELDS)
-def test_published_schemas_are_the_generated_ones(topic):
+def test_published_schemas_are_the_generated_ones(topic: str) -> None:
     assert schemas.file_of(topic).read_text(encoding="utf-8") == schemas.text_of(topic), "run schemas.write_all()"
 
 
-def test_every_told_message_has_a_schema():
+def test_every_told_message_has_a_schema() -> None:
     assert set(schemas.FIELDS) == set(TOPIC_OF.values())
 
 
@@ -183,7 +184,7 @@ def violations(schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:
 
 
 @by_type
-def test_bodies_satisfy_their_schema_and_damaged_ones_do_not(message):
+def test_bodies_satisfy_their_schema_and_damaged_ones_do_not(message: Any) -> None:
     topic = TOPIC_OF[type(message)]
     schema = json.loads(schemas.file_of(topic).read_text(encoding="utf-8"))
     body = json.loads(canonical(to_body(message)))
@@ -198,7 +199,7 @@ def test_bodies_satisfy_their_schema_and_damaged_ones_do_not(message):
 
 
 @given(data=st.data())
-def test_checks_and_schemas_agree_on_anything(data):
+def test_checks_and_schemas_agree_on_anything(data: st.DataObject) -> None:
     message = data.draw(st.sampled_from(EXAMPLES))
     topic = TOPIC_OF[type(message)]
     name = data.draw(st.sampled_from(list(schemas.FIELDS[topic])))
@@ -216,7 +217,7 @@ def test_checks_and_schemas_agree_on_anything(data):
         assert not wrong
 
 
-def test_unknown_fields_are_ignored_and_unknown_topics_are_not():
+def test_unknown_fields_are_ignored_and_unknown_topics_are_not() -> None:
     body = {**to_body(EXAMPLES[3]), "owner": 7}
     assert fields(from_body("score", body)) == fields(EXAMPLES[3])
     with pytest.raises(DecodeError) as caught:
@@ -225,6 +226,6 @@ def test_unknown_fields_are_ignored_and_unknown_topics_are_not():
 
 
 @pytest.mark.parametrize("value", ["####", "a", "ä"])
-def test_broken_base64_is_refused(value):
+def test_broken_base64_is_refused(value: str) -> None:
     with pytest.raises(DecodeError):
         from_body("dlq", {**to_body(EXAMPLES[8]), "value": value})

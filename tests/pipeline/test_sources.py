@@ -57,7 +57,7 @@ def test_a_step_of_the_hosts_clock_does_not_silence_a_microphone(
     card = SoundCard()
     card.own_clock = own_clock
     monkeypatch.setattr("connectors.microphone.library", lambda: card)
-    monkeypatch.setitem(Microphone.__init__.__kwdefaults__, "clock", card.clock)
+    monkeypatch.setitem(Microphone.__init__.__kwdefaults__ or {}, "clock", card.clock)
     clock = CardClock(card)
     sources = build_sources(lathe(), clock)
     (microphone,) = sources

@@ -99,6 +99,7 @@ def test_the_fast_lane_says_the_same_and_sooner() -> None:
         assert isinstance(message, Chunk | Mark)
         step = round(0.005 * RATE)
         for n in range(0, message.n1 - message.n0, step) if isinstance(message, Chunk) else ():
+            assert isinstance(message, Chunk)
             part = replace(message, n0=message.n0 + n, samples=message.samples[n : n + step])
             for one in ear.listen(part):
                 if isinstance(one, Alarm):

@@ -304,7 +304,7 @@ def test_neither_sinks_nor_the_page_look_through_the_whole_log(tmp_path: Path) -
         old.execute("DROP INDEX out_series")
         old.execute("CREATE INDEX out_time ON out (topic, t_ns)")
         old.execute("DROP TABLE stored")
-    store, asked = Store(path), []
+    store, asked = Store(path), list[str]()
     store._db.set_trace_callback(asked.append)
     store.read(5, TOPICS)
     store.latest("score", 10)

@@ -3,15 +3,17 @@ import dataclasses
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.anomaly.baseline import Baseline
 from models.anomaly.chain import windows
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import load_all, save_all
 from models.anomaly.vectors import extraction
-from pipeline.clips import read_clip
+from pipeline.clips import Clip, read_clip
 from pipeline.commissioning import commission_manifest
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, read_manifest
@@ -29,7 +31,7 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings with a manifest: six starts to learn from, eight to score, four of them with a new tone."""
     folder = tmp_path_factory.mktemp("shop")
     lines = ["path,label,group,machine,sensor,modality,unit,split"]
@@ -43,12 +45,12 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def learned(shop):
+def learned(shop: Path) -> list[Baseline]:
     return commission_manifest(read_manifest(shop / "m.csv"))
 
 
 @pytest.fixture(scope="module")
-def folder(shop, learned, tmp_path_factory):
+def folder(shop: Path, learned: list[Baseline], tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_all(learned, shop / "baselines")
     out = tmp_path_factory.mktemp("out") / "v"
     said = validate_baselines(read_manifest(shop / "m.csv"), load_all(shop / "baselines"), NORMAL_LABELS, out)
@@ -56,17 +58,17 @@ def folder(shop, learned, tmp_path_factory):
     return out
 
 
-def table(path):
+def table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def test_the_folder_holds_five_files(folder):
+def test_the_folder_holds_five_files(folder: Path) -> None:
     names = {p.name for p in folder.iterdir()}
     assert names == {"summary.json", "scores.csv", "recordings.csv", "alarms.csv", "report.html"}
 
 
-def test_summary_has_values_with_intervals(folder):
+def test_summary_has_values_with_intervals(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) <= METRICS
     assert {"auc", "recall", "precision", "false_alarms_per_day", "balanced_accuracy", "pauc_0.1"} <= set(summary)
@@ -79,7 +81,7 @@ def test_summary_has_values_with_intervals(folder):
     assert summary["recall"]["low"] == pytest.approx(0.5101, abs=1e-4)
 
 
-def test_scores_are_those_of_the_lane(folder, shop, learned):
+def test_scores_are_those_of_the_lane(folder: Path, shop: Path, learned: list[Baseline]) -> None:
     scores = table(folder / "scores.csv")
     assert set(scores[0]) == {"path", "group", "label", "t_end_ns", "detector", "score", "threshold", "decision"}
     assert {s["path"] for s in scores} == {f"r{i}.npz" for i in range(6, 14)}
@@ -101,7 +103,7 @@ def test_scores_are_those_of_the_lane(folder, shop, learned):
     assert times[-1] > 7.4 * NS
 
 
-def test_a_recording_is_judged_by_the_mean_of_its_windows(folder, learned):
+def test_a_recording_is_judged_by_the_mean_of_its_windows(folder: Path, learned: list[Baseline]) -> None:
     scores = table(folder / "scores.csv")
     recordings = {r["path"]: r for r in table(folder / "recordings.csv")}
     assert len(recordings) == 8
@@ -116,14 +118,14 @@ def test_a_recording_is_judged_by_the_mean_of_its_windows(folder, learned):
     assert all(r["decision"] == "1" for r in recordings.values() if r["label"] == "bad")
 
 
-def test_alarms_are_listed(folder):
+def test_alarms_are_listed(folder: Path) -> None:
     alarms = table(folder / "alarms.csv")
     assert {"path", "detector", "raised_ns", "cleared_ns", "onset_ns"} == set(alarms[0])
     assert {a["path"] for a in alarms} >= {f"r{i}.npz" for i in range(10, 14)}
     assert all(int(a["raised_ns"]) < 9 * NS for a in alarms)
 
 
-def test_the_report_is_whole_and_shows_the_trivial_baselines(folder):
+def test_the_report_is_whole_and_shows_the_trivial_baselines(folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     html.parser.HTMLParser().feed(text)
     for part in ("trivial RMS", "trivial log-Mel mean, Euclidean", "back-end anomaly/maha", "this result", "<svg"):
@@ -132,7 +134,9 @@ def test_the_report_is_whole_and_shows_the_trivial_baselines(folder):
     assert text.count("<table>") == text.count("</table>")
 
 
-def test_without_a_split_groups_that_were_learned_from_are_left_out(shop, learned, tmp_path):
+def test_without_a_split_groups_that_were_learned_from_are_left_out(
+    shop: Path, learned: list[Baseline], tmp_path: Path
+) -> None:
     rows = [dataclasses.replace(r, split="") for r in read_manifest(shop / "m.csv")]
     validate(rows, BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path)
     assert {r["group"] for r in table(tmp_path / "recordings.csv")} == {f"s{i}" for i in range(6, 14)}
@@ -140,7 +144,9 @@ def test_without_a_split_groups_that_were_learned_from_are_left_out(shop, learne
         validate(rows[:6], BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path)
 
 
-def test_rows_that_cannot_be_scored_are_named_and_the_others_scored(shop, learned, tmp_path):
+def test_rows_that_cannot_be_scored_are_named_and_the_others_scored(
+    shop: Path, learned: list[Baseline], tmp_path: Path
+) -> None:
     rows = read_manifest(shop / "m.csv")
     rows[6] = dataclasses.replace(rows[6], machine="mill")
     rows[7] = dataclasses.replace(rows[7], path=shop / "gone.npz")
@@ -160,14 +166,14 @@ def test_rows_that_cannot_be_scored_are_named_and_the_others_scored(shop, learne
         validate([*rows[:6], rows[6]], BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path)
 
 
-def test_torn_groups_are_pointed_out(shop, learned, tmp_path):
+def test_torn_groups_are_pointed_out(shop: Path, learned: list[Baseline], tmp_path: Path) -> None:
     rows = read_manifest(shop / "m.csv")
     rows[6] = dataclasses.replace(rows[6], group="s0")
     notes = validate(rows, BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path).notes
     assert any("more than one split" in note and "s0" in note for note in notes)
 
 
-def test_commissioning_takes_normal_rows_alone(shop, learned):
+def test_commissioning_takes_normal_rows_alone(shop: Path, learned: list[Baseline]) -> None:
     rows = read_manifest(shop / "m.csv")
     assert learned[0].starts == tuple(f"s{i}" for i in range(6))
     odd = commission_manifest(rows, normal={"good", "bad"}, machine="lathe")
@@ -178,7 +184,7 @@ def test_commissioning_takes_normal_rows_alone(shop, learned):
         commission_manifest(rows, machine="mill")
 
 
-def test_two_sensors_learn_from_the_same_files_in_groups_of_their_own(shop, tmp_path):
+def test_two_sensors_learn_from_the_same_files_in_groups_of_their_own(shop: Path, tmp_path: Path) -> None:
     rows = read_manifest(shop / "m.csv")[:3]
     spare = [dataclasses.replace(row, sensor="spare", group=f"spare {row.group}") for row in rows]
     torn = [dataclasses.replace(rows[0], machine="mill", group=group) for group in ("s0", "other")]
@@ -198,10 +204,10 @@ class Fake:
 
     title, used_groups = "fake", ()
 
-    def __init__(self, classes=()):
+    def __init__(self, classes: tuple[str, ...] = ()) -> None:
         self.classes = classes
 
-    def judge(self, clip):
+    def judge(self, clip: Clip) -> Judged:
         row = clip.row
         score = Score(row.machine, (row.sensor,), "fake", 4 * NS, 2.0, 1.0, "x")
         at = round(((row.onset_s or 0.0) + 0.5) * NS)
@@ -214,7 +220,7 @@ class Fake:
         )  # fmt: skip
 
 
-def test_delays_count_from_the_onset_and_false_alarms_from_normal_running(shop, tmp_path):
+def test_delays_count_from_the_onset_and_false_alarms_from_normal_running(shop: Path, tmp_path: Path) -> None:
     rows = [
         dataclasses.replace(r, onset_s=2.0 if r.label == "bad" else None)
         for r in read_manifest(shop / "m.csv")
@@ -233,7 +239,7 @@ def test_delays_count_from_the_onset_and_false_alarms_from_normal_running(shop, 
     assert "told so long after their onset" in (tmp_path / "report.html").read_text()
 
 
-def test_delays_are_drawn_as_the_share_of_all_faults_that_were_told(shop):
+def test_delays_are_drawn_as_the_share_of_all_faults_that_were_told(shop: Path) -> None:
     """Two of three told, after 0.5 and 1.5 s: a step to a third, one to two thirds, and none to the whole."""
     row = dataclasses.replace(read_manifest(shop / "m.csv")[0], onset_s=1.0)
     alarms = [
@@ -250,7 +256,7 @@ def test_delays_are_drawn_as_the_share_of_all_faults_that_were_told(shop):
     assert distribution([(dataclasses.replace(row, onset_s=None), judged[0][1])]) == ""
 
 
-def test_classifiers_have_a_column_per_class(shop, tmp_path):
+def test_classifiers_have_a_column_per_class(shop: Path, tmp_path: Path) -> None:
     rows = read_manifest(shop / "m.csv")
     rows[-1] = dataclasses.replace(rows[-1], label="worse")
     metrics = validate(rows, Fake(("good", "bad")), tmp_path).metrics
@@ -261,7 +267,7 @@ def test_classifiers_have_a_column_per_class(shop, tmp_path):
     assert metrics["macro_f1"].value == pytest.approx((1 + 2 * 3 / 7 + 0) / 3)
 
 
-def test_rows_that_begin_within_a_file_count_from_there(shop, tmp_path):
+def test_rows_that_begin_within_a_file_count_from_there(shop: Path, tmp_path: Path) -> None:
     rows = [
         dataclasses.replace(r, start_s=1.0, onset_s=2.0 if r.label == "bad" else None)
         for r in read_manifest(shop / "m.csv")
@@ -273,7 +279,7 @@ def test_rows_that_begin_within_a_file_count_from_there(shop, tmp_path):
     assert (metric.value, metric.n) == (pytest.approx(86_400 / 12), 4)
 
 
-def test_normal_is_normal_in_any_case_and_nothing_normal_is_pointed_out(shop, tmp_path):
+def test_normal_is_normal_in_any_case_and_nothing_normal_is_pointed_out(shop: Path, tmp_path: Path) -> None:
     rows = read_manifest(shop / "m.csv")
     result = validate(rows, Fake(), tmp_path, {"GOOD"})
     assert result.metrics["recall"].n == 4
@@ -282,7 +288,9 @@ def test_normal_is_normal_in_any_case_and_nothing_normal_is_pointed_out(shop, tm
     assert "No scored recording is normal (ok); the labels are bad, good: see --normal" in result.notes
 
 
-def test_groups_are_left_out_where_their_own_sensor_learned_them(shop, learned, tmp_path):
+def test_groups_are_left_out_where_their_own_sensor_learned_them(
+    shop: Path, learned: list[Baseline], tmp_path: Path
+) -> None:
     rows = [dataclasses.replace(r, split="") for r in read_manifest(shop / "m.csv")][:7]
     rows[5] = dataclasses.replace(rows[5], machine="mill")
     result = validate(rows, BaselineScorer({("lathe", "acc"): learned[0]}), tmp_path)
@@ -291,7 +299,7 @@ def test_groups_are_left_out_where_their_own_sensor_learned_them(shop, learned, 
     assert "5 of 7 recordings were left out: it learned from their groups" in result.notes
 
 
-def test_an_embedding_that_is_not_judged_is_pointed_out(shop, learned, tmp_path):
+def test_an_embedding_that_is_not_judged_is_pointed_out(shop: Path, learned: list[Baseline], tmp_path: Path) -> None:
     joined = [{**cell, "embedding": cell["level"]} for cell in learned[0].cells]
     scorer = BaselineScorer({("lathe", "acc"): dataclasses.replace(learned[0], cells=tuple(joined))})
     said = sentences(validate(read_manifest(shop / "m.csv"), scorer, tmp_path))

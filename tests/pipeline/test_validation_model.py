@@ -40,7 +40,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for g in range(3):
             sound(folder / f"{label}{g}.wav", 3.0, tone, seed=g)
             rows.append({"path": f"{label}{g}.wav", "label": label, "group": f"{label}{g}"})
-    m = manifest(folder / "m.csv", rows)  # type: ignore[arg-type]
+    m = manifest(folder / "m.csv", rows)
     tiny = encoder(folder / "encoders" / "tiny")
     for name, reads in (("plain", "logmel"), ("learned", tiny.folder)):
         args = ("--encoder", reads, "--pooling", "band", "--kind", "linear", "--out", folder / "heads" / name)
@@ -49,7 +49,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in (7, 11):
             sound(folder / f"new-{label}{seed}.wav", 3.0, tone, seed=seed)
             rows.append({"path": f"new-{label}{seed}.wav", "label": label, "group": f"new {label}{seed}"})
-    manifest(folder / "new.csv", rows)  # type: ignore[arg-type]
+    manifest(folder / "new.csv", rows)
     return folder
 
 

@@ -12,6 +12,7 @@ from benchmarks import detectors
 from pipeline.errors import BadInput
 from pipeline.validation.metrics import Metric
 from scripts import results
+from tests.operators.simulated import FINAL
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_means_tell_of_how_many_splits_they_are() -> None:
     assert results.line("precision", [alone], 2) == "| precision (1 of 2 splits) | 1.000 | – | 0.000 |"
 
 
-@pytest.mark.parametrize(("asked", "seed"), [(("--seed", "0"), 0), ((), detectors.FINAL[3])])
+@pytest.mark.parametrize(("asked", "seed"), [(("--seed", "0"), 0), ((), FINAL[3])])
 def test_a_seed_of_nought_is_a_seed(monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], seed: int) -> None:
     """The final one is taken where none is asked for."""
     found: list[int] = []

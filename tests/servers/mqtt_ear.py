@@ -41,7 +41,7 @@ class Ear:
             client.username_pw_set(*user)
         if broker.certificates is not None:
             client.tls_set(str(broker.certificates.ca))
-        keep = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        keep = Properties(PacketTypes.CONNECT)
         keep.SessionExpiryInterval = 600 if name else 0
         client.connect("127.0.0.1", broker.tcp_port, clean_start=not name, properties=keep)
 

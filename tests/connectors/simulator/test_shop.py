@@ -10,7 +10,7 @@ from connectors.simulator.feed import Feed
 from connectors.simulator.shop import Shop
 from connectors.simulator.source import ShopSource
 from pipeline.errors import SourceError
-from pipeline.messages import NS, Anchor, Chunk, Context, Mark
+from pipeline.messages import NS, Anchor, Chunk, Context, Input, Mark
 
 T0 = 1_700_000_000 * NS
 DURATION = 26.0
@@ -64,7 +64,7 @@ def test_chatter_can_be_heard_when_the_truth_says_so() -> None:
             part = x[int(start * rate) : int(start * rate) + int(0.8 * rate)]
             spectra.append(np.abs(np.fft.rfft(part * np.hanning(len(part)))))
         f = np.fft.rfftfreq(int(0.8 * rate), 1 / rate)
-        rpm = next(m.value for m in MESSAGES if isinstance(m, Context) and m.name == "spindle_rpm")
+        rpm = next(float(m.value) for m in MESSAGES if isinstance(m, Context) and m.name == "spindle_rpm")
         family = np.abs(
             event["chatter_hz"] + np.arange(-2, 3) * SHOP.configuration()["machines"][0]["teeth"] * rpm / 60
         )
@@ -98,7 +98,7 @@ def test_a_restart_goes_on_with_the_very_next_bit() -> None:
     for sensor in SHOP.sensors:
         resume[sensor.machine, sensor.name] = Resume(0, Anchor(0, T0), int(20.3 * sensor.rate_hz) + 17)
     streams = source.open(resume, T0 + 99 * NS)
-    again = []
+    again: list[Input] = []
     while not source.exhausted:
         again += source.poll(0)
     source.close()
@@ -118,7 +118,7 @@ def test_a_restart_goes_on_with_the_very_next_bit() -> None:
 def test_sample_times_do_not_depend_on_the_pace() -> None:
     source = ShopSource(3, normal_s=8.0, duration_s=1.0, speed=5.0)
     source.open({}, T0)
-    now, got = T0, []
+    now, got = T0, list[Input]()
     try:
         while not source.exhausted:
             got += source.poll(now)
@@ -176,7 +176,7 @@ def test_opened_again_it_goes_on_with_the_very_next_sample() -> None:
 
 def test_opened_again_after_its_end_it_ends_again() -> None:
     source = ShopSource(3, normal_s=8.0, duration_s=1.0, speed=None)
-    ended = []
+    ended: list[Input] = []
     for _ in range(2):
         source.open({}, T0)
         assert not source.exhausted

@@ -128,7 +128,7 @@ def test_pockets() -> None:
 
 def test_engagement_is_cut_off_within_a_step() -> None:
     width = 2 * np.pi / 37
-    phi = width * np.arange(37)
+    phi = width * np.arange(37, dtype=np.float64)
     for engagement in (SLOT, HALF_DOWN, HALF_UP, LOW_DOWN):
         assert np.sum(engagement.gate(phi, width)) * width == pytest.approx(
             engagement.exit - engagement.start, rel=1e-12

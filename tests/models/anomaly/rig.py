@@ -13,7 +13,9 @@ SLOW = Stream("fan", "acc", 0, "vibration", Rate(50), 3, "<f4", "g")
 MIC = Stream("lathe", "mic", 0, "acoustic", Rate(48_000), 1, "<f4", "FS")
 
 
-def running(stream: Stream, seconds: float, start: int, *, gain: float = 1.0, tone_hz: float = 0.0, seed: int = 0):
+def running(
+    stream: Stream, seconds: float, start: int, *, gain: float = 1.0, tone_hz: float = 0.0, seed: int = 0
+) -> np.ndarray:
     """Samples (n, channels): two lines and noise; each start has its own small change of colour and level."""
     rng = np.random.default_rng([start, seed])
     own = np.random.default_rng(1000 + start)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models.anomaly.baseline import Baseline
 from models.anomaly.chain import windows
 from models.anomaly.commission import commission
 from models.anomaly.embedding import EmbeddingScore, floor_of, strangeness
@@ -44,7 +46,7 @@ class Moody(Bands):
 
 
 @pytest.fixture(scope="module")
-def learned():
+def learned() -> Baseline:
     """A baseline of five starts with an embedding."""
     (baseline,) = commission(normals(MIC, 5, 6.0), embedder=Bands())
     return baseline
@@ -56,7 +58,7 @@ def embedded(x: np.ndarray, embedder: Bands) -> list[Window]:
     return [replace(w, values=embedder.vectors(w.values[None])[0]) for w in found]
 
 
-def test_it_joins_and_stays_with_the_baseline(learned, tmp_path: Path) -> None:
+def test_it_joins_and_stays_with_the_baseline(learned: Baseline, tmp_path: Path) -> None:
     """Digest and pooling are kept, under the schema that older versions refuse; others are written as before."""
     assert (learned.encoder, learned.pooling) == ("e" * 64, "band")
     assert any("judges beside the log-Mel" in note for note in learned.notes)
@@ -69,11 +71,11 @@ def test_it_joins_and_stays_with_the_baseline(learned, tmp_path: Path) -> None:
         assert plain.cells[0][detector].threshold == learned.cells[0][detector].threshold
 
 
-def test_scores(learned) -> None:
+def test_scores(learned: Baseline) -> None:
     """A new start stays below the threshold, a whistle rises above it, with words; each window stands for itself."""
     scorer = EmbeddingScore(learned, "e" * 64, "band")
-    normal = [s for w in embedded(running(MIC, 6.0, 9), Bands()) for s in scorer.process(w)]
-    odd = [s for w in embedded(running(MIC, 6.0, 9, tone_hz=9000.0), Bands()) for s in scorer.process(w)]
+    normal: list[Any] = [s for w in embedded(running(MIC, 6.0, 9), Bands()) for s in scorer.process(w)]
+    odd: list[Any] = [s for w in embedded(running(MIC, 6.0, 9, tone_hz=9000.0), Bands()) for s in scorer.process(w)]
     assert normal and {s.detector for s in (*normal, *odd)} == {EMBEDDING}
     assert np.mean([s.value for s in normal]) < normal[0].threshold < min(s.value for s in odd)
     assert "unlike anything commissioned" in odd[0].reasons["text"]
@@ -83,7 +85,7 @@ def test_scores(learned) -> None:
     assert {s.detector for s in AnomalyScore(learned).process(image)} == {"anomaly", "level"}
 
 
-def test_incomplete_and_silent_windows_give_none(learned) -> None:
+def test_incomplete_and_silent_windows_give_none(learned: Baseline) -> None:
     """Nothing is judged that was not heard."""
     scorer = EmbeddingScore(learned, "e" * 64, "band")
     window = embedded(running(MIC, 2.0, 9), Bands())[0]
@@ -94,7 +96,7 @@ def test_incomplete_and_silent_windows_give_none(learned) -> None:
 
 
 @pytest.mark.parametrize(("digest", "pooling"), [("f" * 64, "band"), ("e" * 64, "cls"), ("", "")])
-def test_another_encoder_is_refused(learned, digest: str, pooling: str) -> None:
+def test_another_encoder_is_refused(learned: Baseline, digest: str, pooling: str) -> None:
     """With both named; a baseline without an embedding takes any machine and judges nothing here."""
     with pytest.raises(BadInput, match=r"judges the 'band' embedding of package e{16}"):
         EmbeddingScore(learned, digest, pooling)

@@ -10,14 +10,14 @@ from models.anomaly.scale import CLIP, fit_scale
 FLOOR = np.full(16, 0.05, np.float32)
 
 
-def normal(starts, per_start, seed=0, between=1.0):
+def normal(starts: int, per_start: int, seed: int = 0, between: float = 1.0) -> tuple[np.ndarray, list[str]]:
     rng = np.random.default_rng(seed)
     x = [rng.normal(size=(per_start, 16)) + between * rng.normal(size=16) for _ in range(starts)]
     return np.concatenate(x).astype(np.float32), [f"s{i}" for i in range(starts) for _ in range(per_start)]
 
 
 @given(st.lists(st.integers(0, 30), min_size=5, max_size=80))
-def test_folds_never_split_a_start_and_cover_every_vector_once(ids):
+def test_folds_never_split_a_start_and_cover_every_vector_once(ids: list[int]) -> None:
     starts = [f"s{i}" for i in ids]
     seen = []
     for train, test in folds(starts):
@@ -31,7 +31,7 @@ def test_folds_never_split_a_start_and_cover_every_vector_once(ids):
     assert sorted(seen) == list(range(len(starts)))
 
 
-def test_one_back_end_alone_ranks_as_it_would_unfused():
+def test_one_back_end_alone_ranks_as_it_would_unfused() -> None:
     x, starts = normal(4, 20)
     probe = np.random.default_rng(9).normal(size=(30, 16)).astype(np.float32) * 3
     fusion, _ = fit(x, starts, ("maha",), FLOOR)
@@ -41,7 +41,7 @@ def test_one_back_end_alone_ranks_as_it_would_unfused():
     assert np.argsort(fused).tolist() == np.argsort(alone).tolist()
 
 
-def test_the_fused_score_is_the_smallest_z_and_names_its_back_end():
+def test_the_fused_score_is_the_smallest_z_and_names_its_back_end() -> None:
     x, starts = normal(4, 20)
     fusion, _ = fit(x, starts, ("knn_l2", "maha", "pca_res"), FLOOR)
     scored = fusion.score(x[0] + 5)
@@ -49,7 +49,7 @@ def test_the_fused_score_is_the_smallest_z_and_names_its_back_end():
     assert set(scored.z) == {"knn_l2", "maha", "pca_res"}
 
 
-def test_left_out_scores_are_calibrated_and_expect_new_starts():
+def test_left_out_scores_are_calibrated_and_expect_new_starts() -> None:
     x, starts = normal(8, 25, between=1.0)
     fusion, left_out = fit(x, starts, ("maha",), FLOOR)
     assert abs(left_out.mean()) < 1e-9
@@ -60,7 +60,7 @@ def test_left_out_scores_are_calibrated_and_expect_new_starts():
     assert abs(np.mean([fusion.score(v).value for v in fresh])) < 1.0
 
 
-def test_the_bank_is_thinned_evenly_and_keeps_every_start():
+def test_the_bank_is_thinned_evenly_and_keeps_every_start() -> None:
     starts = ["a"] * 5000 + ["b"] * 1000 + ["c"] * 10
     kept = keep(starts)
     counts = {s: sum(starts[i] == s for i in kept) for s in "abc"}
@@ -69,7 +69,7 @@ def test_the_bank_is_thinned_evenly_and_keeps_every_start():
     assert abs(counts["a"] / BANK_SIZE - 5000 / 6010) < 0.01
 
 
-def test_scale_is_median_and_mad_with_a_floor_and_clips_at_ten():
+def test_scale_is_median_and_mad_with_a_floor_and_clips_at_ten() -> None:
     x = np.random.default_rng(0).normal(3, [[2] * 15 + [0]], size=(501, 16)).astype(np.float32)
     scale = fit_scale(x, FLOOR)
     np.testing.assert_allclose(scale.median, np.median(x, axis=0), rtol=1e-6)
@@ -80,7 +80,7 @@ def test_scale_is_median_and_mad_with_a_floor_and_clips_at_ten():
 
 
 @pytest.mark.parametrize("share", [0.12, 0.3, 0.49])
-def test_the_rarer_of_two_kinds_of_running_is_not_clipped(share):
+def test_the_rarer_of_two_kinds_of_running_is_not_clipped(share: float) -> None:
     """Idle at 0 ± 1 dB, running at 40 ± 1 dB: what is 10 dB louder than running must look louder."""
     rng = np.random.default_rng(0)
     running = (np.arange(1000) < 1000 * share)[:, None]
@@ -92,7 +92,7 @@ def test_the_rarer_of_two_kinds_of_running_is_not_clipped(share):
 
 
 @pytest.mark.parametrize("share", [0.02, 0.08])
-def test_rare_loud_moments_widen_nothing(share):
+def test_rare_loud_moments_widen_nothing(share: float) -> None:
     """Blow-offs 25 ± 4 dB louder for less than a tenth of the time: faults in all the rest stay as visible."""
     rng = np.random.default_rng(2)
     loud = (np.arange(1000) < 1000 * share)[:, None]
@@ -101,7 +101,7 @@ def test_rare_loud_moments_widen_nothing(share):
     np.testing.assert_allclose(fit_scale(x, FLOOR).spread, np.maximum(expected, FLOOR), rtol=1e-4)
 
 
-def test_of_one_kind_of_running_the_spread_is_the_mad():
+def test_of_one_kind_of_running_the_spread_is_the_mad() -> None:
     """Also with the tails of real levels: Student's t of 3 has its 97.5 % quantile at 2.8 scaled MADs."""
     rng = np.random.default_rng(1)
     for x in (rng.normal(size=(400, 16)), rng.standard_t(3, size=(400, 16)), rng.laplace(size=(400, 16))):

@@ -2,10 +2,12 @@ import dataclasses
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models.anomaly.baseline import Baseline
 from models.anomaly.chain import windows
 from models.anomaly.commission import commission
 from models.anomaly.score import AnomalyScore
@@ -16,16 +18,16 @@ from tests.models.anomaly.rig import ACC, SLOW, Part, normals, running
 
 
 @pytest.fixture(scope="module")
-def learned():
+def learned() -> list[Baseline]:
     return commission([*normals(ACC, 3, seconds=5.0), *normals(SLOW, 3)])
 
 
-def judge(baseline):
+def judge(baseline: Baseline) -> list[tuple[Any, ...]]:
     found = windows(ACC, extraction(ACC), Part(ACC, running(ACC, 3.0, 9, tone_hz=300.0)).segments())
     return [(s.id, s.value, s.threshold, s.reasons) for w in found for s in AnomalyScore(baseline).process(w)]
 
 
-def test_what_is_read_judges_to_the_bit_as_what_was_learned(learned, tmp_path):
+def test_what_is_read_judges_to_the_bit_as_what_was_learned(learned: list[Baseline], tmp_path: Path) -> None:
     folder = save(learned[0], tmp_path)
     again = load(folder)
     assert again.sha256 == learned[0].sha256
@@ -34,7 +36,7 @@ def test_what_is_read_judges_to_the_bit_as_what_was_learned(learned, tmp_path):
     assert again.sentences() == learned[0].sentences()
 
 
-def test_the_hash_is_that_of_the_content(learned):
+def test_the_hash_is_that_of_the_content(learned: list[Baseline]) -> None:
     acc, fan = learned
     assert acc.sha256 != fan.sha256
     assert dataclasses.replace(acc).sha256 == acc.sha256
@@ -42,7 +44,7 @@ def test_the_hash_is_that_of_the_content(learned):
     assert commission(normals(ACC, 3, seconds=5.0))[0].sha256 == acc.sha256
 
 
-def test_saving_twice_changes_nothing_and_the_newest_is_current(learned, tmp_path):
+def test_saving_twice_changes_nothing_and_the_newest_is_current(learned: list[Baseline], tmp_path: Path) -> None:
     acc, fan = learned
     first = save_all([acc, fan], tmp_path)
     stamp = (first[0] / ARRAYS).stat().st_mtime_ns
@@ -56,10 +58,12 @@ def test_saving_twice_changes_nothing_and_the_newest_is_current(learned, tmp_pat
     assert set(load_all(first[1])) == {("fan", "acc")}
 
 
-def test_a_full_disk_leaves_nothing_half_written(learned, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_half_written(
+    learned: list[Baseline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error comes through; the folder is as it was."""
 
-    def full(*_args, **_arrays):
+    def full(*_args: Any, **_arrays: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
@@ -68,13 +72,13 @@ def test_a_full_disk_leaves_nothing_half_written(learned, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_odd_names_make_plain_folders(learned):
+def test_odd_names_make_plain_folders(learned: list[Baseline]) -> None:
     odd = dataclasses.replace(learned[0], machine="Halle 3/Fräse", sensor="../x")
     assert "/" not in folder_name(odd)
     assert not folder_name(odd).startswith(".")
 
 
-def test_damage_is_found(learned, tmp_path):
+def test_damage_is_found(learned: list[Baseline], tmp_path: Path) -> None:
     folder = save(learned[0], tmp_path)
     document = json.loads((folder / DOCUMENT).read_text())
     document["cells"][0]["anomaly"]["threshold"] += 1e-9
@@ -91,7 +95,7 @@ def test_damage_is_found(learned, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"cells": [[1]]}, {"cells": [{"anomaly": 1}]}, {"states": 5}])
-def test_a_document_of_another_form_is_damage(learned, tmp_path, change):
+def test_a_document_of_another_form_is_damage(learned: list[Baseline], tmp_path: Path, change: dict[str, Any]) -> None:
     """Written by hand, or by another program: whatever our own classes make of it."""
     folder = save(learned[0], tmp_path)
     document = json.loads((folder / DOCUMENT).read_text())
@@ -101,7 +105,7 @@ def test_a_document_of_another_form_is_damage(learned, tmp_path, change):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_would_judge_nothing_is_refused(learned, tmp_path, number):
+def test_what_would_judge_nothing_is_refused(learned: list[Baseline], tmp_path: Path, number: float) -> None:
     """No score exceeds such a threshold, and no sample lies far from such a scale: it would never raise an alarm."""
     cell = learned[0].cells[0]["level"]
     with pytest.raises(StateError, match="nothing would be judged"):
@@ -117,7 +121,7 @@ def test_what_would_judge_nothing_is_refused(learned, tmp_path, number):
         load(folder)
 
 
-def test_json_that_exhausts_the_parser_is_refused(learned, tmp_path):
+def test_json_that_exhausts_the_parser_is_refused(learned: list[Baseline], tmp_path: Path) -> None:
     folder = save(learned[0], tmp_path)
     (folder / DOCUMENT).write_text("[" * 100_000)
     with pytest.raises(StateError, match=r"baseline\.json: cannot be read"):
@@ -125,7 +129,7 @@ def test_json_that_exhausts_the_parser_is_refused(learned, tmp_path):
 
 
 @pytest.mark.parametrize("current", [None, [1], {"lathe|acc": 1}])
-def test_an_index_of_another_form_is_refused(learned, tmp_path, current):
+def test_an_index_of_another_form_is_refused(learned: list[Baseline], tmp_path: Path, current: Any) -> None:
     save_all([learned[0]], tmp_path)
     (tmp_path / INDEX).write_text(json.dumps({"schema": 1, "current": current}))
     with pytest.raises(StateError, match=r"baselines\.json: does not name"):
@@ -135,7 +139,7 @@ def test_an_index_of_another_form_is_refused(learned, tmp_path, current):
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000])
-def test_commissioning_again_mends_what_a_power_cut_left(learned, tmp_path, keep):
+def test_commissioning_again_mends_what_a_power_cut_left(learned: list[Baseline], tmp_path: Path, keep: int) -> None:
     """The same recordings give the same name: the damaged folder must not stand in the way of the advice."""
     folder = save(learned[0], tmp_path)
     whole = (folder / ARRAYS).read_bytes()
@@ -146,7 +150,7 @@ def test_commissioning_again_mends_what_a_power_cut_left(learned, tmp_path, keep
     assert judge(load(folder)) == judge(learned[0])
 
 
-def test_a_baseline_by_states_is_refused_where_nobody_tells_them(learned):
+def test_a_baseline_by_states_is_refused_where_nobody_tells_them(learned: list[Baseline]) -> None:
     """It would judge nothing, and nobody would notice."""
     by_state = dataclasses.replace(learned[0], states={"cut": 0, "idle": 0})
     by_state.check_states(told=True)
@@ -155,7 +159,7 @@ def test_a_baseline_by_states_is_refused_where_nobody_tells_them(learned):
         by_state.check_states(told=False)
 
 
-def test_arrays_are_covered_by_the_hash(learned, tmp_path):
+def test_arrays_are_covered_by_the_hash(learned: list[Baseline], tmp_path: Path) -> None:
     folder = save(learned[0], tmp_path)
     with np.load(folder / ARRAYS) as file:
         arrays = {k: file[k] for k in file.files}
@@ -168,7 +172,9 @@ def test_arrays_are_covered_by_the_hash(learned, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"), [({"schema": 99}, "newer than 2.*upgrade stethos"), ({"schema": None}, "no schema version")]
 )
-def test_other_schemas_are_refused(learned, tmp_path, change, message):
+def test_other_schemas_are_refused(
+    learned: list[Baseline], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     folder = save(learned[0], tmp_path)
     document = json.loads((folder / DOCUMENT).read_text())
     (folder / DOCUMENT).write_text(json.dumps({**document, **change}))
@@ -176,7 +182,7 @@ def test_other_schemas_are_refused(learned, tmp_path, change, message):
         load(folder)
 
 
-def test_nothing_there_or_two_of_one_sensor(learned, tmp_path):
+def test_nothing_there_or_two_of_one_sensor(learned: list[Baseline], tmp_path: Path) -> None:
     with pytest.raises(StateError, match="holds no baseline"):
         load_all(tmp_path)
     save(learned[0], tmp_path)
@@ -185,7 +191,7 @@ def test_nothing_there_or_two_of_one_sensor(learned, tmp_path):
         load_all(tmp_path)
 
 
-def test_baselines_of_the_first_schema_are_read_forever():
+def test_baselines_of_the_first_schema_are_read_forever() -> None:
     old = load(Path(__file__).parent / "fixtures" / "schema1")
     assert old.sha256.startswith("497159e376a9bfd7")
     assert (old.machine, old.sensor, old.rate.hz, old.unit, old.states) == (

@@ -11,7 +11,7 @@ from pipeline.messages import Anchor, Rate, Segment, Stream, Window
 from tests.models.anomaly.rig import ACC, MIC, SLOW, Part, running
 
 
-def vectors(stream, x, step=1 << 30):
+def vectors(stream: Stream, x: np.ndarray, step: int = 1 << 30) -> list[dict[str, np.ndarray]]:
     e = extraction(stream)
     return [e.vectors(w) for w in windows(stream, e, Part(stream, x, step).segments())]
 
@@ -19,7 +19,7 @@ def vectors(stream, x, step=1 << 30):
 @pytest.mark.parametrize(
     ("stream", "sizes"), [(MIC, {ANOMALY: 128, LEVEL: 12}), (ACC, {ANOMALY: 128, LEVEL: 14}), (SLOW, {LEVEL: 15})]
 )
-def test_every_kind_of_sensor_has_its_vectors(stream, sizes):
+def test_every_kind_of_sensor_has_its_vectors(stream: Stream, sizes: dict[str, int]) -> None:
     found = vectors(stream, running(stream, 3.0, 0))
     assert found
     for one in found:
@@ -31,7 +31,7 @@ def test_every_kind_of_sensor_has_its_vectors(stream, sizes):
         assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in one.values())
 
 
-def test_every_rate_of_an_accelerometer_has_operators():
+def test_every_rate_of_an_accelerometer_has_operators() -> None:
     """Also between 700 and 745 Hz, where the lowest band of a log-Mel would hold no line."""
     for tenths in range(6900, 8000):
         stream = Stream("lathe", "acc", 0, "vibration", Rate(tenths, 10), 1, "<f4", "g")
@@ -40,14 +40,14 @@ def test_every_rate_of_an_accelerometer_has_operators():
         assert operators(stream, e)
 
 
-def test_sound_that_cannot_be_resampled_is_refused_with_a_rate_that_can():
+def test_sound_that_cannot_be_resampled_is_refused_with_a_rate_that_can() -> None:
     for rate, near in ((Rate(160_001, 10), 16_000), (Rate(170_667, 10), "17066.66667"), (Rate(50), 300)):
         stream = Stream("lathe", "mic", 0, "acoustic", rate, 1, "<f4", "FS")
         with pytest.raises(BadInput, match=f"lathe/mic: sound at {rate.hz:g} Hz .* at {near} Hz it can"):
             operators(stream, extraction(stream))
 
 
-def test_gain_moves_the_level_and_not_the_spectrum():
+def test_gain_moves_the_level_and_not_the_spectrum() -> None:
     x = running(ACC, 3.0, 0)
     for quiet, loud in zip(vectors(ACC, x), vectors(ACC, 4 * x), strict=True):
         np.testing.assert_allclose(loud[ANOMALY], quiet[ANOMALY], atol=2e-3)
@@ -57,7 +57,7 @@ def test_gain_moves_the_level_and_not_the_spectrum():
         np.testing.assert_allclose(change, expected, atol=2e-3)
 
 
-def test_each_axis_has_its_own_rows():
+def test_each_axis_has_its_own_rows() -> None:
     x = running(ACC, 3.0, 0)
     y = x.copy()
     y[:, 1] = running(ACC, 3.0, 0, tone_hz=700.0)[:, 1]
@@ -69,13 +69,13 @@ def test_each_axis_has_its_own_rows():
     assert peak.low_hz < 700 < peak.high_hz
 
 
-def test_gravity_is_no_vibration():
+def test_gravity_is_no_vibration() -> None:
     x = running(SLOW, 5.0, 0)
-    for a, b in zip(vectors(SLOW, x), vectors(SLOW, x + np.float32([0, 0, -1])), strict=True):
+    for a, b in zip(vectors(SLOW, x), vectors(SLOW, x + np.array([0, 0, -1], np.float32)), strict=True):
         np.testing.assert_allclose(a[LEVEL], b[LEVEL], atol=1e-3)
 
 
-def test_a_known_sine_has_its_known_level():
+def test_a_known_sine_has_its_known_level() -> None:
     t = np.arange(6000) / 2000
     x = np.repeat((3 * np.sin(2 * np.pi * 125 * t))[:, None], 2, axis=1).astype(np.float32)
     level = dict(zip([d.name for d in extraction(ACC).dimensions[LEVEL]], vectors(ACC, x)[0][LEVEL][:7], strict=False))
@@ -85,14 +85,14 @@ def test_a_known_sine_has_its_known_level():
     assert level["octave_125_db"] == pytest.approx(level["rms"], abs=0.1)
 
 
-def test_octaves_do_not_depend_on_the_wire_format():
+def test_octaves_do_not_depend_on_the_wire_format() -> None:
     counts = (running(ACC, 3.0, 0) * 1000).round()
     wire = Stream("lathe", "acc", 0, "vibration", Rate(2000), 2, "<i2", "mg", 0.5)
     for a, b in zip(vectors(ACC, counts * np.float32(0.5)), vectors(wire, counts * np.float32(0.5)), strict=True):
         np.testing.assert_allclose(a[LEVEL], b[LEVEL], atol=1e-3)
 
 
-def test_silent_and_incomplete_windows_have_no_vector():
+def test_silent_and_incomplete_windows_have_no_vector() -> None:
     assert all(v == {} for v in vectors(MIC, np.zeros((96_000, 1), np.float32)))
     gone = Window(MIC, 0, 10, 0, np.empty((0, 0), np.float32), complete=False)
     assert extraction(MIC).vectors(gone) == {}
@@ -100,13 +100,13 @@ def test_silent_and_incomplete_windows_have_no_vector():
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 900))
-def test_vectors_do_not_depend_on_how_samples_were_cut(step):
+def test_vectors_do_not_depend_on_how_samples_were_cut(step: int) -> None:
     x = running(ACC, 2.5, 0)
     for whole, cut in zip(vectors(ACC, x), vectors(ACC, x, step), strict=True):
         assert all(np.array_equal(whole[d], cut[d]) for d in whole)
 
 
-def test_hashes_name_the_extraction():
+def test_hashes_name_the_extraction() -> None:
     base = Extraction("vibration", Rate(2000), 3)
     others = [
         Extraction("vibration", Rate(2048), 3),
@@ -118,7 +118,7 @@ def test_hashes_name_the_extraction():
     assert Extraction("vibration", Rate(2000), 3).hash == base.hash
 
 
-def test_sound_is_brought_to_48_khz():
+def test_sound_is_brought_to_48_khz() -> None:
     mic = Stream("lathe", "mic", 0, "acoustic", Rate(44_100), 1, "<f4", "FS")
     e = extraction(mic)
     found = list(windows(mic, e, [Segment(mic, Anchor(0, 0), 0, running(mic, 3.0, 0))]))
@@ -126,7 +126,7 @@ def test_sound_is_brought_to_48_khz():
     assert {w.stream.rate.hz for w in found} == {48_000}
 
 
-def test_what_a_slow_microphone_cannot_hear_counts_for_nothing():
+def test_what_a_slow_microphone_cannot_hear_counts_for_nothing() -> None:
     """Of sound from 8 kHz, all above 4 kHz is what the resampler left: no fault of the machine moves a score there."""
     phone = extraction(Stream("lathe", "phone", 0, "acoustic", Rate(8000), 1, "<f4", "FS"))
     for detector, dimensions in phone.dimensions.items():

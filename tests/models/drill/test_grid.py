@@ -22,7 +22,7 @@ from models.drill.grid import Grid, Plan, cell, groups
 from models.drill.metrics import Interval, wilson
 from models.drill.report import provenance, sentences, write
 from models.drill.summary import LeakFreeRow, PaperRow, Summary, summarise
-from models.drill.train import Training
+from models.drill.train import Trained, Training
 from pipeline.cli.bench_drill import _simulated
 from pipeline.errors import BadInput, StateError
 
@@ -77,7 +77,7 @@ def test_a_synthetic_sound_of_a_held_out_event_aborts(
         """Says that its networks heard every event."""
 
         @property
-        def networks(self):  # type: ignore[no-untyped-def,override]
+        def networks(self) -> tuple[list[Trained], list[frozenset[str]]]:
             made, _ = Additions(self.real, PLAN.training, ("leaking",), None).networks
             return made, [frozenset({s.event for s in sounds})] * 2
 

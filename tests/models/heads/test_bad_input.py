@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import models.probe.run
 from models.packages import load
 from pipeline.cli.main import main
 from tests.models.probe.rig import encoder, manifest, sound
@@ -39,9 +40,9 @@ def run(*args: object) -> int:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two states on three occasions of two seconds, and every kind of bad clip."""
     folder = tmp_path_factory.mktemp("shop")
-    for label, tone in TONES.items():
+    for label, hz in TONES.items():
         for g in range(3):
-            sound(folder / f"{label}{g}.wav", 2.0, tone, seed=g)
+            sound(folder / f"{label}{g}.wav", 2.0, hz, seed=g)
     tone = 0.5 * np.sin(np.arange(96_000) * 2 * np.pi * 300 / 48_000)
     soundfile.write(folder / "silent.wav", np.zeros(96_000), 48_000)
     soundfile.write(folder / "clipped.wav", np.clip(5 * tone, -1, 1), 48_000)
@@ -122,7 +123,7 @@ def test_a_validation_scores_what_is_usable(
 def test_nothing_usable_at_all(shop: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2 and a sentence; no package, no figures."""
     bad = [{"path": name, "label": f"l{i % 2}", "group": name} for i, name in enumerate(("silent.wav", "nan.wav"))]
-    m = manifest(shop / "bad.csv", bad)  # type: ignore[arg-type]
+    m = manifest(shop / "bad.csv", bad)
     for command, says in (
         (("train", "head"), "no clip to learn from is usable"),
         (("bench", "impact"), "no clip could be used"),
@@ -257,7 +258,7 @@ def test_a_benchmark_that_is_stopped_goes_on_to_the_same_figures(
     assert run(*args, tmp_path / "whole") == 0
     from pipeline.cli import bench_impact
 
-    judged, real = [], bench_impact.judge
+    judged, real = [], models.probe.run.judge
 
     def judge(*of: object) -> object:
         judged.append(of)

@@ -68,6 +68,7 @@ def test_the_left_out_group_is_not_seen() -> None:
     x, y, names = occasions(3, 4)
     some = rows(y, names, ("a", "b"))
     folds = grouped_folds(y, names)
+    assert folds is not None
     before = left_out("linear", x, some, folds, 0)
     test = folds[0][1]
     other = x.copy()
@@ -145,7 +146,9 @@ def test_evaluation_on_left_out_groups_and_on_test_rows() -> None:
         def teach(part: Lesson, x: np.ndarray = x) -> list[Candidate]:
             return [learn(part, Reads(), {"": x}, "auto", ("prototypes",), 0)]
 
-        (found,) = evaluate(some, teach(some), teach, (plain,)) or ()
+        done = evaluate(some, teach(some), teach, (plain,))
+        assert done is not None
+        (found,) = done
         assert found.held == held
         assert int(found.table.sum()) == (len(some.test) if split else len(some.learn))
         assert found.machine.low <= found.machine.mean <= found.machine.high

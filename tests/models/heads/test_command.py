@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,7 +235,7 @@ def test_bad_input_ends_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFi
         ],
     }
     for i, (reason, rows) in enumerate(cases.items()):
-        m = manifest(tmp_path / f"m{i}.csv", rows)  # type: ignore[arg-type]
+        m = manifest(tmp_path / f"m{i}.csv", rows)
         assert run("--manifest", m, "--encoder", "logmel", "--out", tmp_path / "head") == 2
         assert any(part in capsys.readouterr().err for part in [reason.split("|")[-1]])
         assert not (tmp_path / "head").exists()
@@ -337,6 +338,6 @@ def test_a_pooling_is_asked_for_before_anything_is_embedded(
     said = " ".join(capsys.readouterr().err.split())
     assert "impact-edge has no pooling 'cls': one of mean, band, band+logmel" in said
     tiny = Encoder("tiny", encoder(tmp_path / "tiny"))
-    there = [LogMelMean(), tiny, Encoder("edge", load(edge))]
+    there: list[Any] = [LogMelMean(), tiny, Encoder("edge", load(edge))]
     assert pooled(there, ["auto"], "cls") == (there[:2], ["edge has no pooling cls and was left out."])
     assert pooled(there, ["auto"], "band") == (there, [])

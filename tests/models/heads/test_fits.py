@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,7 @@ def test_adamw_and_gradients_are_those_of_torch() -> None:
     x, y = blobs(32, 10, 3)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     net = Net.start(10, 16, 3, np.random.default_rng(0))
-    theirs = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    theirs: Any = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
     w1, b1, w2, b2 = net.parameters
     with torch.no_grad():
         for own, other in (

@@ -52,7 +52,7 @@ def shop(folder: Path, stream: Stream = ACC, starts: int = 5) -> Path:
             write(folder / f"{label}{i}.npz", stream, tone * stream.rate.hz / 2000, start)
             row = {"path": f"{label}{i}.npz", "label": label, "group": f"{label}{i}", "modality": "vibration"}
             rows.append({**row, "unit": "mg", "split": "test" if i == starts - 1 else "train"})
-    return manifest(folder / "m.csv", rows)  # type: ignore[arg-type]
+    return manifest(folder / "m.csv", rows)
 
 
 def test_vectors_are_those_of_the_anomaly_detector(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_vectors_are_those_of_the_anomaly_detector(tmp_path: Path) -> None:
         for window in windows(clip.stream, features, piece.segments())
         if (found := features.vectors(window))
     ]
-    found = [shake for piece in clip.pieces for shake in shakes(piece)]
-    assert np.array_equal(np.stack([s.vector for s in found]), np.stack(expected))
+    shaken = [shake for piece in clip.pieces for shake in shakes(piece)]
+    assert np.array_equal(np.stack([s.vector for s in shaken]), np.stack(expected))
     assert min(s.start_s for s in shakes(clip.pieces[1])) == pytest.approx(4.0, abs=0.1)
 
 
@@ -101,10 +101,10 @@ def test_other_accelerometers_are_refused(tmp_path: Path, capsys: pytest.Capture
     assert run("train", "head", "--manifest", m, "--kind", "linear", "--out", tmp_path / "head") == 0
     write(tmp_path / "slow.npz", SLOW, 0.0, 9)
     slow = {"path": "slow.npz", "label": "good", "group": "s", "modality": "vibration"}
-    two = manifest(tmp_path / "two.csv", [{**slow, "path": "good0.npz"}, slow])  # type: ignore[dict-item]
+    two = manifest(tmp_path / "two.csv", [{**slow, "path": "good0.npz"}, slow])
     assert run("train", "head", "--manifest", two, "--out", tmp_path / "other") == 2
     assert "3 axes at 50 Hz, good0.npz has 2 at 2000 Hz" in " ".join(capsys.readouterr().err.split())
-    only = manifest(tmp_path / "only.csv", [slow])  # type: ignore[list-item]
+    only = manifest(tmp_path / "only.csv", [slow])
     assert run("validate", "--manifest", only, "--model", tmp_path / "head", "--out", tmp_path / "v") == 2
     assert "is not what this head was taught on" in " ".join(capsys.readouterr().err.split())
 
@@ -136,7 +136,7 @@ channels = {stream.channels}
         x = running(stream, 12.0, 77, tone_hz=tone * stream.rate.hz / 2000)
         np.savez(tmp_path / "fresh.npz", x=x, fs=stream.rate.hz)
         row = {"path": "fresh.npz", "label": "x", "group": "g", "modality": "vibration", "unit": "mg"}
-        (piece,) = read_clip(read_manifest(manifest(tmp_path / "one.csv", [row]))[0]).pieces  # type: ignore[list-item]
+        (piece,) = read_clip(read_manifest(manifest(tmp_path / "one.csv", [row]))[0]).pieces
         lane, found = Lane(settings), []
         for at in range(0, len(x), 333):
             found += lane.process(Chunk(live, Anchor(0, 10**18), at, 0, x[at : at + 333]))
@@ -184,7 +184,7 @@ def test_manifests_with_both_need_a_choice(tmp_path: Path, capsys: pytest.Captur
             sound(tmp_path / f"{label}{i}.wav", 2.0, 300.0 + tone, seed=i)
             write(tmp_path / f"{label}{i}.npz", ACC, tone, i)
             rows += [{"path": f"{label}{i}.{s}", "label": label, "group": f"{label}{i}"} for s in ("wav", "npz")]
-    m = manifest(tmp_path / "m.csv", rows)  # type: ignore[arg-type]
+    m = manifest(tmp_path / "m.csv", rows)
     for command in (("train", "head"), ("bench", "impact")):
         assert run(*command, "--manifest", m, "--out", tmp_path / "out") == 2
         assert "choose by --modality" in " ".join(capsys.readouterr().err.split())

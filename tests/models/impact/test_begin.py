@@ -79,8 +79,8 @@ def test_a_package_is_widened(packed: Path) -> None:
     """Every channel stands in two, as with a run."""
     wide = Encoder(WIDE)
     Beginning(packed).give(wide, torch.from_numpy(images(8)))
-    bias = read_back(load(packed).model, "t").blocks[0].ffn[0].bias  # type: ignore[index,union-attr]
-    assert (wide.blocks[0].ffn[0].bias == bias.repeat_interleave(2)).all()  # type: ignore[index,union-attr]
+    bias = read_back(load(packed).model, "t").blocks[0].ffn[0].bias  # type: ignore[index]
+    assert (wide.blocks[0].ffn[0].bias == bias.repeat_interleave(2)).all()  # type: ignore[index]
 
 
 def test_what_does_not_fit_is_refused(packed: Path, tmp_path: Path) -> None:

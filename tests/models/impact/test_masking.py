@@ -15,7 +15,7 @@ def has_square(keep: np.ndarray) -> np.ndarray:
     grid = np.zeros((len(keep), 16), bool)
     np.put_along_axis(grid, keep, True, axis=1)
     g = grid.reshape(-1, 4, 4)
-    return (g[:, :-1, :-1] & g[:, 1:, :-1] & g[:, :-1, 1:] & g[:, 1:, 1:]).any(axis=(1, 2))
+    return np.any(g[:, :-1, :-1] & g[:, 1:, :-1] & g[:, :-1, 1:] & g[:, 1:, 1:], axis=(1, 2))
 
 
 @pytest.mark.parametrize("how", WAYS)

@@ -154,7 +154,7 @@ def test_unfinite_loss_stops_the_run(tmp_path: Path) -> None:
     found = Pretrainer(made, TINY, batches(made), tmp_path)
     found.run(until=2)
     with torch.no_grad():
-        found.encoder.blocks[0].ffn[0].weight.fill_(torch.nan)  # type: ignore[index,union-attr]
+        found.encoder.blocks[0].ffn[0].weight.fill_(torch.nan)  # type: ignore[index]
     with pytest.raises(StateError, match="step 3: lower lr_per_256 and train in another folder"):
         found.run()
     with pytest.raises(StateError, match="train in another folder"):

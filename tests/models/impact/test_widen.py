@@ -35,7 +35,7 @@ def test_copies_part_ways() -> None:
     """Weights that read the two copies differ, so that their gradients do."""
     narrow, wide = Encoder(TINY), Encoder(WIDE)
     widen(narrow, wide)
-    weight = wide.blocks[0].ffn[0].weight  # type: ignore[index,union-attr]
+    weight = wide.blocks[0].ffn[0].weight  # type: ignore[index]
     assert float((weight[:, ::2] - weight[:, 1::2]).abs().max().detach()) > 1e-3
 
 

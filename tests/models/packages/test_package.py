@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from models.packages import load, write
+from models.packages import Input, Output, load, write
 from models.packages.checks import Golden, check_golden, sums, whole
 from pipeline.errors import BadInput, StateError
 from tests.models.packages import rig
@@ -160,7 +160,7 @@ def test_a_pickle_is_not_loaded(folder: Path) -> None:
 
 
 def golden(folder: Path, **arrays: np.ndarray) -> None:
-    np.savez(folder / "golden.npz", **arrays)
+    np.savez(folder / "golden.npz", **arrays)  # type: ignore[arg-type]  # numpy has a parameter of another type, too
     seal(folder)
 
 
@@ -332,10 +332,10 @@ def test_rows_that_change_with_their_neighbours_run_alone(tmp_path: Path, graph:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"input": rig.Input("", "", (rig.K + 1,), 0.0, "embedding")},
-        {"input": rig.Input("", "", (rig.K,), 0.0, "image")},
-        {"outputs": (rig.Output("tokens", (rig.C,)),)},
-        {"outputs": (rig.Output("logits", (rig.C + 1,)),)},
+        {"input": Input("", "", (rig.K + 1,), 0.0, "embedding")},
+        {"input": Input("", "", (rig.K,), 0.0, "image")},
+        {"outputs": (Output("tokens", (rig.C,)),)},
+        {"outputs": (Output("logits", (rig.C + 1,)),)},
     ],
     ids=["input shape", "input name", "output name", "output shape"],
 )

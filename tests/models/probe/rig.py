@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def sound(path: Path, seconds: float, tone_hz: float, seed: int = 0, rate: int =
     soundfile.write(path, np.repeat(x[:, None], channels, axis=1), rate, subtype="PCM_16")
 
 
-def manifest(path: Path, rows: list[dict[str, object]]) -> Path:
+def manifest(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     """A CSV of these rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:

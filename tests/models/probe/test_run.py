@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from models.heads.two_layer import fit_two_layer
 from models.probe import run, splits
 from models.probe.clips import Facts
 from models.probe.metrics import f1, units
@@ -26,7 +27,7 @@ def test_the_part_that_a_head_watches(monkeypatch: pytest.MonkeyPatch, protocol:
     found = clips({f"{label}{g}": (label, 6) for label in "ab" for g in range(5)})
     plan = getattr(splits, protocol)(found, 2, 0)
     seen: list[list[str]] = []
-    real = run.fit_two_layer
+    real = fit_two_layer
 
     def fit(x: object, y: object, labels: object, groups: list[str], seed: int) -> object:
         seen.append(groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pipeline.manifest import Row
 from tests.models.probe.rig import sound
 
 
-def cut(path: Path, tail_s: float = 0.5, modality: str = "acoustic", **row) -> list:
+def cut(path: Path, tail_s: float = 0.5, modality: str = "acoustic", **row: Any) -> list:
     """All clips of a file."""
     pieces = read_clip(Row(path.name, path, "x", "g", "m", "s", modality, **row)).pieces  # type: ignore[arg-type]
     return [second for piece in pieces for second in seconds(piece, tail_s)]

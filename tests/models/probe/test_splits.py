@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from models.probe.clips import Facts, columns
+from models.probe.clips import Clips, Facts, columns
 from models.probe.splits import Split, assert_apart, cross_sensor, leak_free, paper, stratified
 from pipeline.errors import BadInput, StateError
 from tests.models.probe.rig import clips
@@ -108,7 +111,7 @@ def test_the_assertion_sees_leaks() -> None:
 
 
 @pytest.mark.parametrize("make", [paper, leak_free])
-def test_what_cannot_be_judged_is_refused(make) -> None:
+def test_what_cannot_be_judged_is_refused(make: Callable[[Clips], Any]) -> None:
     """One class, one group, nothing."""
     with pytest.raises(BadInput, match="all clips are labelled 'x'"):
         make(clips({"a": ("x", 20), "b": ("x", 20)}))
