@@ -60,6 +60,11 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
             ("noise", [], []),
         )
     },
+    "quiet": (
+        "benchmarks.quiet",
+        [],
+        ["--hours", "0.1", "--minutes", "1", "--taught-minutes", "0.1", "--faults", "1", "--halls", "1"],
+    ),
     "chatter-curves": ("benchmarks.chatter_curves", [], ["--count", "1", "--only", "Hopf", "--snr", "20"]),
     "drill_rules": ("benchmarks.drill_rules_run", [], ["--minutes", "2", "--starts", "1"]),
     "kafka": ("benchmarks.kafka", ["--json"], ["--json", "--sensors", "10", "--seconds", "10"]),
