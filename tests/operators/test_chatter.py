@@ -242,6 +242,7 @@ def test_ten_minutes_of_stable_cutting_are_left_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_minutes_of_sound_of_stable_cutting() -> None:
     """Sixty machines at 48 kHz, 6 to 20 dB above the background, from final seeds: no more alarms than are reported.
 
