@@ -321,7 +321,8 @@ class MqttCommand:
             if command is not None:
                 self._count("refused" if refusal else "published")
                 self._refusal = f"MQTT broker {self.broker}: it refuses commands: {refusal}" if refusal else ""
-        if any(command.answer_by < time.monotonic() for command in self._flying.values()):
+        stuck = not session.room and session.owed_s > max(self._expires_s, CONNECT_S)  # by a list without an answer
+        if stuck or any(command.answer_by < time.monotonic() for command in self._flying.values()):
             session.lost = "it does not confirm what it is sent"
 
     def _land(self, session: Session, greeted: bool, last: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ class Session:
         self.answers: list[tuple[int, str]] = []
         self._most_bytes: int | None = None
         self._at_once = _AT_ONCE
-        self._open: set[int] = set()
+        self._open: dict[int, float] = {}
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, broker.client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False
         )
@@ -162,13 +163,18 @@ class Session:
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
         number = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
-        self._open.add(number)
+        self._open[number] = time.monotonic()
         return number
 
     @property
     def room(self) -> bool:
         """Whether the broker takes one more message before it has answered those on their way (MQTT 5, 3.2.2.3.3)."""
         return len(self._open) < self._at_once
+
+    @property
+    def owed_s(self) -> float:
+        """How long the broker has owed the oldest answer; 0 where it owes none."""
+        return time.monotonic() - min(self._open.values()) if self._open else 0.0
 
     def check(self, topic: str, payload: bytes) -> None:
         """Refuse what would cost the connection.
@@ -230,5 +236,5 @@ class Session:
         self.lost = self.lost or f"the connection has ended: {reason}"
 
     def _on_publish(self, _client: Any, _data: Any, number: int, reason: ReasonCode, _properties: Any) -> None:
-        self._open.discard(number)
+        self._open.pop(number, None)
         self.answers.append((number, str(reason) if reason.is_failure else ""))

@@ -328,8 +328,8 @@ class BreakDetector(Stateful):
     def _advise(self, message: Feature, advice: Advice) -> Score:
         if not advice.missing:
             return self._score(message, WEAR, advice.value, WEAR_LIMIT, advice.reasons)
-        if advice.value > MISSING_DB:  # where the hole before ended is no end of a program
-            self._short = 0
+        if advice.value > MISSING_DB:  # where the hole before ended is no end of a program, and this one goes on
+            self._short = self._long = 0
         return self._score(message, MISSING, advice.value, MISSING_DB, advice.reasons)
 
     def _state_text(self) -> str:

@@ -71,6 +71,8 @@ class Strokes:
             self._idle, self.whole = level, False
         elif self._run < _ENDED and cutting != 0.0:
             return "cuts"
+        elif not self.whole and cutting < 0.0:  # the idle machine may be louder than before what is missing
+            self._idle = level
         self._frames, self._run = 0, 0
         return "ends"
 

@@ -59,7 +59,8 @@ def test_a_broker_that_freezes_while_nothing_is_sent_is_left() -> None:
 class Single:
     """A broker that answers one message at a time, as it says, and notes how many come at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, unanswered: str = "none") -> None:
+        self._unanswered = unanswered
         self.topics: list[str] = []
         self.most = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -85,7 +86,8 @@ class Single:
                 for body in published:
                     end = 2 + int.from_bytes(body[:2])
                     self.topics.append(body[2:end].decode())
-                    answers += bytes([0x40, 2]) + body[end : end + 2]
+                    if self.topics[-1] != self._unanswered:
+                        answers += bytes([0x40, 2]) + body[end : end + 2]
                 line.sendall(answers)
 
 
@@ -114,6 +116,18 @@ def test_a_broker_gets_no_more_at_once_than_it_takes() -> None:
     thread.join(20.0)
     assert broker.most == 1 and broker.topics.count("c") == 4 and hook.counts["connected"] == 1
     assert [topic for topic in broker.topics if topic != "c"][:2] == [STATUS + STANDING, STATUS]
+
+
+def test_a_broker_that_owes_an_answer_and_takes_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list without an answer must not hold status and commands up for ever."""
+    monkeypatch.setattr(mqtt_hook, "CONNECT_S", 0.5)
+    broker = Single(STATUS + STANDING)
+    thread = threading.Thread(target=broker.serve)
+    thread.start()
+    with MqttCommand(Broker("127.0.0.1", broker.port, keepalive_s=60), expires_s=0.5) as hook:
+        until(lambda: hook.counts["connection_lost"] == 1)
+    thread.join(20.0)
+    assert broker.topics == [STATUS + STANDING]
 
 
 def test_a_hook_with_nothing_to_say_keeps_nobody_waiting_for_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,3 +100,13 @@ def test_an_alarm_of_an_earlier_detector_ends_with_the_first_word_of_a_new_one()
     heard._detector = BreakDetector(4)
     heard.hear([AIR * 3])
     assert heard.transitions(BREAK) == ["raised", "cleared"]
+
+
+def test_coolant_between_holes_of_a_missing_tool_makes_no_other_program() -> None:
+    """Holes too faint to be whole ones are of the taught length: the alarm stands, and nothing is learned anew."""
+    heard = Listener()
+    coolant = [*AIR, *[0.6] * 7000, *AIR, *AIR]
+    heard.hear([GOOD] * 5)
+    heard.hear([FAINT, coolant] * 3)
+    assert heard.transitions(MISSING) == ["raised"]
+    assert not any(score.reasons.get(UNTOLD) for score in heard.scores[-50:])

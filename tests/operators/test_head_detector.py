@@ -278,6 +278,17 @@ def test_strokes_by_level_or_by_what_the_machine_says() -> None:
     assert "begins" not in [short.take(level, -1.0) for level in [0.1] * 10 + [9.0] * 3 + [0.1] * 5]
 
 
+def test_a_louder_idle_machine_behind_missing_samples_makes_no_stroke_a_part_for_ever() -> None:
+    """Coolant was switched on meanwhile: what is known in part is the first stroke alone."""
+    strokes = Strokes()
+    for _ in range(20):
+        strokes.take(0.1, -1.0)
+    strokes.forget()
+    told = [(strokes.take(level, -1.0), strokes.whole) for level in ([0.14] * 30 + [1.0] * 60) * 4 + [0.14] * 5]
+    assert [whole for what, whole in told if what == "ends"] == [False, True, True, True]
+    assert [what for what, _ in told].index("begins", 30) == 123  # and the air before a stroke is no part of it
+
+
 def test_the_template_holds_mean_and_scatter() -> None:
     """Against numpy; what a silent bit lacks is the mean share."""
     rng = np.random.default_rng(0)
