@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rich
 import soundfile
 
 import config as configuration
@@ -66,6 +67,7 @@ def test_a_run_says_where_to_listen_and_look(
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / str(told["file"])).write_text(json.dumps({**told, "parts": parts}))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(rich, "_console", None)  # the one that is made here believes in a terminal: not for others
     with pytest.raises(SystemExit) as end:
         main(["run", "--config", str(file), "--for", "2"])
     said = capsys.readouterr().out
