@@ -62,11 +62,11 @@ def vroom(folders: list[Path], half: int) -> Iterator[dict[str, object]]:
     """A half of each recording: 0 is the first."""
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.suffix in _SOUND):
-            end_s = soundfile.info(str(path)).duration
+            length_s = soundfile.info(str(path)).duration
             yield {
                 "path": path.resolve(), "label": path.parent.name, "group": path.stem, "machine": folder.name,
                 "sensor": "microphone", "modality": "acoustic", "unit": "FS",
-                "start_s": round(half * end_s / 2, 3), "end_s": round((1 + half) * end_s / 2, 3), "source": "vroom",
+                "start_s": round(half * length_s / 2, 3), "end_s": round((1 + half) * length_s / 2, 3), "source": "vroom",
             }  # fmt: skip
 
 
