@@ -66,7 +66,8 @@ def vroom(folders: list[Path], half: int) -> Iterator[dict[str, object]]:
             yield {
                 "path": path.resolve(), "label": path.parent.name, "group": path.stem, "machine": folder.name,
                 "sensor": "microphone", "modality": "acoustic", "unit": "FS",
-                "start_s": round(half * length_s / 2, 3), "end_s": round((1 + half) * length_s / 2, 3), "source": "vroom",
+                "start_s": round(half * length_s / 2, 3), "end_s": round((1 + half) * length_s / 2, 3),
+                "source": "vroom",
             }  # fmt: skip
 
 
