@@ -190,8 +190,7 @@ class KafkaLive:
 
         def second() -> None:
             notify("WATCHDOG=1")
-            if self._preparing is not None and self._preparing.failed is not None:
-                raise self._preparing.failed
+            self._give_up()
             if self.sinks is not None:
                 self.sinks.publish(self.feed.metrics() if self.feed is not None else {})
             if every is not None:
@@ -204,6 +203,7 @@ class KafkaLive:
                 errors += self.feed.errors
                 works = self.crew is not None or self._preparing is not None
                 if works and not self._stop.is_set() and not self.settle():
+                    self._give_up()
                     errors += [] if self._stop.is_set() else [UNSETTLED]
             else:
                 self._idle(for_s, second)
@@ -211,6 +211,11 @@ class KafkaLive:
             notify("STOPPING=1")
             errors += self.close()
         return errors
+
+    def _give_up(self) -> None:
+        """Where no waiting mends what the brokers said."""
+        if self._preparing is not None and self._preparing.failed is not None:
+            raise self._preparing.failed
 
     def _idle(self, for_s: float | None, second: Callable[[], None]) -> None:
         until = time.monotonic() + for_s if for_s is not None else None

@@ -205,3 +205,21 @@ def test_what_is_not_worked_up_at_the_end_is_an_error(
 
     live.settle = settle
     assert live.run() == ([] if settled or stopped else [UNSETTLED])
+
+
+def test_a_login_that_is_refused_while_the_end_is_waited_for_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sources may end before the brokers have said so."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    live: Any = KafkaLive.__new__(KafkaLive)
+    live.sinks, live.crew, live.feed = None, None, _Feed()
+    live._stop = threading.Event()
+    live._preparing = SimpleNamespace(failed=None, start=lambda: None, over=lambda _: False)
+    live.close = list
+
+    def settle() -> bool:
+        live._preparing.failed = admin.LoginRefusedError("no such password")
+        return False
+
+    live.settle = settle
+    with pytest.raises(admin.LoginRefusedError, match="no such password"):
+        live.run()

@@ -116,7 +116,8 @@ def test_a_worker_that_waits_ends_when_it_is_told(tmp_path: Path) -> None:
 
 def test_a_login_that_is_refused_ends_every_role_but_the_feed(tmp_path: Path) -> None:
     """No waiting mends a password; the reason is told."""
-    soundfile.write(tmp_path / "noise.wav", np.zeros(16_000), 16_000, subtype="PCM_16")
+    # as long as anybody waits: brokers tell the reason now and then only, and hang up without a word else
+    soundfile.write(tmp_path / "noise.wav", np.zeros(16_000 * int(PATIENCE_S)), 16_000, subtype="PCM_16")
     with KafkaServer(own=True, security=Security(users={"stethos": "s3cret"}), options=QUICK) as server:
         for role in ("worker", "sinks", "all"):
             begun = begin(tmp_path, role, server.bootstrap, '\nusername = "stethos"\npassword = "wrong"')
