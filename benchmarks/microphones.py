@@ -4,10 +4,12 @@ A generator (its cost reported apart) publishes 100 ms chunks of distinct signal
 log-Mel images and levels, score against a commissioned baseline each, and make the results durable. Counted: loss by
 sample index, the age of each score when it is durable, memory and its growth, processor time by process.
 
-    python -m benchmarks.microphones --sensors 500 --seconds 60 [--encoder PACKAGE --every SECONDS] [--json]
+    python -m benchmarks.microphones --sensors 500 --seconds 60 [--json] \
+        [--encoder PACKAGE --every SECONDS [--head-alone]]
     python -m benchmarks.microphones --encoder impact-edge --curve --seconds 30 --json
 
-With an encoder, every window that is due becomes an embedding and a head's score beside the score of the log-Mel.
+With an encoder, every window that is due becomes an embedding and a head's score beside the score of the log-Mel; with
+`--head-alone` no baseline judges the log-Mel, so that a microphone's path is log-Mel, embedding, score.
 Microphones begin evenly over half a second, the hop of the windows (`--starts`): those that begin together, as by
 `--starts 0.1`, have windows that end together and wait for each other. `--curve` takes fewer and more microphones with
 an embedding twice a second, once, and once in two seconds.
@@ -161,16 +163,24 @@ def learned(package: Path, every_s: float, folder: Path) -> Model:
 
 
 def run(
-    sensors: int, seconds: float, shards: int, starts_s: float, package: Path | None = None, every_s: float = 1.0
+    sensors: int,
+    seconds: float,
+    shards: int,
+    starts_s: float,
+    package: Path | None = None,
+    every_s: float = 1.0,
+    head_alone: bool = False,
 ) -> dict[str, Any]:
     """One measurement."""
     with tempfile.TemporaryDirectory() as scratch:
         model = None if package is None else learned(package, every_s, Path(scratch) / "head")
-        said = {} if package is None else {"encoder": package.name, "every_s": every_s}
-        return {**said, "starts_s": starts_s, **_run(sensors, seconds, shards, starts_s, model)}
+        said = {} if package is None else {"encoder": package.name, "every_s": every_s, "head_alone": head_alone}
+        return {**said, "starts_s": starts_s, **_run(sensors, seconds, shards, starts_s, model, head_alone)}
 
 
-def _run(sensors: int, seconds: float, shards: int, starts_s: float, model: Model | None) -> dict[str, Any]:
+def _run(
+    sensors: int, seconds: float, shards: int, starts_s: float, model: Model | None, head_alone: bool
+) -> dict[str, Any]:
     rack = Microphones(sensors, starts_s)
     base, shelf = normal_of(rack), Shelf()
     lanes = []
@@ -179,7 +189,8 @@ def _run(sensors: int, seconds: float, shards: int, starts_s: float, model: Mode
         own = copy.deepcopy(base)  # arrays of its own: microphones share no cache lines
         machine = Machine.model_validate({"name": stream.machine, "sensor": [sensor]})
         models = None if model is None else configured(stream.machine, model, shelf)
-        lanes.append(LaneSettings(machine, {"mic": own.settings}, {own.settings: own}, models=models))
+        judged = ({}, {}) if head_alone else ({"mic": own.settings}, {own.settings: own})
+        lanes.append(LaneSettings(machine, *judged, models=models))
     clock = HostClock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.sqlite"
@@ -304,11 +315,14 @@ def main() -> None:
     parser.add_argument("--starts", type=float, default=0.5, help="seconds over which the microphones begin, evenly")
     parser.add_argument("--encoder", type=Path, help="encoder package, or the name of one that ships")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two embeddings")
+    parser.add_argument("--head-alone", action="store_true", help="no score of the log-Mel beside the encoder's head")
     parser.add_argument("--curve", action="store_true", help="several numbers of microphones and rhythms")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.head_alone and args.encoder is None:
+        parser.error("--head-alone needs --encoder")
     for sensors, every_s in CURVE if args.curve else ((args.sensors, args.every),):
-        figures = run(sensors, args.seconds, args.shards, args.starts, args.encoder, every_s)
+        figures = run(sensors, args.seconds, args.shards, args.starts, args.encoder, every_s, args.head_alone)
         if args.json:
             print(json.dumps(figures), flush=True)
             continue

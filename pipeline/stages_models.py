@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -61,8 +62,9 @@ class Embed(Deferred):
     """`Window` of a log-Mel image → `Embedding`, and the same vector as a `Window` for detectors that read it.
 
     Every n-th window of the stream's grid is embedded, by the packages that are in force when it ends; the grid is that
-    of sample indices, so that a restart changes nothing. Incomplete and silent windows give none. A window that a
-    model refuses becomes a dead letter with the model's reason.
+    of sample indices, so that a restart changes nothing. Which of n it is depends on the machine's name: streams that
+    begin together, as at a start, would else all be embedded in the same half second. Incomplete and silent windows
+    give none. A window that a model refuses becomes a dead letter with the model's reason.
     """
 
     memory_s: ClassVar[float] = 0.0
@@ -71,6 +73,7 @@ class Embed(Deferred):
         self._models = models
         self._stream = stream
         self._waiting: deque[tuple[Window, list[_Run]]] = deque()
+        self._turn = zlib.crc32(stream.machine.encode()) % models.config.every
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """The oldest window without an answer."""
@@ -87,7 +90,7 @@ class Embed(Deferred):
         if message.side.get("silent"):  # the image of digital silence shows nothing, or noise at full level
             pool.counts["embedding.silent"] += 1
             return ()
-        if message.n0 // HOP % self._models.config.every:
+        if message.n0 // HOP % self._models.config.every != self._turn:
             return ()
         standing = self._models.at(message.stream.key, message.t_end_ns)
         active = self._models.encoder_of(standing.active)

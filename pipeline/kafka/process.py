@@ -20,6 +20,7 @@ from pipeline.kafka.client import Client
 from pipeline.kafka.health import Health
 from pipeline.kafka.machines import Purpose
 from pipeline.kafka.worker import Worker
+from pipeline.threads import one_thread
 
 
 class JsonLines(logging.Formatter):
@@ -60,6 +61,7 @@ def run_worker(plan: Plan, name: str | None = None, for_s: float | None = None, 
         LoginRefusedError: a broker does not take name, password or mechanism.
     """
     began = time.monotonic()
+    one_thread()
     called = worker_name(plan, name)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(called))
