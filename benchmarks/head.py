@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/head.py burst --count 60
     .venv/bin/python benchmarks/head.py quiet --count 60
     .venv/bin/python benchmarks/head.py silent --starts 8
+    OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/head.py cost
     .venv/bin/python benchmarks/head.py plot --json FILE --out docs/pictures/drill-head.png
 
-`burst`, `quiet` and `silent` print one line of JSON per table; `plot` draws a file of such lines. Seeds: 8101 to
-8103 were looked at while constants were chosen, 8201 to 8203 give the figures of `docs/drill-head.md`.
+`burst`, `quiet`, `silent` and `cost` print one line of JSON per table; `plot` draws a file of such lines. Seeds:
+8101 to 8103 were looked at while constants were chosen, 8201 to 8203 give the figures of `docs/drill-head.md`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from os import getloadavg
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +308,22 @@ def silent(seed: int, starts: int) -> None:
         )  # fmt: skip
 
 
+def cost() -> None:
+    """Processor time of operator and detector per second of sound, in chunks of 50 ms: the least of three runs."""
+    seconds, step = 20, round(0.05 * RATE_HZ)
+    for heard in (4, 8):
+        geometry = Site.draw(1, 0).geometry(heard)
+        x = 0.05 * generator(1, "cost", heard).standard_normal((seconds * RATE_HZ, heard), np.float32)
+        taken = []
+        for _ in range(3):
+            operator, detector, began = HeadFrames(stream(heard), geometry), HeadDetector(geometry), time.process_time()
+            for n in range(0, len(x), step):
+                for frame in operator.process(Segment(stream(heard), ANCHOR, n, x[n : n + step])):
+                    list(detector.process(frame))
+            taken.append((time.process_time() - began) / seconds)
+        table("cost", microphones=heard, cpu_s_per_s=round(min(taken), 3), load=round(getloadavg()[0], 1))
+
+
 def plot(lines: Path, out: Path) -> None:
     """Detection over SNR with its bounds, and strokes needed, from the tables."""
     import matplotlib as mpl
@@ -348,7 +366,7 @@ def plot(lines: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("burst", "quiet", "silent", "plot"))
+    parser.add_argument("what", choices=("burst", "quiet", "silent", "cost", "plot"))
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--starts", type=int, default=8)
     parser.add_argument("--seed", type=int)
@@ -359,6 +377,9 @@ def main() -> None:
         if asked.json is None or asked.out is None:
             parser.error("plot needs --json and --out")
         plot(asked.json, asked.out)
+        return
+    if asked.what == "cost":
+        cost()
         return
     began, seed = time.process_time(), FINAL[asked.what] if asked.seed is None else asked.seed
     if asked.what == "silent":

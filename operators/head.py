@@ -20,6 +20,7 @@ from operators.grid import Grid
 from operators.head_bursts import LOW_HZ, Beams
 from operators.head_geometry import HeadGeometry
 from operators.head_shares import Shares, smoothed
+from operators.quality import FLAT_RATIO
 from operators.rewindow import end_ns
 from operators.spindle import GivenSpeed, Speed
 from pipeline.messages import Feature, Float32, Gap, Message, Segment, Span, Stream
@@ -41,10 +42,11 @@ class HeadFrames(Gated):
 
     Values: ``level`` (mean square above 1.5 kHz over the microphones, unit²), ``burst`` and ``outside`` (standard
     deviations, steered at a bit and not), ``contrast`` (how many times more it stands out steered), ``spindle``,
-    ``second`` (bits counted from 0), ``margin``, ``cutting`` (1, 0, or -1 where the machine does not say), and ``a0``,
-    ``a1``, … (share of each bit, about 1 in good cutting without background). Bursts are measured against the 0.4 s
-    before, whose spectra are in turn divided by those of the 0.4 s before that; frames without so much past are not
-    given. Missing samples give one incomplete feature.
+    ``second`` (bits counted from 0), ``margin``, ``cutting`` (1, 0, or -1 where the machine does not say), ``flat``
+    (sum of 2^k over the microphones k, from 0, that give no signal), ``m0``, ``m1``, … (level of each microphone), and
+    ``a0``, ``a1``, … (share of each bit, about 1 in good cutting without background). Bursts are measured against the
+    0.4 s before, whose spectra are in turn divided by those of the 0.4 s before that; frames without so much past are
+    not given. Missing samples give one incomplete feature.
 
     Args:
         stream: the stream; its channels are the geometry's microphones, in order.
@@ -116,12 +118,14 @@ class HeadFrames(Gated):
             if len(self._means) == PAST:
                 mean, floor = (np.mean([m[i] for m in self._means], axis=0) for i in (0, 1))
                 burst = self._beams.judge(energies, own, mean, floor)
+                levels = np.mean(power[self._low :], axis=0) / self._shares.frame
                 values = {
-                    "level": float(np.mean(power[self._low :])) / self._shares.frame,
+                    "level": float(np.mean(levels)), "flat": _flat(x),
                     "burst": burst.z, "outside": burst.outside, "contrast": burst.contrast,
                     "spindle": float(burst.spindle), "second": float(burst.second), "margin": burst.margin,
                     "cutting": self._cutting(segment, n0 + len(x)),
                 }  # fmt: skip
+                values |= {f"m{k}": level for k, level in enumerate(levels.tolist())}
                 shares = np.round(self._shares.fit(spectra), 4).tolist()
                 values |= {f"a{k}": share for k, share in enumerate(shares)}
             least = _TINY if own.any() else np.inf  # nothing stands out from what a dead array hears
@@ -148,3 +152,10 @@ class HeadFrames(Gated):
         return Feature(
             self.stream.machine, (self.stream.sensor,), FRAME, t_end, values or {}, values is not None, (span,)
         )
+
+
+def _flat(x: Float32) -> float:
+    """Microphones that give no signal, as a sum of powers of two."""
+    ranges = np.ptp(x, axis=0)
+    dead = np.flatnonzero(ranges <= FLAT_RATIO * float(np.max(np.abs(x))))
+    return float(np.sum(2.0**dead))

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.base import Stateful
+from operators.breakage_reasons import UNTOLD
 from operators.head import FRAME, PAST
 from operators.head_geometry import HeadGeometry
+from operators.head_microphones import Microphones
 from operators.head_stroke import Strokes
 from operators.head_template import HeadTemplate, Sums, differs
 from pipeline.messages import Feature, Message, Score
@@ -56,8 +58,10 @@ class HeadDetector(Stateful):
     end of each stroke; its value is that of the bit with the most evidence. With more than four bits per pair of
     microphones it is incomplete: it would name wrong ones. Until `teach` good strokes were heard, scores are incomplete
     and say so. A stroke of another length is passed over; the second of that length in a row begins the template anew,
-    as do three that differ from it in most bits (a microphone was moved). A stroke of which samples are missing is
-    neither judged nor taught.
+    as do three that differ from it in most bits (a microphone was moved). The alarms are then over: nobody judges what
+    they tell. Neither judged nor taught is a stroke of which samples are missing, one in which a microphone gives no
+    signal or hears 10 dB more or less beside the others than when taught, and noise that does not come from where the
+    bits are (coolant).
 
     Args:
         geometry: of the head; names the bits.
@@ -80,6 +84,8 @@ class HeadDetector(Stateful):
         self.settings = sha256(f"head|1|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
         self._template = HeadTemplate(teach)
         self._strokes = Strokes()
+        self._microphones = Microphones(len(geometry.microphones_m))
+        self._epoch = -1
         self._frames = 0
         self._sums = Sums.none(self._bits)
         self._held: list[list[float]] = []
@@ -95,22 +101,42 @@ class HeadDetector(Stateful):
         if not isinstance(message, Feature) or message.name != FRAME:
             raise TypeError(f"HeadDetector takes the feature {FRAME}, not {type(message).__name__}")
         self._frames += 1
+        self._follow_stream(message)
         if not message.complete:
             self._strokes.forget()
             self._clear()
             return [self._score(message, BREAK, 0.0, {"text": "samples are missing"}, complete=False)]
-        told = self._strokes.take(message.values["level"], message.values["cutting"])
+        self._microphones.hear(message.values)
         out: list[Message] = []
-        if told == "begins":
+        if self._microphones.dead:
+            self._strokes.silence()
             self._clear()
-        elif told == "cuts":
-            out = self._cut(message)
-        elif told == "ends":
-            out = self._close(message)
+        else:
+            told = self._strokes.take(message.values["level"], message.values["cutting"])
+            if told == "begins":
+                self._clear()
+            elif told == "cuts":
+                out = self._cut(message)
+            elif told == "ends":
+                out = self._close(message)
         if not out and self._frames % self._every == 0:
-            text = "cutting" if self._strokes.frames else "no stroke"
-            out = [self._score(message, BREAK, 0.0, {"text": text}, complete=self._template.ready)]
+            trouble = self._microphones.trouble
+            text = f"{trouble}; not judged" if trouble else "cutting" if self._strokes.frames else "no stroke"
+            out = [self._score(message, BREAK, 0.0, {"text": text}, complete=self._judges)]
         return out
+
+    def _follow_stream(self, message: Feature) -> None:
+        """The first frame of a later stream of the sensor has missing samples before it, which no gap tells."""
+        if not message.lineage:
+            return
+        before, self._epoch = self._epoch, message.lineage[0].epoch
+        if 0 <= before != self._epoch:
+            self._strokes.forget()
+            self._clear()
+
+    @property
+    def _judges(self) -> bool:
+        return self._template.ready and not self._microphones.trouble
 
     @property
     def _limit(self) -> float:
@@ -118,18 +144,20 @@ class HeadDetector(Stateful):
 
     def _clear(self) -> None:
         self._sums, self._held, self._hints, self._loudest = Sums.none(self._bits), [], {}, 0.0
+        self._microphones.begin()
 
     # in a stroke -----------------------------------------------------------------------------------------------------
 
     def _cut(self, message: Feature) -> list[Message]:
         """Add the shares, those of the last frames later: they may be those of the exit. Hear bursts."""
         if self._strokes.frames > _ENTRY:
+            self._microphones.cut(message.values)
             self._held.append([message.values[f"a{k}"] for k in range(self._bits)])
             if len(self._held) > _EXIT:
                 self._sums.add(np.array(self._held.pop(0)))
         steered = message.values["contrast"] > STEERED
         ended = self._template.ready and self._strokes.frames > self._template.frames + _ENTRY
-        if not steered or ended or self._strokes.frames <= _SETTLED:
+        if not steered or ended or self._strokes.frames <= _SETTLED or self._microphones.trouble:
             return []
         z, spindle = message.values["burst"], int(message.values["spindle"])
         self._loudest = max(self._loudest, z)
@@ -156,25 +184,43 @@ class HeadDetector(Stateful):
 
     def _close(self, message: Feature) -> list[Message]:
         """Judge a whole stroke against the template, then learn it."""
-        stroke, burst, hints = self._sums, self._loudest, self._hints
+        burst, taught = self._loudest, self._template.ready
+        silent = self._at_the_end(message)
         self._clear()
-        ended = {"burst": burst, "text": f"end of a stroke; its loudest burst from one bit was {burst:.1f} sigma"}
-        out: list[Message] = [self._score(message, BREAK, 0.0, ended, complete=self._template.ready)]
+        text = f"end of a stroke; its loudest burst from one bit was {burst:.1f} sigma"
+        if self._microphones.trouble:
+            text = f"{self._microphones.trouble}; not judged"
+        ended = {"burst": burst, "text": text}
+        scores = [self._score(message, BREAK, 0.0, ended, complete=taught and self._judges)]
+        return [*scores, *silent]
+
+    def _at_the_end(self, message: Feature) -> list[Score]:
+        stroke = self._sums
         if not self._strokes.whole:
-            text = "not judged: a part of a stroke, or louder for over a minute"
-            return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
+            return [self._unjudged(message, "not judged: a part of a stroke, or louder for over a minute")]
         if stroke.frames < _LEAST:
-            return out
+            return []
+        unreliable = self._microphones.lost or self._microphones.compare()
+        if unreliable:
+            return [self._unjudged(message, f"not judged: {unreliable}")]
+        if not self._template.hears(stroke):
+            text = "not judged: this noise does not come from where the bits are: coolant, or microphones that were "
+            return [self._unjudged(message, f"{text}moved, or are in another order than their channels")]
         if self._template.unlike(stroke.frames):
-            return [*out, self._another(message, stroke.frames)]
+            return [self._another(message, stroke.frames)]
         self._odd = 0
         if not self._template.ready:
-            self._template.teach(stroke, burst)
-            return [*out, self._score(message, SILENT, 0.0, {"text": "a stroke taught"}, complete=False)]
+            self._template.teach(stroke, self._loudest)
+            self._microphones.learn()
+            return [self._unjudged(message, "a stroke taught")]
         if not self._can_name:
+            self._microphones.learn()
             text = "not judged: too many bits for so few microphones to name a silent one"
-            return [*out, self._score(message, SILENT, 0.0, {"text": text}, complete=False)]
-        return [*out, self._silent(message, stroke, hints)]
+            return [self._unjudged(message, text)]
+        return [self._silent(message, stroke, self._hints)]
+
+    def _unjudged(self, message: Feature, text: str) -> Score:
+        return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
 
     def _another(self, message: Feature, frames: int) -> Score:
         again, self._odd = self._odd > 0 and not differs(frames, self._odd), frames
@@ -182,9 +228,10 @@ class HeadDetector(Stateful):
         if again:  # strokes that were cut short are not of one length
             self._anew()
             text = "unlike the template twice: learned anew"
-        return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
+        return self._unjudged(message, text)
 
     def _anew(self) -> None:
+        self._microphones.begin_anew()
         self._template, self._odd, self._strange = HeadTemplate(self._teach), 0, 0
         self._evidence = np.zeros(self._bits)
 
@@ -194,6 +241,7 @@ class HeadDetector(Stateful):
         if middle > _UNLIKE:
             return self._moved(message, middle)
         self._strange = 0
+        self._microphones.learn()
         gained = due * z - 0.5 * np.square(due)
         for spindle, hint in hints.items():
             gained[spindle] += hint
@@ -208,7 +256,7 @@ class HeadDetector(Stateful):
         text = (
             f"most bits differ from the template (median square {middle:.1f}): microphone moved, or another work piece?"
         )
-        return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
+        return self._unjudged(message, text)
 
     def _named(self, message: Feature, loss: Float64) -> Score:
         first, second = (int(k) for k in np.argsort(-self._evidence, kind="stable")[:2])
@@ -229,7 +277,7 @@ class HeadDetector(Stateful):
         limit = self._limit if detector == BREAK else SILENT_LIMIT
         if not self._template.ready:
             told = f"not commissioned: {self._template.strokes} of {self._teach} strokes taught"
-            reasons = {**reasons, "text": f"{told}; {reasons['text']}"}
+            reasons = {**reasons, "text": f"{told}; {reasons['text']}", UNTOLD: True}
         return Score.of(message, detector, value, limit, self.settings, reasons, complete=complete)
 
     # memory ----------------------------------------------------------------------------------------------------------
@@ -242,7 +290,8 @@ class HeadDetector(Stateful):
             "squares": [] if self._template.ready else self._sums.squares.tolist(),
             "held": [list(frame) for frame in self._held], "evidence": self._evidence.tolist(),
             "hints": [[spindle, hint] for spindle, hint in sorted(self._hints.items())], "loudest": self._loudest,
-            "odd": self._odd, "strange": self._strange, "settings": self.settings,
+            "odd": self._odd, "strange": self._strange, "settings": self.settings, "epoch": self._epoch,
+            "microphones": self._microphones.snapshot(),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -262,3 +311,6 @@ class HeadDetector(Stateful):
         self._held = [list(frame) for frame in state["held"]]
         self._evidence = np.array(state["evidence"])
         self._hints = {int(spindle): hint for spindle, hint in state["hints"]}
+        self._epoch = int(state.get("epoch", -1))
+        if "microphones" in state:  # earlier versions did not follow them
+            self._microphones.restore(state["microphones"])

@@ -28,6 +28,7 @@ class Strokes:
         self._level = 0.0
         self._frames = 0
         self._run = 0
+        self._torn = False
         self.whole = False
 
     @property
@@ -37,7 +38,17 @@ class Strokes:
 
     def forget(self) -> None:
         """Samples are missing: whatever was under way is over."""
-        self._frames, self._run, self.whole = 0, 0, False
+        self._frames, self._run, self.whole, self._torn = 0, 0, False, True
+
+    def silence(self) -> None:
+        """No microphone gives a signal: the stroke under way is torn, or a noise gate is closed between strokes.
+
+        Nothing is learned of the idle machine: behind it the hall would be louder than that for a minute.
+        """
+        if self._frames:
+            self.forget()
+        self._run = 0
+        self.whole = not self._torn
 
     def take(self, level: float, cutting: float) -> Told:
         """What a frame means.
@@ -54,7 +65,7 @@ class Strokes:
         loud = cutting == 1.0 or (cutting < 0.0 and level > _ABOVE * self._idle)
         self._run = self._run + 1 if loud else 0
         if not loud:
-            self.whole = True  # the next one is heard from its beginning
+            self.whole, self._torn = True, False  # the next one is heard from its beginning
             self._idle += (_DOWN if level < self._idle else _UP) * (level - self._idle)
         if self._run < _BEGUN:
             return "air"
@@ -73,15 +84,18 @@ class Strokes:
             return "cuts"
         elif not self.whole and cutting < 0.0:  # the idle machine may be louder than before what is missing
             self._idle = level
-        self._frames, self._run = 0, 0
+        self._frames, self._run, self._torn = 0, 0, False
         return "ends"
 
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return {"idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run, "whole": self.whole}
+        return {
+            "idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run, "whole": self.whole,
+            "torn": self._torn,
+        }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
         self._idle, self._level = state["idle"], state["level"]
         self._frames, self._run = int(state["frames"]), int(state["run"])
-        self.whole = bool(state.get("whole", True))
+        self.whole, self._torn = bool(state.get("whole", True)), bool(state.get("torn", False))

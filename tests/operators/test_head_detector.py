@@ -34,7 +34,8 @@ class Made:
         seen = shares + self.scatter * self.rng.standard_normal(self.bits)
         values = {
             "level": level * (1.0 + 0.02 * self.rng.standard_normal()), "burst": 4.0, "outside": 2.0, "contrast": 2.0,
-            "spindle": 3.0, "second": 4.0, "margin": 0.2, "cutting": -1.0,
+            "spindle": 3.0, "second": 4.0, "margin": 0.2, "cutting": -1.0, "flat": 0.0,
+            **{f"m{k}": level for k in range(4)},
             **{f"a{k}": round(float(a), 4) for k, a in enumerate(seen)}, **more,
         }  # fmt: skip
         return Feature("m", ("array",), FRAME, self.n * HOP_NS, values)
@@ -228,7 +229,7 @@ def test_a_stroke_under_way_at_the_start_teaches_nothing() -> None:
 
 
 def test_dead_microphones_in_taught_strokes_are_found_out() -> None:
-    """The machine says that it cuts, nothing is heard: numbers all the same, and taught anew once something is."""
+    """The machine says that it cuts, nothing is heard: numbers all the same, and taught once something is."""
     made = Made(17)
 
     def stroke(share: float) -> list[Feature]:
@@ -239,6 +240,7 @@ def test_dead_microphones_in_taught_strokes_are_found_out() -> None:
     detector = HeadDetector(HEAD, 2)
     silence = [made.frame(0.0, np.zeros(BITS), cutting=0.0)]
     found = said(detector, [*silence, *(f for _ in range(4) for f in stroke(0.0))])
+    assert detector.snapshot()["template"]["strokes"] == 0
     found += said(detector, [f for _ in range(6) for f in stroke(0.8)])
     assert all(np.isfinite(s.value) for s in found)
     assert "None" not in str(orjson.loads(orjson.dumps(detector.snapshot())))
