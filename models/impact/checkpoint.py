@@ -36,10 +36,30 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         step: steps done.
         tensors: by name.
         facts: JSON values.
+
+    Raises:
+        StateError: it cannot be written; those before stay.
     """
     final = folder / f"step-{step:08d}"
+    for left in folder.glob(".step-*.new"):  # of a run that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     new = folder / f".{final.name}.new"
-    shutil.rmtree(new, ignore_errors=True)
+    try:
+        _write(new, step, tensors, facts)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(new, final)  # noqa: PTH105 - the atomic one
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        mend = "make room or mend the folder, and run the same command: it goes on from the checkpoint before"
+        raise StateError(f"{final}: cannot be written: {error}; {mend}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    for old in _found(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return final
+
+
+def _write(new: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     new.mkdir(parents=True)
     save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, new / "state.safetensors")
     digest = hashlib.sha256((new / "state.safetensors").read_bytes()).hexdigest()
@@ -47,12 +67,6 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     (new / "state.json").write_text(json.dumps(note, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for part in new.iterdir():
         _sync(part)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(new, final)  # noqa: PTH105 - the atomic one
-    _sync(folder)
-    for old in _found(folder)[:-KEEP]:
-        shutil.rmtree(old)
-    return final
 
 
 def newest(folder: Path) -> Path | None:
@@ -73,6 +87,8 @@ def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise BadInput("missing", f"{checkpoint}: is no checkpoint; it lacks state.json or state.safetensors")
     try:
         facts = json.loads(note.read_text(encoding="utf-8"))
+        if not isinstance(facts, dict) or not {"step", "settings", "size", "data"} <= facts.keys():
+            raise ValueError("state.json is not what stethos writes")
         if facts["format"] > FORMAT:
             raise StateError(f"{checkpoint}: format {facts['format']} is newer than this program's: update stethos")
         if hashlib.sha256(data.read_bytes()).hexdigest() != facts["sha256"]:
@@ -99,7 +115,9 @@ def load_encoder(run: Path) -> tuple[Encoder, dict[str, Any]]:
     """
     checkpoint = run if (run / "state.json").is_file() else newest(run)
     if checkpoint is None:
-        raise BadInput("missing", f"{run}: holds no checkpoint")
+        raise BadInput(
+            "missing", f"{run}: holds no checkpoint; name the folder of a training run, such as OUT.training"
+        )
     tensors, facts = load(checkpoint)
     encoder = Encoder(Size(**facts["size"]))
     prefix = "student.encoder."

@@ -18,6 +18,7 @@ from models.impact.network import Encoder, Size
 from models.impact.pooling import pool
 from models.impact.settings import Pretraining
 from models.impact.training import Trainer
+from operators.mel import PAPER
 from pipeline.errors import BadInput
 from pipeline.messages import Float32
 
@@ -51,7 +52,7 @@ def teacher_from(path: Path) -> Teacher:
     """A teacher from the folder of a training run, one of its checkpoints, or an encoder package.
 
     Raises:
-        BadInput: the folder is none of them, or the package holds no encoder.
+        BadInput: the folder is none of them, or the package holds no encoder of the front end `PAPER`.
         StateError: it is damaged.
     """
     if (path / "card.json").is_file():
@@ -61,6 +62,7 @@ def teacher_from(path: Path) -> Teacher:
         grid = package.card.grid
         if package.card.kind != "encoder" or grid is None:
             raise BadInput("kind", f"{path}: is a package of kind '{package.card.kind}'; a teacher must be an encoder")
+        package.card.takes(PAPER)
         session, output = package.session(), package.card.outputs[0].name
         name = f"{package.card.name} {package.card.version}"
         return Teacher(name, lambda x: session.run(x)[output], grid, package.card.cls, package.digest)

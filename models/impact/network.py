@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-BANDS = FRAMES = 128
-"""Rows (mel bands) and columns (frames) of the image that an encoder reads."""
+BANDS = 128
+"""Rows (mel bands) of the image that an encoder reads."""
 
 
 @dataclass(frozen=True)

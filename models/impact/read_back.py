@@ -46,7 +46,8 @@ def read_back(model: bytes, what: str) -> Encoder:
         with torch.no_grad():
             _fill(encoder, constants)
     except (KeyError, RuntimeError, StopIteration, ValueError) as error:
-        raise BadInput("graph", f"{what}: is no graph of a `base` or `small` encoder that stethos made") from error
+        told = f"{what}: is no graph of a `base` or `small` encoder that stethos made; name one, or a training run"
+        raise BadInput("graph", told) from error
     return encoder
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -197,6 +198,7 @@ class Trainer(ABC):
             if mine != its:
                 told = f" ({its}, not {mine})" if key == "teacher" else ""
                 raise StateError(f"{self.folder}: its run had other {what}{told}; train in another folder")
+        self._began(facts["data"].get("began_as", ""))
         for name, module in self.modules.items():
             prefix = f"{name}."
             module.load_state_dict({k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
@@ -204,6 +206,17 @@ class Trainer(ABC):
             state = {k: tensors[f"optimiser.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
             self.optimiser.state[p] = {k: x if k == "step" else x.to(self.device) for k, x in state.items()}
         self.step = int(facts["step"])
+
+    def _began(self, its: str) -> None:
+        """Hold on to what the run began as, which a resumed one need not name; the run named may have gone on since."""
+        mine = self.about.get("began_as", "")
+        if mine and re.sub(r"step \d+", "", mine) != re.sub(r"step \d+", "", its):
+            raise StateError(
+                f"{self.folder}: its run began as {its or 'drawn weights'}, not as {mine}; leave out --begin to go on "
+                "with it, or train in another folder"
+            )
+        if its:
+            self.about["began_as"] = its
 
     def _forget(self) -> None:
         """Drop lines of the log that lie after the checkpoint: they will be written again."""

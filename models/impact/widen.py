@@ -11,10 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.impact.network import Block, Encoder
+from models.impact.network import Block, Encoder, Size
 from pipeline.errors import BadInput
 
 _PARTS = (0.3, 0.7)
+
+
+def doubles(narrow: Size, wide: Size) -> bool:
+    """Whether the one is twice as wide as the other, with the same stem, and at least as deep."""
+    a, b = narrow, wide
+    doubled = (2 * a.width, 2 * a.heads, 2 * a.hidden, a.stem, a.cls, a.maps, a.final_norm)
+    return doubled == (b.width, b.heads, b.hidden, b.stem, b.cls, b.maps, b.final_norm) and a.depth <= b.depth
 
 
 @torch.no_grad()
@@ -30,8 +37,7 @@ def widen(narrow: Encoder, wide: Encoder, seed: int = 0) -> None:
         BadInput: the sizes do not fit.
     """
     a, b = narrow.size, wide.size
-    doubled = (2 * a.width, 2 * a.heads, 2 * a.hidden, a.stem, a.cls, a.maps, a.final_norm)
-    if doubled != (b.width, b.heads, b.hidden, b.stem, b.cls, b.maps, b.final_norm) or a.depth > b.depth:
+    if not doubles(a, b):
         raise BadInput("size", f"'{b.name}' is not twice as wide as '{a.name}': it cannot begin from it")
     draw = torch.Generator().manual_seed(seed)
     state = narrow.stem.state_dict()

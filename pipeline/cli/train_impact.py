@@ -101,12 +101,20 @@ def impact(
 
 def _judges(held_out: Path | None, labelled: Path | None) -> Judges:
     """What the package will be made with, refused before the training where it cannot serve."""
-    from pipeline.cli.packaging import Judges, labelled_sources
+    from pipeline.cli.packaging import Judges, judgeable, labelled_sources
     from pipeline.pretraining import check, takes_of
 
     takes = None if held_out is None else takes_of(held_out)
     check(takes or ())
-    return Judges(takes, () if labelled is None else labelled_sources(labelled))
+    sources = [] if labelled is None else labelled_sources(labelled)
+    if sources:
+        with progress_bar() as bar:
+            task = bar.add_task("labelled", total=None)
+            left_out = judgeable(sources, lambda text: bar.update(task, description=text[-60:]))
+        if left_out:
+            more = f" ({len(left_out) - 1} more such)" if len(left_out) > 1 else ""
+            click.echo(f"--labelled: {left_out[0]}{more}")
+    return Judges(takes, sources)
 
 
 def _package(folder: Path, out: Path, crops: Crops, judges: Judges, named: tuple[str, str]) -> None:
@@ -174,6 +182,7 @@ def _prepare(manifest: Path, config: PretrainConfig, folders: Folders, judges: J
     beginning = None
     if folders.begin is not None:
         beginning = Beginning(folders.begin)
+        beginning.check(size)
         about["began_as"] = beginning.name + (", widened" if beginning.encoder.width != size.width else "")
     if newest(folders.run) is None:  # what a run has begun with, it has read
         click.echo("reading everything once, before the first step")

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from models.impact.begin import Beginning
+from models.impact.crops import Crops
+from models.impact.distil import teacher_from
 from models.impact.export import Facts, export_package
 from models.impact.network import Encoder
 from models.impact.pretrain import Pretrainer
 from models.impact.read_back import read_back
-from models.packages import load
-from pipeline.errors import BadInput
+from models.impact.training import facts_for_card
+from models.packages import load, write
+from pipeline.cli.packaging import Judges, apart_from
+from pipeline.errors import BadInput, StateError
+from pipeline.pretraining import takes_of
 from tests.models.impact.conftest import batches, settings
 from tests.models.impact.test_bad_input import SETTINGS, run
 from tests.models.impact.test_export import NORMED, TINY, images, trained
@@ -85,9 +91,9 @@ def test_a_package_is_widened(packed: Path) -> None:
 
 def test_what_does_not_fit_is_refused(packed: Path, tmp_path: Path) -> None:
     x = torch.from_numpy(images(8))
-    with pytest.raises(BadInput, match="another shape than 'tiny'"):
+    with pytest.raises(BadInput, match="32 channels and 2 blocks, 'tiny' 32 and 3"):
         Beginning(packed).give(Encoder(replace(TINY, depth=3)), x)
-    with pytest.raises(BadInput, match="not twice as wide"):
+    with pytest.raises(BadInput, match="choose another --size or --begin"):
         Beginning(packed).give(Encoder("small"), x)
     other_encoder(tmp_path / "foreign")
     with pytest.raises(BadInput, match="no graph of a `base` or `small` encoder"):
@@ -95,6 +101,82 @@ def test_what_does_not_fit_is_refused(packed: Path, tmp_path: Path) -> None:
     edge = export_package(trained("edge"), tmp_path / "edge", images(8), Facts(name="e", version="0"))
     with pytest.raises(BadInput, match="no graph of a `base` or `small` encoder"):
         Beginning(edge.folder)
+
+
+def test_images_of_another_front_end_are_refused(tmp_path: Path) -> None:
+    """Neither what begins at a package nor what is distilled from one sees the images that it was taught on."""
+    package = export_package(trained(TINY), tmp_path / "pkg", images(8), Facts(name="t", version="4"), int8=False)
+    card = replace(package.card, input=replace(package.card.input, features="f" * 16))
+    write(tmp_path / "other", card, package.model, images(2))
+    for read in (Beginning, teacher_from):
+        with pytest.raises(BadInput, match="reads images of front end ffffffffffffffff"):
+            read(tmp_path / "other")
+
+
+def test_a_size_that_does_not_fit_is_refused_before_the_reading(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told in place of the recording that the reading would refuse."""
+    soundfile.write(tmp_path / "nan.wav", np.full(16_000, np.nan), 8_000, subtype="FLOAT")
+    m = manifest(tmp_path / "m.csv", [{"path": "nan.wav", "label": "a", "group": "g"}])
+    args = ("--manifest", m, "--size", "small", "--begin", "impact-base", "--out", tmp_path / "out")
+    assert run("train", "impact", *args) == 2
+    assert "choose another --size or --begin" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_resumed_run_keeps_what_it_began_as(tmp_path: Path) -> None:
+    """Its card must not tell of weights that it never had, nor forget those that it had."""
+    made, folder = settings(epochs=1), tmp_path / "run"
+
+    def begun(name: str | None) -> Pretrainer:
+        return Pretrainer(made, TINY, batches(made), folder, None if name is None else {"began_as": name})
+
+    begun("small, step 600").run(until=1)
+    with pytest.raises(StateError, match="began as small, step 600, not as impact-small 3"):
+        begun("impact-small 3 (feda562a3ca6ba92)")
+    for other in (None, "small, step 900"):  # left out, or the other run has gone on
+        begun(other).run(until=2 if other is None else 3)
+        assert facts_for_card(folder)["data"]["began_as"] == "small, step 600"
+    folder = tmp_path / "drawn"
+    begun(None).run(until=1)
+    with pytest.raises(StateError, match="began as drawn weights"):
+        begun("small, step 600")
+
+
+def test_a_held_out_copy_in_another_format_is_refused(tmp_path: Path) -> None:
+    """Size, name and bytes of the file differ; its samples do not. Silence is no copy."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    sound(tmp_path / "a" / "one.wav", 2.0, 300.0)
+    x, rate = soundfile.read(tmp_path / "a" / "one.wav", dtype="int16")
+    ending = x.copy()
+    ending[-1] += 1  # differs behind what is compared first
+    for name, samples in (("other.flac", ending), ("quiet.flac", 0 * x)):
+        soundfile.write(tmp_path / "b" / name, samples, rate)
+    soundfile.write(tmp_path / "a" / "quiet.wav", 0 * x, rate)
+    crops = Crops(takes_of(tmp_path / "a"))
+    apart_from(Judges(takes_of(tmp_path / "b")), crops)
+    soundfile.write(tmp_path / "b" / "packed.flac", x, rate)
+    with pytest.raises(BadInput, match=r"packed\.flac is a copy of one\.wav, which trains"):
+        apart_from(Judges(takes_of(tmp_path / "b")), crops)
+
+
+def test_labelled_recordings_are_read_before_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run must not end without its package because they are missing; a few that are left out are told."""
+    rows = [{"path": f"{n}.wav", "label": "ab"[n % 2], "group": str(n)} for n in range(5)]
+    m = manifest(tmp_path / "m.csv", rows)
+    (tmp_path / "sounds").mkdir()
+    sound(tmp_path / "sounds" / "x.wav", 2.0, 300.0)
+    (tmp_path / "t.toml").write_text(SETTINGS)
+    args = ("--manifest", tmp_path / "sounds", "--config", tmp_path / "t.toml", "--out", tmp_path / "out")
+    assert run("train", "impact", *args, "--labelled", m) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--labelled: there is no clip" in said and "0.wav: there is no file" in said
+    assert not (tmp_path / "out.training").exists()
+    for n in range(4):
+        sound(tmp_path / f"{n}.wav", 2.0, 300.0 + 100 * n)
+    assert run("train", "impact", *args, "--labelled", m, "--until", 1) == 0
+    assert "4.wav: there is no file" in capsys.readouterr().out
 
 
 def test_the_command_goes_on_from_what_ships(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

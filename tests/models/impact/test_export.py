@@ -135,7 +135,7 @@ def test_a_pooling_that_the_encoder_cannot_give_is_refused(tmp_path: Path) -> No
 def test_a_training_run_is_exported_from_its_newest_checkpoint(tmp_path: Path) -> None:
     encoder, x = trained(TINY), images(8)
     tensors = {f"student.encoder.{name}": value for name, value in encoder.state_dict().items()}
-    save(tmp_path / "run", 7, tensors, {"size": size_facts(TINY)})
+    save(tmp_path / "run", 7, tensors, {"size": size_facts(TINY), "settings": {}, "data": {}})
     facts = Facts(name="t", version="0")
     package = export_package(tmp_path / "run", tmp_path / "pkg", x, facts, int8=False)
     with torch.no_grad():

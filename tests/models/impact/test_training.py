@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from models.impact import checkpoint
 from models.impact.curves import draw_curves, read_log
@@ -138,6 +139,41 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / kept[0])
     with pytest.raises(BadInput, match="no checkpoint"):
         checkpoint.load_encoder(tmp_path / "nothing")
+
+
+def test_a_full_disk_is_told_and_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a sentence; what was half written is gone, also that of a run which was killed, and makes room."""
+    made = settings()
+    folder = tmp_path / "run"
+    Pretrainer(made, TINY, batches(made), folder).run(until=5)
+    (folder / ".step-00000007.new").mkdir()
+
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(StateError, match=r"cannot be written: .*No space left .*run the same command"):
+            Pretrainer(made, TINY, batches(made), folder).run(until=10)
+    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "step-00000005"]
+    again = Pretrainer(made, TINY, batches(made), folder)
+    again.run(until=10)
+    whole = Pretrainer(made, TINY, batches(made), tmp_path / "whole")
+    whole.run(until=10)
+    for name, wanted in whole.encoder.state_dict().items():
+        assert (again.encoder.state_dict()[name] == wanted).all(), name
+
+
+@pytest.mark.parametrize("note", ["[]", "3", '{"format": 1, "step": 5, "sha256": "SHA"}'])
+def test_notes_that_are_no_checkpoints_are_refused(tmp_path: Path, note: str) -> None:
+    made = settings()
+    run = Pretrainer(made, TINY, batches(made), tmp_path)
+    saved = run.save()
+    told = json.loads((saved / "state.json").read_text())
+    (saved / "state.json").write_text(note.replace("SHA", told["sha256"]))
+    with pytest.raises(StateError, match=r"is damaged: .*; delete it"):
+        checkpoint.load(saved)
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
