@@ -13,6 +13,9 @@ from pathlib import Path
 
 from pipeline.errors import StateError
 
+_OWN: set[Path] = set()
+"""Locks that this process holds: the system tells of those of others alone."""
+
 
 @contextmanager
 def claim(state: Path, setting: str = "engine.state_dir") -> Iterator[None]:
@@ -49,22 +52,24 @@ def claim(state: Path, setting: str = "engine.state_dir") -> Iterator[None]:
         with suppress(OSError):  # a full disk: who holds it is not known then, but it is held
             file.truncate(0)
             file.write(f"{os.getpid()}\n".encode())
-        yield
+        own = path.resolve()
+        _OWN.add(own)
+        try:
+            yield
+        finally:
+            _OWN.discard(own)
 
 
 _FLOCK = "@hhqqi"  # l_type, l_whence, l_start, l_len, l_pid of Linux
 
 
 def claimed(state: Path) -> bool:
-    """Whether another process holds the state now, without holding it even for a moment.
-
-    True where that cannot be known. Never ask in the process that holds it: POSIX lets go of a lock when any handle of
-    its file is closed.
-    """
-    if sys.platform != "linux":
+    """Whether a process holds the state now, without holding it even for a moment; true where that cannot be known."""
+    path = state.with_name(state.name + ".lock")
+    if sys.platform != "linux" or path.resolve() in _OWN:  # POSIX lets go of a lock when any handle is closed
         return True
     try:
-        with state.with_name(state.name + ".lock").open("rb") as file:
+        with path.open("rb") as file:
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             kind: int = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
             return kind != fcntl.F_UNLCK

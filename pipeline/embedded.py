@@ -8,6 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -225,8 +226,11 @@ class Embedded:
         self._intake.close()
         if self._inline is not None:
             self._inline.close()
-        for process in self._processes:
-            if process.stop() != 0:
+        # side by side: shards that hang have their time to stop together, as the service manager counts it
+        with ThreadPoolExecutor(max(1, len(self._processes)), "stop-shard") as stopping:
+            codes = list(stopping.map(lambda process: process.stop(), self._processes))
+        for process, code in zip(self._processes, codes, strict=True):
+            if code != 0:
                 self._fates.append(f"{process.name} has died (exit code {process.exit_code}): start once more")
         with suppress(StateError):  # a full disk: the counters are not worth an error
             self._store.put_metrics("intake", self.metrics()["intake"])

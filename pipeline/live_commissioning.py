@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from config.schema import Machine, Settings
 from models.anomaly.baseline import Baseline
 from models.anomaly.commission import Normal, commission
+from models.anomaly.embedding import Embedder
 from models.anomaly.store import save_all
 from operators.rewindow import Sequence as Sequencer
-from pipeline.app import STATE_FILE
-from pipeline.asking import Engine, ask
+from pipeline.app import plan
+from pipeline.asking import Engine, ask, state_of
 from pipeline.errors import BadInput, StateError
 from pipeline.messages import NS, Chunk, Segment, Stream
 from pipeline.recording.clip import window_of
@@ -52,8 +54,46 @@ def recorded(folder: Path, machine: str, sensor: str, t0_ns: int, t1_ns: int) ->
     ]
 
 
+def heard_by(settings: Settings, machines: Sequence[Machine], embedder: Embedder) -> dict[tuple[str, str], Embedder]:
+    """The sensors, by machine and name, whose embedding the running engine makes: those of sound that it embeds.
+
+    Raises:
+        BadInput: it embeds none of them, or with another encoder or pooling, so that it would refuse the baseline.
+        StateError: a package that is in force is not at hand, or no engine has run.
+    """
+    store = Store(state_of(settings))
+    decided = store.decisions("model")
+    store.close()
+    heard: dict[tuple[str, str], Embedder] = {}
+    for lane in plan(settings).lanes:
+        models = lane.models
+        if models is None or lane.machine.name not in {machine.name for machine in machines}:
+            continue
+        names = [s.name for s in lane.machine.sensors if s.modality in {"acoustic", "stethoscope"}]
+        names = [name for name in names if not models.config.sensors or name in models.config.sensors]
+        for decision in decided:
+            if decision.machine == lane.machine.name:
+                models.decide(decision)
+        runs = models.encoder_of(models.newest.active)
+        if names and (runs.digest, runs.how) != (embedder.encoder, embedder.pooling):
+            raise BadInput(
+                "encoder",
+                f"machine '{lane.machine.name}' runs the encoder {runs.digest[:16]} {runs.how}".rstrip()
+                + f", not {embedder.encoder[:16]} {embedder.pooling}: name that one and its --pooling",
+            )
+        heard |= {(lane.machine.name, name): embedder for name in names}
+    if not heard:
+        raise BadInput("encoder", "no machine embeds a sensor of sound: leave out --encoder, or write [machine.model]")
+    return heard
+
+
 def commission_live(
-    settings: Settings, machines: Sequence[Machine], seconds: float, out: Path, begun_ns: Mapping[str, int]
+    settings: Settings,
+    machines: Sequence[Machine],
+    seconds: float,
+    out: Path,
+    begun_ns: Mapping[str, int],
+    embedders: Mapping[tuple[str, str], Embedder] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Learn the last `seconds` of every sensor of the machines, then ask the running engine to judge by all of it.
 
@@ -63,6 +103,7 @@ def commission_live(
         seconds: at most so much.
         out: folder for the baselines.
         begun_ns: event time by machine from which on its running is meant to be normal.
+        embedders: of sensors, by machine and name; see `heard_by`.
 
     Yields:
         Sentences for the person who commissions, as soon as they hold.
@@ -71,10 +112,7 @@ def commission_live(
         BadInput: a sensor recorded nothing to learn from.
         StateError: no engine runs on this state directory, or it refused.
     """
-    state = settings.engine.state_dir / STATE_FILE
-    if not state.is_file():
-        raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
-    store = Store(state)
+    store = Store(state_of(settings))
     chosen = {machine.name for machine in machines}
     for name in sorted({alarm.machine for alarm in store.standing() if alarm.topic == "alarm"} & chosen):
         yield f"{name}: an alarm stands; look whether this is the normal running that was to be learned."
@@ -88,7 +126,10 @@ def commission_live(
             recordings = recorded(settings.recording.folder, machine.name, sensor.name, first, newest)
             if not recordings:
                 raise BadInput("commissioning", f"{machine.name}/{sensor.name}: nothing recorded in that time")
-            learned += commission(recordings)
+            embedder = embedders.get((machine.name, sensor.name))
+            if embedders and embedder is None:
+                yield f"{machine.name}/{sensor.name}: the engine makes no embedding of it; learned without"
+            learned += commission(recordings, embedder=embedder)
     for baseline, folder in zip(learned, save_all(learned, out), strict=True):
         yield from (*baseline.sentences(), f"  → {folder}")
         yield put_in_force(settings, baseline, folder)

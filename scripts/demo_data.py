@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,14 @@ CNC = [  # name, recording: operation OP07 on machine M02
 
 def main() -> None:
     """Write all excerpts."""
-    right, fast, cnc = (Path(arg) for arg in sys.argv[1:4])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, told in (("right", "LATHE_JUST_RIGHT.flac"), ("fast", "LATHE_TOO_FAST.flac"), ("cnc", "CNC_FOLDER")):
+        parser.add_argument(name, metavar=told, type=Path)
+    args = parser.parse_args()
+    right, fast, cnc = args.right, args.fast, args.cnc
+    for path in (right, fast, *(cnc / source for _, source in CNC)):
+        if not path.is_file():
+            parser.error(f"{path}: no such file")
     OUT.mkdir(parents=True, exist_ok=True)
     for name, which, first, last in LATHE:
         x, rate = soundfile.read((right, fast)[which], dtype="int16")

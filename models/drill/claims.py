@@ -13,8 +13,9 @@ import numpy as np
 from scipy.stats import fisher_exact
 
 from models.drill.data import Float64
-from models.drill.metrics import Interval, auc, mcnemar, over_repeats, wilson
+from models.drill.metrics import auc, mcnemar, over_repeats, wilson
 from models.drill.protocol import Rows
+from models.metrics import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.affine import OPSET, affine_graph
 from models.drill.arms import NONE, Additions, Arm
 from models.drill.cells import Cells, seed_of
 from models.drill.classifiers import Bands
@@ -21,10 +22,7 @@ from models.drill.train import Training
 from models.logistic import Logistic, fit_logistic
 from models.packages import Card, Input, Output, Package, write
 from operators.mel import DRILL
-from pipeline.errors import MissingExtra
 
-OPSET = 17
-_IR_VERSION = 8
 _ROWS = 8
 _CLIP = f"21 bands, 1-22 kHz, in dB, of 1,999 band-limited samples, front end {DRILL.name} {DRILL.hash}"
 
@@ -77,29 +75,10 @@ def graph(model: Logistic) -> bytes:
     Raises:
         MissingExtra: `onnx` is not installed.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingExtra("train", "writing a drill classifier") from error
     w = model.weights / model.scale
     b = model.bias - float(model.mean @ w)
-    weight = np.stack([np.zeros_like(w), w], axis=1).astype(np.float32)
-    parts = [
-        numpy_helper.from_array(weight, "weight"),
-        numpy_helper.from_array(np.array([0.0, b], np.float32), "bias"),
-    ]
-    whole = helper.make_graph(
-        [helper.make_node("Gemm", ["bands", "weight", "bias"], ["logits"])],
-        "drill",
-        [helper.make_tensor_value_info("bands", TensorProto.FLOAT, ["B", len(w)])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 2])],
-        parts,
-    )
-    made = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
-    onnx.checker.check_model(made)
-    data: bytes = made.SerializeToString()
-    return data
+    layer = (np.stack([np.zeros_like(w), w], axis=1), np.array([0.0, b]))
+    return affine_graph("drill", "bands", [layer], "writing a drill classifier")
 
 
 def write_classifier(

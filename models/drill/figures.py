@@ -8,8 +8,8 @@ import numpy as np
 
 from models.drill.claims import published
 from models.drill.data import RATE_HZ, Float64
-from models.drill.metrics import Interval
 from models.drill.summary import Summary
+from models.metrics import Interval
 from operators.spectral import hann
 from pipeline.errors import MissingExtra
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
@@ -11,6 +10,7 @@ from scipy.stats import binomtest
 from models import metrics
 from models.drill.data import Float64
 from models.drill.protocol import Rows
+from models.metrics import Interval
 
 Metric = Callable[[Float64, Float64], float]
 FALSE_ALARMS = 0.01
@@ -31,15 +31,6 @@ def recall_at_false_alarms(score: Float64, target: Float64, share: float = FALSE
     normal = np.sort(score[target < 0.5])[::-1]
     threshold = normal[min(int(share * len(normal)), len(normal) - 1)]
     return float(np.mean(score[target > 0.5] > threshold))
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def wilson(right: int, count: int) -> Interval:

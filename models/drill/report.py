@@ -14,8 +14,8 @@ from typing import Any
 
 from models.drill.claims import published, published_coherence, published_gain_p
 from models.drill.figures import draw
-from models.drill.metrics import Interval
 from models.drill.summary import Summary, as_json
+from models.metrics import Interval
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"

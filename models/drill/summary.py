@@ -15,10 +15,11 @@ from models.drill.claims import Gain, gain, published, published_coherence
 from models.drill.classifiers import Bands, SmallNetwork
 from models.drill.data import Float64
 from models.drill.grid import Grid
-from models.drill.metrics import Interval, accuracy, auc, bootstrap, recall_at_false_alarms, resamples, wilson
+from models.drill.metrics import accuracy, auc, bootstrap, recall_at_false_alarms, resamples, wilson
 from models.drill.protocol import paper_split
 from models.drill.similarity.coherence import ChanceOfPublished, chance_of_published
 from models.drill.similarity.report import Similarity, similarity
+from models.metrics import Interval
 
 _RESAMPLES = 2000
 

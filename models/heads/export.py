@@ -1,4 +1,4 @@
-"""A head as a model package: an ONNX graph of matrix products, written by hand, no torch involved."""
+"""A head as a model package."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from models.affine import OPSET, affine_graph
 from models.heads.choose import ABSTAIN
 from models.heads.head import Head
 from models.heads.vibration import UNIT
 from models.packages import VIBRATION, Card, Input, Output, Package, write
 from operators.mel import PAPER
-from pipeline.errors import MissingExtra
 from pipeline.messages import Float32
 
-OPSET = 17
-_IR_VERSION = 8
 _BATCH = 8
 _GOLDEN = 8
 LOGMEL = "logmel"
@@ -66,34 +64,7 @@ def graph(head: Head) -> bytes:
     Raises:
         MissingExtra: `onnx` is not installed.
     """
-    try:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingExtra("train", "writing a head") from error
-    nodes, weights, value = [], [], "embedding"
-    for i, (weight, bias) in enumerate(head.layers):
-        last = i == len(head.layers) - 1
-        weights += [
-            numpy_helper.from_array(np.ascontiguousarray(weight, np.float32), f"weight{i}"),
-            numpy_helper.from_array(np.ascontiguousarray(bias, np.float32), f"bias{i}"),
-        ]
-        out = "logits" if last else f"layer{i}"
-        nodes.append(helper.make_node("Gemm", [value, f"weight{i}", f"bias{i}"], [out]))
-        if not last:
-            nodes.append(helper.make_node("Relu", [out], [f"relu{i}"]))
-        value = f"relu{i}"
-    whole = helper.make_graph(
-        nodes,
-        "head",
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["B", head.inputs])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", len(head.labels)])],
-        weights,
-    )
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return affine_graph("head", "embedding", head.layers, "writing a head")
 
 
 def write_head(

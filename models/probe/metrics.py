@@ -14,19 +14,11 @@ from numpy.typing import NDArray
 
 from models.heads.folds import STRETCH_S, stretches
 from models.heads.head import Floats, Ints
+from models.metrics import Interval
 from models.probe.clips import Clips
 
 RESAMPLES = 1000
 _FEWEST_GROUPS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

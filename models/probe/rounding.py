@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from models.impact.pooling import POOLINGS, pool
+from models.metrics import Interval
 from models.packages.session import Session
 from models.probe import splits
 from models.probe.clips import Facts, columns
-from models.probe.metrics import Interval, difference, interval, units
+from models.probe.metrics import difference, interval, units
 from models.probe.run import Model, judge
 from models.probe.seconds import Second
 from pipeline.errors import BadInput

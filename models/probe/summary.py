@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from models.metrics import Interval
 from models.probe.clips import Clips
-from models.probe.metrics import Interval, Units, difference, f1, interval, machine_f1
+from models.probe.metrics import Units, difference, f1, interval, machine_f1
 from models.probe.run import BASELINE, Tables
 from models.probe.splits import Plan
 

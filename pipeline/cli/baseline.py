@@ -16,7 +16,7 @@ from models.anomaly.baseline import Baseline, counted
 from models.anomaly.score import AnomalyScore
 from models.anomaly.store import DOCUMENT, load, load_all, save
 from pipeline.app import STATE_FILE
-from pipeline.asking import Engine
+from pipeline.asking import Engine, state_of
 from pipeline.cli.kafka import needs_kafka
 from pipeline.errors import ConfigError, StateError
 from pipeline.live_commissioning import put_in_force
@@ -76,9 +76,8 @@ def use(folder: Path, config_file: Path, engine: Engine) -> None:
     chosen = load_all(folder)
     for baseline in chosen.values():
         check(settings, baseline, config_file)
-    state = settings.engine.state_dir / STATE_FILE
-    if engine == "embedded" and not state.is_file():
-        raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
+    if engine == "embedded":
+        state_of(settings)  # before anything is copied
     if engine == "kafka":
         needs_kafka()
     for baseline in chosen.values():

@@ -65,14 +65,13 @@ def commission(
     An engine on Kafka keeps no recordings: learn from files, then `stethos baseline use FOLDER --engine kafka`.
 
     With --encoder the embedding of sound becomes a detector of its own, unless starts that were left out speak against
-    it; the outcome says why.
+    it; the outcome says why. With --live it is the encoder that the machine runs, and the restarts of its sensor in
+    that time are the starts.
     """
-    if live and encoder is not None:
-        raise click.UsageError("--encoder needs --manifest: what it is worth is judged on recordings of several starts")
     if live and (manifest is not None or normal != NORMAL_LABELS):
         raise click.UsageError("--live learns what the engine records from now on: leave out --manifest and --normal")
     if live:
-        return _live(config_file, machine, minutes, out)
+        return _live(config_file, machine, minutes, out, None if encoder is None else _embedder(encoder, pooling))
     if manifest is None or out is None:
         raise click.UsageError("name --manifest M.csv and --out DIR, or --live")
     rows = read_manifest(manifest)
@@ -126,10 +125,12 @@ def _embedder(encoder: str, pooling: str) -> Embedder:
     return PackageEmbedder(load(locate(encoder)), pooling)
 
 
-def _live(config_file: Path, machine: str | None, minutes: float, out: Path | None) -> int:
+def _live(
+    config_file: Path, machine: str | None, minutes: float, out: Path | None, embedder: Embedder | None
+) -> int:  # fmt: skip
     import config as configuration
-    from pipeline.app import STATE_FILE
-    from pipeline.live_commissioning import commission_live
+    from pipeline.asking import state_of
+    from pipeline.live_commissioning import commission_live, heard_by
     from pipeline.state import Store
 
     settings = configuration.load(config_file)
@@ -138,9 +139,8 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
         raise ConfigError(f"{config_file}: no machine '{machine}'")
     if not settings.recording.enabled:
         raise ConfigError(f"{config_file}: recording.enabled is false, but this learns from what the engine records")
-    state = settings.engine.state_dir / STATE_FILE
-    if not state.is_file():
-        raise StateError(f"{state}: no such file: start `stethos run` with this configuration first")
+    state = state_of(settings)
+    embedders = {} if embedder is None else heard_by(settings, chosen, embedder)
     store = Store(state)
     results, counters = store.last_seq(), store.metrics()
     begun_ns = {m.name: store.newest_ns(m.name) or 0 for m in chosen}
@@ -158,7 +158,7 @@ def _live(config_file: Path, machine: str | None, minutes: float, out: Path | No
             time.sleep(min(1.0, max(left, 0.05)))
     store.close()
     folder = out or settings.engine.state_dir / "baselines"
-    for line in commission_live(settings, chosen, minutes * 60, folder, begun_ns):
+    for line in commission_live(settings, chosen, minutes * 60, folder, begun_ns, embedders):
         click.echo(line)
     return 0
 

@@ -11,9 +11,9 @@ import click
 
 import config as configuration
 from config.schema import Settings
-from pipeline.app import STATE_FILE, shelf_of
-from pipeline.asking import ask
-from pipeline.errors import ConfigError, StateError
+from pipeline.app import shelf_of
+from pipeline.asking import ask, state_of
+from pipeline.errors import ConfigError
 from pipeline.lineup import standing_of
 from pipeline.shelf import KEPT, keep
 from pipeline.state import Store
@@ -107,10 +107,7 @@ def compared(settings: Settings, machines: Sequence[str]) -> list[dict[str, Any]
     Raises:
         StateError: no engine has run on this state.
     """
-    path = settings.engine.state_dir / STATE_FILE
-    if not path.is_file():
-        raise StateError(f"{path}: no such file: start `stethos run` with this configuration first")
-    store, rows = Store(path), []
+    store, rows = Store(state_of(settings)), []
     decided = {decision.machine: decision for decision in store.decisions() if decision.kind == "model"}
     for machine in machines:
         last = decided.get(machine)

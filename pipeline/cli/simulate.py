@@ -55,6 +55,8 @@ def simulate(
             return 0
     if out is None:
         raise click.UsageError("name --out DIR")
+    if kind == "shop" and (out / "shop.mcap").exists():
+        raise ConfigError(f"{out / 'shop.mcap'}: exists already; name another folder")
     if kind != "shop" and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; two sets in one folder would be taken for one: name another folder")
     if spindles > 1 and kind != "drill":

@@ -17,7 +17,7 @@ from models.heads.lesson import AUTO, Candidate, Evaluation, Lesson, better, eva
 from models.heads.report import narrow, no_figure, render, tested, verdict
 from models.impact.pooling import POOLINGS
 from models.packages import VIBRATION, load
-from models.packages.shipped import locate
+from models.packages.shipped import WEIGHTS, locate, packages_in
 from models.probe.clips import Facts, columns
 from models.probe.features import Encoder, Extractor, LogMelMean
 from models.probe.vibration import VibrationMean
@@ -30,7 +30,6 @@ from pipeline.manifest import Row, alike, read_manifest, torn_groups, torn_recor
 from pipeline.messages import Float32
 from pipeline.shelf import digest_of
 
-_SHIPPED = Path(__file__).parents[2] / "models" / "weights"
 _TOO_LITTLE = 20
 
 
@@ -210,7 +209,7 @@ def _extractors(encoders: Sequence[str], rows: Sequence[Row]) -> list[Extractor]
     folders: list[Path] = []
     for name in encoders:
         if name == AUTO:
-            folders += sorted(p.parent for p in _SHIPPED.glob("*/card.json"))
+            folders += packages_in(WEIGHTS)
         elif name != LOGMEL:
             folders.append(locate(name))
     found: list[Extractor] = [LogMelMean()]

@@ -163,13 +163,18 @@ class Ring:
             stem = part.name.removesuffix(".mcap.part")
             try:
                 try:
-                    self.adopted |= adopt(self.folder, stem)
+                    found = adopt(self.folder, stem)
                 except DiskFull:
                     self._make_room(part.stat().st_size)  # a repair takes as much once more
-                    self.adopted |= adopt(self.folder, stem)
+                    found = adopt(self.folder, stem)
             except (RecordingError, OSError) as error:
                 self.failures += 1
                 log.warning("%s: is not repaired before the next start: %s", part, error)
+            else:
+                for path, (kept, reason) in found.items():
+                    done = f"repaired, {kept} messages are kept" if kept else "removed, no message could be kept"
+                    log.warning("%s: was left unfinished and is %s (%s)", path, done, reason or "nothing is missing")
+                self.adopted |= found
 
     def _open(self, start: Start, now_ns: int) -> Recorder:
         size, age = self._limits

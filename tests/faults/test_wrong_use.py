@@ -250,6 +250,15 @@ def test_two_simulated_sets_do_not_share_a_folder(tmp_path: Path, capsys: pytest
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_simulated_shop_is_not_written_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recording may be all that is left of a comparison."""
+    assert stethos("simulate", "shop", "--minutes", "0.02", "--out", tmp_path) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert stethos("simulate", "shop", "--seed", "2", "--minutes", "0.02", "--out", tmp_path) == 2
+    assert f"{tmp_path / 'shop.mcap'}: exists already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 import config
 from models.anomaly import store as baselines
 from pipeline import app
+from pipeline.claim import claim
 from pipeline.cli.baseline import baseline
 from pipeline.clock import HostClock
 from pipeline.errors import BadInput, ConfigError, StateError
@@ -43,10 +44,11 @@ def engine(site: Path) -> Iterator[None]:
             shard.checkpoint()
 
     thread = threading.Thread(target=run)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
+    with claim(plan.state):
+        thread.start()
+        yield
+        stop.set()
+        thread.join()
 
 
 def stethos(site: Path, *args: str) -> Result:

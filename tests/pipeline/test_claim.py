@@ -47,7 +47,15 @@ def test_a_second_engine_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
             pass
     assert not claimed(state)
     with claim(state):
-        assert lock.read_text().strip() != str(first)
+        assert claimed(state) and told_by_another(state) == "True", "to ask does not let go"
+        assert lock.read_text().strip() != str(first)  # which does let go
+    assert not claimed(state)
+
+
+def told_by_another(state: Path) -> str:
+    """Whether the state is held, as another process sees it."""
+    code = "import pathlib, sys; from pipeline.claim import claimed; print(claimed(pathlib.Path(sys.argv[1])))"
+    return subprocess.check_output([sys.executable, "-c", code, str(state)], text=True).strip()
 
 
 def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:

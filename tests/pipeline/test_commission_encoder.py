@@ -88,10 +88,8 @@ def test_the_embedding_is_judged_as_in_the_lane(tmp_path: Path, capsys: pytest.C
     assert "its encoder is not at hand" in " ".join(capsys.readouterr().err.split())
 
 
-def test_live_and_wrong_encoders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_encoders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2 with the reason, nothing written."""
-    assert run("commission", "--live", "--encoder", "impact-small") == 2
-    assert "--encoder needs --manifest" in " ".join(capsys.readouterr().err.split())
     m = starts(tmp_path, 2)
     args = ("commission", "--manifest", m, "--out", tmp_path / "b", "--encoder")
     assert run(*args, "no-such") == 2

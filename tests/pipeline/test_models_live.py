@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 import config
 from pipeline import app
+from pipeline.claim import claim
 from pipeline.cli.models_live import promote, rollback, shadow
 from pipeline.cli.models_running import running
 from pipeline.cli.replay import play
@@ -169,10 +170,11 @@ def engine(site: Path) -> Iterator[None]:
         shard.close()
 
     thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
+    with claim(plan.state):
+        thread.start()
+        yield
+        stop.set()
+        thread.join()
 
 
 def stethos(command: object, site: Path, *args: str) -> Result:

@@ -20,6 +20,7 @@ from pipeline.recording.mcap_walk import walk
 from pipeline.recording.reader import read
 from pipeline.recording.recorder import Recorder, Start
 from pipeline.recording.recover import adopt, in_use, recover
+from pipeline.recording.ring import Ring
 from pipeline.results import record_of
 from tests.pipeline.foreign import mcap
 
@@ -178,6 +179,20 @@ def test_adoption_repairs_what_a_dead_process_left(whole: Path, tmp_path: Path) 
         "other-2.mcap.repair",
         "rec-1.mcap",
     ]
+
+
+def test_a_ring_tells_what_became_of_what_was_left(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = whole.read_bytes()
+    (tmp_path / "rec-1.mcap.part").write_bytes(data[: len(data) // 2])
+    (tmp_path / "rec-2.mcap.part").write_bytes(b"")
+    ring = Ring(tmp_path, Start(), T, ring_bytes=10**8)
+    ring.close()
+    kept, removed = caplog.messages
+    there = len(indices(tmp_path / "rec-1.mcap")) * 6 // 5 + 1  # with results, and what stood in front
+    assert "rec-1.mcap" in kept and f"repaired, {there} messages are kept" in kept
+    assert "rec-2.mcap" in removed and "no message could be kept" in removed
 
 
 def test_a_file_system_without_locks_holds_recordings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,3 +183,11 @@ def test_fan_refuses_a_table_that_is_not_whole(tmp_path: Path) -> None:
     assert "do not follow each other" in script("convert_fan", table, tmp_path / "o").stderr
     table.write_text("a,b\n1,2\n")
     assert "the columns are" in script("convert_fan", table, tmp_path / "o").stderr
+
+
+def test_the_demonstrations_data_need_all_of_their_sources(tmp_path: Path) -> None:
+    """Nothing is cut before all is there; the line says what is missing."""
+    none, wrong = script("demo_data"), script("demo_data", tmp_path / "right.flac", tmp_path / "fast.flac", tmp_path)
+    assert (none.returncode, wrong.returncode) == (2, 2)
+    assert "usage: demo_data.py [-h] LATHE_JUST_RIGHT.flac LATHE_TOO_FAST.flac CNC_FOLDER" in none.stderr
+    assert wrong.stderr.endswith(f"error: {tmp_path / 'right.flac'}: no such file\n")

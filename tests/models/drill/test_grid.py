@@ -19,10 +19,11 @@ from models.drill.classifiers import Bands
 from models.drill.data import CLASSES, TABLE, Sound, digest
 from models.drill.document import refresh
 from models.drill.grid import Grid, Plan, cell, groups
-from models.drill.metrics import Interval, wilson
+from models.drill.metrics import wilson
 from models.drill.report import provenance, sentences, write
 from models.drill.summary import LeakFreeRow, PaperRow, Summary, summarise
 from models.drill.train import Trained, Training
+from models.metrics import Interval
 from pipeline.cli.bench_drill import _simulated
 from pipeline.errors import BadInput, StateError
 
