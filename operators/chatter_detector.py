@@ -11,6 +11,10 @@ them counts only after it has lasted for 350 ms, longer than warning tones do. T
 * firm: the mean evidence of the long windows over 0.2 to 0.7 s (`chatter_evidence`), for chatter that is weak beside
   strong forced vibration, broad, close to a harmonic or, in a balanced slot, a line without neighbours.
 
+Of the evidence of a line that wavers for seconds as a mode does that noise rings, both ways count less
+(`chatter_waver`), until the score is abnormal; then all of it counts until it is normal by all of it, as chatter may
+waver, too. What is learned, and what `Teeth` compares, goes by all of it always.
+
 An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings; it ends as
 soon as the line's amplitude has been steady for three quarters of the long window, as a rung mode's never is for long.
 
@@ -26,9 +30,10 @@ from typing import Any, ClassVar
 
 from operators.base import Stateful
 from operators.chatter import CHATTER, DOUBTS, HOP_S, SLOW
-from operators.chatter_evidence import SURE, Evidence, evidence
+from operators.chatter_evidence import SURE, Evidence
 from operators.chatter_lines import next_stable_speeds
 from operators.chatter_points import LEAST, MOST, Points
+from operators.chatter_waver import Weighed
 from operators.spindle import SAME
 from operators.teeth import Teeth
 from pipeline.messages import NS, Feature, Message, Score
@@ -73,6 +78,7 @@ _DOUBT_TEXT = {
     "out_of_range": "the spindle speed is below the configured range",
 }
 _UNHEARD_TEXT = "unverified: tones, and the idle machine has not been heard yet: is this a cut from its beginning on?"
+_WAVERS_TEXT = "; its amplitude wavers as that of a mode does that the cut's noise rings: no chatter by this alone"
 
 
 class ChatterDetector(Stateful):
@@ -100,7 +106,7 @@ class ChatterDetector(Stateful):
             raise ValueError("the on-delay must be a number of seconds from 0 on")
         self._teeth, self._highest, self._every = teeth, highest_rpm, every
         self._on_delay = round(on_delay_s / HOP_S)
-        said = f"{DETECTOR}|7|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
+        said = f"{DETECTOR}|8|{teeth}|{highest_rpm}" + (f"|{self._on_delay}|{STEADY}" if self._on_delay else "")
         self.settings = sha256(said.encode()).hexdigest()[:12]
         self._tool = Teeth(teeth, self.settings, every=-(-every // SLOW))
         self._hops = 0
@@ -108,7 +114,7 @@ class ChatterDetector(Stateful):
         self._over = 0
         self._rpm = 0.0
         self._short: list[float] = []
-        self._evidence = Evidence()
+        self._evidence = Weighed()
         self._lone = 0
         self._seen = False
         self._looked = 0
@@ -144,22 +150,26 @@ class ChatterDetector(Stateful):
             self._mismatch = min(max(self._mismatch + step, 0), 2 * _MISMATCH)
             self._heard = v["contradicts_rpm"] or self._heard
         if self._mismatch >= _MISMATCH and cutting:
-            self._evidence = Evidence()  # what came before has nothing to say about what comes behind it
+            self._evidence = Weighed()  # what came before has nothing to say about what comes behind it
             self._tool.leave()
             return self._report(message, 0.0, self._contradicted(v), complete=False)
         self._count(v, cutting)
         limit = self._points.limit
         if not cutting and not self._air and v["tonal"] > _TONES:
             return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
-        found = self._value(limit) if cutting and not self._mismatch else 0.0
-        value = 0.0 if self._too_soon(v) else found
-        if self._lone >= _UNEXPLAINED and value <= limit:
+        judged = cutting and not self._mismatch
+        whole = self._value(limit, self._evidence.whole) if judged else 0.0
+        less = self._value(limit, self._evidence.less) if judged and not self._abnormal else whole
+        too_soon = self._too_soon(v)
+        if self._lone >= _UNEXPLAINED and (too_soon or whole <= limit):
             self._tool.leave()
             return self._report(message, 0.0, self._unexplained(v), complete=False)
-        stable = cutting and found <= limit  # chatter of which nothing is said yet teaches nothing, either
+        stable = cutting and whole <= limit  # chatter of which nothing is said yet teaches nothing, either
         if stable:
             self._learn(v)
-        said = self._report(message, self._delayed(value, limit), self._reasons(v, limit, cutting), limit=limit)
+        value = self._delayed(0.0 if too_soon else less, limit)
+        reasons = self._reasons(v, limit, cutting, wavers=less <= limit < whole)
+        said = self._report(message, value, reasons, limit=limit)
         if "turn_db" in v:
             said += self._tool.take(message, self._points.place, cutting=stable)
         return said
@@ -202,17 +212,17 @@ class ChatterDetector(Stateful):
             self._seen = v["long_pair_db"] >= _PAIR_DB or v["long_side_db"] >= _SIDE_DB
             self._looked = min(self._looked + 1, _LOOK) if cutting and not v["contradicts_rpm"] else 0
             if cutting:
-                self._evidence.take(evidence(v) if new and not v["contradicts_rpm"] else 0.0)
+                self._evidence.take(v if new and not v["contradicts_rpm"] else None)
             else:
-                self._evidence = Evidence()
+                self._evidence = Weighed()
             self._slow_view = {k: v[k] for k in _SLOW_VIEW if k in v}
 
     # the decision ----------------------------------------------------------------------------------------------------
 
-    def _value(self, limit: float) -> float:
+    def _value(self, limit: float, of: Evidence) -> float:
         """The larger of the two ways, as a tonal share."""
         fast = min(self._short) / limit if len(self._short) == _CONFIRM else 0.0
-        return limit * max(fast if self._evidence.last >= SURE else min(fast, 1.0), self._evidence.ratio)
+        return limit * max(fast if of.last >= SURE else min(fast, 1.0), of.ratio)
 
     def _too_soon(self, v: Mapping[str, float]) -> bool:
         """Whether a line may be that of a speed told by a wrong ratio, and the cut is too short to say."""
@@ -236,7 +246,7 @@ class ChatterDetector(Stateful):
 
     def _forget(self) -> None:
         """Another speed, or missing samples: counting starts anew, what was learned stays."""
-        self._short, self._evidence, self._lone, self._slow_view = [], Evidence(), 0, {}
+        self._short, self._evidence, self._lone, self._slow_view = [], Weighed(), 0, {}
         self._seen, self._over, self._looked = False, 0, 0
         self._tool.leave()
 
@@ -268,7 +278,7 @@ class ChatterDetector(Stateful):
         )
         return {"speed": "unexplained", "told_rpm": v["rpm"], "line_hz": v["line_hz"], "text": text}
 
-    def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool) -> dict[str, Any]:
+    def _reasons(self, v: Mapping[str, float], limit: float, cutting: bool, *, wavers: bool) -> dict[str, Any]:
         line = self._slow_view["long_line_hz"] if self._long_leads(limit) else v["line_hz"]
         speeds = next_stable_speeds(line, self._teeth, v["rpm"], self._highest)
         return {
@@ -281,7 +291,7 @@ class ChatterDetector(Stateful):
             "rpm": v["rpm"],
             "next_stable_rpm": speeds,
             **{name: self._slow_view[name] for name in ("opr", "residual", "half_tooth_db") if name in self._slow_view},
-            "text": self._text(v, line, limit, speeds, cutting),
+            "text": self._text(v, line, limit, speeds, cutting) + (_WAVERS_TEXT if wavers else ""),
         }
 
     def _long_leads(self, limit: float) -> bool:
@@ -334,7 +344,7 @@ class ChatterDetector(Stateful):
             "over": self._over,
             "rpm": self._rpm,
             "short": list(self._short),
-            "evidence": self._evidence.snapshot(),
+            **self._evidence.snapshot(),
             "seen": self._seen,
             "lone": self._lone,
             "looked": self._looked,
@@ -353,7 +363,7 @@ class ChatterDetector(Stateful):
         """Go on from a snapshot."""
         self._hops, self._abnormal, self._rpm = state["hops"], state["abnormal"], state["rpm"]
         self._short, self._seen = list(state["short"]), bool(state["seen"])
-        self._evidence = Evidence(state["evidence"])
+        self._evidence = Weighed.of(state)
         self._over, self._looked = int(state["over"]), int(state.get("looked", 0))
         self._idle_tonal = state["idle_tonal"] or 0.0  # JSON has null for what is no number
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]

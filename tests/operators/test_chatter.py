@@ -246,8 +246,8 @@ def test_ten_minutes_of_stable_cutting_are_left_alone() -> None:
 def test_ten_minutes_of_sound_of_stable_cutting() -> None:
     """Sixty machines at 48 kHz, 6 to 20 dB above the background, from final seeds: no more alarms than are reported.
 
-    By acceleration none; by sound on two machines (docs/detectors.md): a mode that the force's noise rings, where a
-    slot with two teeth has no harmonic beside it, and a tone of the hall, louder than the cut, for more than a second.
+    By acceleration none; by sound on one machine (docs/detectors.md): a tone of the hall, louder than the cut, for more
+    than a second.
     """
     from benchmarks.detectors import chatter_scores
 
@@ -256,7 +256,7 @@ def test_ten_minutes_of_sound_of_stable_cutting() -> None:
         made = cut(FINAL[1], 100_000 + i, "stable", snr_db=6.0 + 14.0 * ((i * 0.37) % 1.0), seconds=10.0)
         for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
             alarmed |= {(i, unit) for s in chatter_scores(x, made, unit) if s.abnormal}
-    assert alarmed <= {(43, "FS"), (50, "FS")}
+    assert alarmed <= {(50, "FS")}
 
 
 @pytest.mark.parametrize("stop", [1, 57, 120, 190])
