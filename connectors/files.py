@@ -86,7 +86,7 @@ class SoundRecording(Recording):
             self.channels = self._file.channels if self._chosen is None else len(self._chosen)
             self.dtype, self._numpy = self._types()
             self._block_first, self._block = 0, np.empty((0, self.channels), self.dtype)
-            self.read(self.frames - 1, 1)  # a file that breaks off fails here, not in the middle of the night
+            self._load(self.frames - 1, 1)  # a file that breaks off fails here, not in the middle of the night
         except BaseException:
             self._file.close()
             raise
@@ -107,7 +107,7 @@ class SoundRecording(Recording):
         if at < 0 or at + count > len(self._block):
             self._block = self._load(first, min(max(count, _READ_AHEAD_FRAMES), self.frames - first))
             self._block_first, at = first, 0
-        return self._block[at : at + count]
+        return _finite(self.path, first, self._block[at : at + count])  # what was read ahead is not judged yet
 
     def _load(self, first: int, count: int) -> Samples:
         try:
@@ -118,7 +118,7 @@ class SoundRecording(Recording):
             raise _broken(self.path, f"at frame {first}: {error}") from error
         if len(x) != count:
             raise _broken(self.path, f"at frame {first + len(x)} of {self.frames}")
-        return _finite(self.path, first, _columns(x, self._chosen, self.dtype))
+        return _columns(x, self._chosen, self.dtype)
 
     def close(self) -> None:
         """Close the file."""

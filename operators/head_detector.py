@@ -60,8 +60,8 @@ class HeadDetector(Stateful):
     and say so. A stroke of another length is passed over; the second of that length in a row begins the template anew,
     as do three that differ from it in most bits (a microphone was moved). The alarms are then over: nobody judges what
     they tell. Neither judged nor taught is a stroke of which samples are missing, one in which a microphone gives no
-    signal or hears 10 dB more or less beside the others than when taught, and noise that does not come from where the
-    bits are (coolant).
+    signal or hears 10 dB more or less beside the others than when taught (until three strokes show that it hears the
+    bits as well as before), and noise that does not come from where the bits are (coolant).
 
     Args:
         geometry: of the head; names the bits.
@@ -84,7 +84,7 @@ class HeadDetector(Stateful):
         self.settings = sha256(f"head|1|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
         self._template = HeadTemplate(teach)
         self._strokes = Strokes()
-        self._microphones = Microphones(len(geometry.microphones_m))
+        self._microphones = Microphones(geometry)
         self._epoch = -1
         self._frames = 0
         self._sums = Sums.none(self._bits)
@@ -95,6 +95,8 @@ class HeadDetector(Stateful):
         self._odd = 0
         """Frames of the last stroke, if that was of another length than the template's."""
         self._strange = 0
+        self._retuned = 0
+        """Strokes in a row in which a microphone is off and yet no share is missing."""
 
     def process(self, message: Message) -> Iterable[Message]:
         """Take one frame in."""
@@ -109,8 +111,8 @@ class HeadDetector(Stateful):
         self._microphones.hear(message.values)
         out: list[Message] = []
         if self._microphones.dead:
-            self._strokes.silence()
-            self._clear()
+            if self._strokes.silence(message.values["cutting"]):
+                out = self._close(message)
         else:
             told = self._strokes.take(message.values["level"], message.values["cutting"])
             if told == "begins":
@@ -200,7 +202,7 @@ class HeadDetector(Stateful):
             return [self._unjudged(message, "not judged: a part of a stroke, or louder for over a minute")]
         if stroke.frames < _LEAST:
             return []
-        unreliable = self._microphones.lost or self._microphones.compare()
+        unreliable = self._microphones.lost or self._off(stroke)
         if unreliable:
             return [self._unjudged(message, f"not judged: {unreliable}")]
         if not self._template.hears(stroke):
@@ -219,6 +221,21 @@ class HeadDetector(Stateful):
             return [self._unjudged(message, text)]
         return [self._silent(message, stroke, self._hints)]
 
+    def _off(self, stroke: Sums) -> str:
+        """Which microphone is off, in words; not after three strokes in which it hears the bits as well as before.
+
+        Then its gain was changed, or it was off in the strokes that taught and no longer is.
+        """
+        off = self._microphones.compare()
+        self._retuned = self._retuned + 1 if off and self._template.hears_as_before(stroke) else 0
+        if self._retuned < _ANEW:
+            return off
+        self._retuned = 0
+        self._microphones.begin_anew()
+        if not self._template.ready:
+            self._anew()
+        return ""
+
     def _unjudged(self, message: Feature, text: str) -> Score:
         return self._score(message, SILENT, 0.0, {"text": text}, complete=False)
 
@@ -232,7 +249,7 @@ class HeadDetector(Stateful):
 
     def _anew(self) -> None:
         self._microphones.begin_anew()
-        self._template, self._odd, self._strange = HeadTemplate(self._teach), 0, 0
+        self._template, self._odd, self._strange, self._retuned = HeadTemplate(self._teach), 0, 0, 0
         self._evidence = np.zeros(self._bits)
 
     def _silent(self, message: Feature, stroke: Sums, hints: Mapping[int, float]) -> Score:
@@ -291,7 +308,7 @@ class HeadDetector(Stateful):
             "held": [list(frame) for frame in self._held], "evidence": self._evidence.tolist(),
             "hints": [[spindle, hint] for spindle, hint in sorted(self._hints.items())], "loudest": self._loudest,
             "odd": self._odd, "strange": self._strange, "settings": self.settings, "epoch": self._epoch,
-            "microphones": self._microphones.snapshot(),
+            "microphones": self._microphones.snapshot(), "retuned": self._retuned,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -311,6 +328,6 @@ class HeadDetector(Stateful):
         self._held = [list(frame) for frame in state["held"]]
         self._evidence = np.array(state["evidence"])
         self._hints = {int(spindle): hint for spindle, hint in state["hints"]}
-        self._epoch = int(state.get("epoch", -1))
+        self._epoch, self._retuned = int(state.get("epoch", -1)), int(state.get("retuned", 0))
         if "microphones" in state:  # earlier versions did not follow them
             self._microphones.restore(state["microphones"])

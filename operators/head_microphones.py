@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.head import PAST
+from operators.head_geometry import HeadGeometry
 from operators.head_template import KEPT
 
 Float64 = NDArray[np.float64]
 
 OFF_DB = 10.0
-"""Change of a microphone's level in a stroke, beside that of the others, from which it is not relied on."""
+"""Change of a microphone's level in a stroke, beside that of the others, from which it is not relied on; to it is added
+what the level changes when the bit that a microphone hears most is silent (0.2 dB in a head of ninety, 19 in one of
+two)."""
 _SETTLED = 2 * PAST + 1
 """Frames behind one without a signal that bursts are still measured against."""
 _TINY = 1e-30
@@ -29,11 +32,13 @@ class Microphones:
     """Follows the microphones of a head, frame by frame and stroke by stroke.
 
     Args:
-        count: of the microphones.
+        geometry: of the head.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, geometry: HeadGeometry) -> None:
+        self._count = len(geometry.microphones_m)
+        count, most = self._count, np.max(np.square(geometry.weights()), axis=0)
+        self._one_bit_db = -10.0 * np.log10(np.maximum(1.0 - most, _TINY))
         self._flat: list[int] = []
         self._behind = 0
         self._lost: list[int] = []
@@ -69,7 +74,8 @@ class Microphones:
         mask = int(values["flat"])
         self._flat = [k for k in range(self._count) if mask >> k & 1]
         self._behind = _SETTLED if self._flat else max(self._behind - 1, 0)
-        self._lost = sorted({*self._lost, *self._flat})
+        if not self.dead:  # else `Strokes` tells an end from missing samples
+            self._lost = sorted({*self._lost, *self._flat})
 
     def cut(self, values: Mapping[str, float]) -> None:
         """Count the frame as one of the cut."""
@@ -83,13 +89,17 @@ class Microphones:
             off = self._levels_db() - self._usual
             beside = [float(off[k] - np.median(np.delete(off, k))) for k in range(self._count)]
             k = max(range(self._count), key=lambda i: (abs(round(beside[i], 3)), -beside[i]))
-            if abs(beside[k]) > OFF_DB:
+            if abs(beside[k]) > OFF_DB + self._by_one_bit(k, less=beside[k] < 0.0):
                 how = f"{abs(beside[k]):.0f} dB {'less' if beside[k] < 0.0 else 'more'}"
                 self._off = (
                     f"sensor unreliable: microphone {k + 1} hears {how} beside the others than in the taught strokes: "
                     "cable, gain or coolant?"
                 )
         return self._off
+
+    def _by_one_bit(self, k: int, *, less: bool) -> float:
+        """What a silent bit can make a microphone hear less beside the others, or the others beside it, in dB."""
+        return float(self._one_bit_db[k] if less else np.median(np.delete(self._one_bit_db, k)))
 
     def learn(self) -> None:
         """The stroke that has just ended was a good one."""
@@ -100,7 +110,7 @@ class Microphones:
         self._usual = now if len(self._usual) != self._count else self._usual + (now - self._usual) / self._strokes
 
     def begin_anew(self) -> None:
-        """Another program, or other places: what was usual is forgotten."""
+        """Another program, other places or gains: what was usual is forgotten."""
         self._usual, self._strokes, self._off = np.zeros(0), 0, ""
 
     def _levels_db(self) -> Float64:

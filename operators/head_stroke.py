@@ -11,6 +11,8 @@ _BACK, _ENDED = 0.35, 2
 """Share of the stroke's level over the idle one, and frames in a row, that end it."""
 _DOWN, _UP = 0.3, 0.02
 _LONGEST = 1200
+_PAUSE = 20
+"""Frames without any signal, one second, that end a stroke: a noise gate is closed. Fewer are missing samples."""
 
 Told = Literal["air", "begins", "cuts", "ends"]
 
@@ -29,6 +31,9 @@ class Strokes:
         self._frames = 0
         self._run = 0
         self._torn = False
+        self._silent = 0
+        self._between = -1
+        """Frames heard in the air since a pause; -1 where a stroke began in them, or none is known."""
         self.whole = False
 
     @property
@@ -40,15 +45,34 @@ class Strokes:
         """Samples are missing: whatever was under way is over."""
         self._frames, self._run, self.whole, self._torn = 0, 0, False, True
 
-    def silence(self) -> None:
-        """No microphone gives a signal: the stroke under way is torn, or a noise gate is closed between strokes.
+    def silence(self, cutting: float) -> bool:
+        """No microphone gives a signal; True where that ends a stroke: for a second, or the machine says so.
 
-        Nothing is learned of the idle machine: behind it the hall would be louder than that for a minute.
+        What is heard again sooner was torn. Nothing is learned of the idle machine, or the hall would be louder than
+        that for a minute, unless all that is heard between two pauses is taken for it: a noise gate lets but the
+        strokes through.
+
+        Args:
+            cutting: 1 or 0 where the machine says whether it cuts, -1 where it does not.
         """
+        self._silent, self._run = self._silent + 1, 0
         if self._frames:
-            self.forget()
-        self._run = 0
+            return self._ends_in_silence(cutting)
         self.whole = not self._torn
+        if self._silent >= _PAUSE:
+            if _BEGUN <= self._between <= _LONGEST:
+                self._idle = 0.0
+            self._between = 0
+        return False
+
+    def _ends_in_silence(self, cutting: float) -> bool:
+        if cutting != 0.0 and self._silent < _PAUSE:
+            return False
+        if cutting == 1.0:  # it still cuts: the microphones are dead
+            self.forget()
+            return False
+        self._frames, self._torn, self._between = 0, False, 0
+        return True
 
     def take(self, level: float, cutting: float) -> Told:
         """What a frame means.
@@ -57,6 +81,9 @@ class Strokes:
             level: mean square.
             cutting: 1 or 0 where the machine says whether it cuts, -1 where it does not.
         """
+        if self._silent and self._frames:
+            self.forget()
+        self._silent = 0
         return self._cuts(level, cutting) if self._frames else self._in_air(level, cutting)
 
     def _in_air(self, level: float, cutting: float) -> Told:
@@ -64,12 +91,13 @@ class Strokes:
             self._idle = level
         loud = cutting == 1.0 or (cutting < 0.0 and level > _ABOVE * self._idle)
         self._run = self._run + 1 if loud else 0
+        self._between += self._between >= 0
         if not loud:
             self.whole, self._torn = True, False  # the next one is heard from its beginning
             self._idle += (_DOWN if level < self._idle else _UP) * (level - self._idle)
         if self._run < _BEGUN:
             return "air"
-        self._frames, self._level, self._run = self._run, level, 0
+        self._frames, self._level, self._run, self._between = self._run, level, 0, -1
         return "begins"
 
     def _cuts(self, level: float, cutting: float) -> Told:
@@ -91,7 +119,7 @@ class Strokes:
         """All of it as JSON values."""
         return {
             "idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run, "whole": self.whole,
-            "torn": self._torn,
+            "torn": self._torn, "silent": self._silent, "between": self._between,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -99,3 +127,4 @@ class Strokes:
         self._idle, self._level = state["idle"], state["level"]
         self._frames, self._run = int(state["frames"]), int(state["run"])
         self.whole, self._torn = bool(state.get("whole", True)), bool(state.get("torn", False))
+        self._silent, self._between = int(state.get("silent", 0)), int(state.get("between", -1))

@@ -20,6 +20,7 @@ KEPT = 40
 LENGTH_OFF = 0.25
 _HEARD, _HEARD_OF_USUAL = 0.06, 0.2
 """Mean share of the bits, and its ratio to the template's, below which a stroke's noise is not that of the bits."""
+_AS_BEFORE = 0.9
 _GONE = 3.0
 """Standard deviations below the template from which a bit does not count for what is common to all."""
 _TINY = 1e-12
@@ -104,6 +105,15 @@ class HeadTemplate:
         """
         usual = float(np.mean(self._mean)) if self.strokes else 0.0
         return float(np.mean(stroke.mean())) > max(_HEARD, _HEARD_OF_USUAL * usual)
+
+    def hears_as_before(self, stroke: Sums) -> bool:
+        """Whether nothing is missing: one of eight microphones that hears no bit takes a fifth of the mean share.
+
+        With more gain than before the air is louder than the idle machine was, and counted to the stroke: its frames
+        beyond the usual number need no share.
+        """
+        usual = float(np.mean(self._mean)) * min(stroke.frames, self._frames)
+        return self.hears(stroke) and float(np.mean(stroke.total)) > _AS_BEFORE * usual
 
     def unlike(self, frames: int) -> bool:
         """Whether a stroke of so many frames is of another program than those that taught."""

@@ -15,8 +15,8 @@ from pipeline.state import Store
 
 ANSWER_S = 15.0
 POLL_S = 0.02
-GRACE_S = 1.0
-"""So long an engine may be missing: one that is just being started, or started anew."""
+GRACE_S = 5.0
+"""So long an engine may be missing: one that is just being started reads its packages before it holds its state."""
 
 Engine: TypeAlias = Literal["embedded", "kafka"]
 
@@ -47,7 +47,7 @@ def ask(
         wait_s: how long to wait for an answer.
 
     Raises:
-        StateError: nobody answered, which is known after a second where no engine runs; or the engine refused.
+        StateError: nobody answered, which is known after `GRACE_S` where no engine runs; or the engine refused.
         BrokerError: no broker answers.
     """
     if engine == "kafka":

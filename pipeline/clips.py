@@ -21,7 +21,8 @@ from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.messages import NS, Anchor, Float32, Rate, Samples, Segment, Stream
 
-BLOCK_S = 10
+BLOCK_S = 1
+"""Of a recording that fails, what lies before the block with the fault is read."""
 MARGIN_S = 0.1
 WINDOW_S = 1.04
 """A clip shorter than this is continued by its mirror image until a window of a second fits."""
@@ -151,14 +152,19 @@ def check_end(row: Row, seconds: float) -> None:
 def _mirrored(blocks: Iterator[Float32], before: int, after: int) -> Iterator[Float32]:
     """The blocks with `before` and `after` samples mirrored at the ends (numpy's ``reflect``)."""
     last: Float32 | None = None
-    for block in blocks:
-        if last is None:
-            last = np.concatenate((_reflection(block[::-1], before)[::-1], block))
-        elif len(block) < after:  # too short to be mirrored on its own
-            last = np.concatenate((last, block))
-        else:
+    try:
+        for block in blocks:
+            if last is None:
+                last = np.concatenate((_reflection(block[::-1], before)[::-1], block))
+            elif len(block) < after:  # too short to be mirrored on its own
+                last = np.concatenate((last, block))
+            else:
+                yield last
+                last = block
+    except BadInput:
+        if last is not None:
             yield last
-            last = block
+        raise
     if last is not None:
         yield np.concatenate((last, _reflection(last, after)))
 

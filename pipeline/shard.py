@@ -25,6 +25,7 @@ from pipeline.stages import LaneSettings
 from pipeline.state import Position, Store
 from pipeline.state_commands import Command
 from pipeline.succession import past_of
+from pipeline.threads import one_thread
 
 RESULTS_EVERY_NS = 50_000_000
 CHECKPOINT_EVERY_NS = 1_000_000_000
@@ -70,7 +71,7 @@ class Tap(Protocol):
 
 
 class Shard:
-    """Runs lanes and keeps their durable order.
+    """Runs lanes and keeps their durable order. Its process takes matrix products with one thread from then on.
 
     Args:
         name: of the shard, for metrics.
@@ -92,6 +93,7 @@ class Shard:
         measure: Callable[[], int] | None = None,
         decides: bool = True,
     ) -> None:
+        one_thread()  # before the lanes make their matrices
         self.name = name
         shelf = next((m.models.shelf for m in machines if m.models is not None), None)
         self._pool = None if shelf is None else Pool(shelf, deferred=True)

@@ -27,7 +27,6 @@ from pipeline.headers import SOURCE, Headers, source_of
 from pipeline.messages import Chunk, Input
 from pipeline.packed import Packed, Packer, Unpacker
 from pipeline.shard import Shard
-from pipeline.threads import one_thread
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 SLICE_NS = 5_000_000
@@ -192,7 +191,6 @@ def _main(name: str, near: Connection, far: Connection, done: Any, build: Callab
     """The child: a thread empties the pipe, the main thread runs the lanes."""
     far.close()
     _one_arena()
-    one_thread()
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to stop
         signal.signal(number, signal.SIG_IGN)
     try:

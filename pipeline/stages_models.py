@@ -63,8 +63,9 @@ class Embed(Deferred):
 
     Every n-th window of the stream's grid is embedded, by the packages that are in force when it ends; the grid is that
     of sample indices, so that a restart changes nothing. Which of n it is depends on the machine's name: streams that
-    begin together, as at a start, would else all be embedded in the same half second. Incomplete and silent windows
-    give none. A window that a model refuses becomes a dead letter with the model's reason.
+    begin together, as at a start, would else all be embedded in the same half second. The first window of a stream is
+    embedded whoever's turn it is: a short recording may have no other. Incomplete and silent windows give none. A
+    window that a model refuses becomes a dead letter with the model's reason.
     """
 
     memory_s: ClassVar[float] = 0.0
@@ -90,7 +91,8 @@ class Embed(Deferred):
         if message.side.get("silent"):  # the image of digital silence shows nothing, or noise at full level
             pool.counts["embedding.silent"] += 1
             return ()
-        if message.n0 // HOP % self._models.config.every != self._turn:
+        number = message.n0 // HOP
+        if number and number % self._models.config.every != self._turn:
             return ()
         standing = self._models.at(message.stream.key, message.t_end_ns)
         active = self._models.encoder_of(standing.active)

@@ -1,4 +1,4 @@
-"""One thread for matrix products in processes that run lanes: there are as many of these as cores."""
+"""One thread for matrix products in processes that run lanes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ def one_thread() -> None:
     """Let this process take its matrix products by itself.
 
     OpenBLAS wakes a thread per core for a product with a matrix of ten thousand numbers, and these wait busily: what a
-    shard asks for then costs the others their time. It holds for the libraries that are loaded by now.
+    shard asks for then costs the others their time. And its last bits depend on the number of threads: a replay in one
+    process must sum as the shards of a run did. It holds for the libraries that are loaded by now.
     """
     threadpool_limits(limits=1, user_api="blas")

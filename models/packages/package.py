@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +153,21 @@ def _put(folder: Path, files: dict[str, bytes]) -> Package:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        _sync(partial)
         partial.rename(folder)
+        _sync(folder.parent)
     except OSError as error:
         raise StateError(f"{folder}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return package
+
+
+def _sync(folder: Path) -> None:
+    """Make names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not all file systems sync folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -276,7 +276,7 @@ NOISE = np.random.default_rng(0).integers(-20_000, 20_000, 50_000).astype("<i2")
         ("not_finite", lambda d: text(d / "a.csv", "x,y\n1,nan\n")),
         ("not_finite", lambda d: text(d / "a.csv", "1e39\n")),
         ("not_finite", lambda d: npz(d / "a.npz", x=np.array([1.0, np.inf]), fs=1)),
-        ("not_finite", lambda d: sound(d / "a.wav", np.array([0.0, np.nan]), subtype="FLOAT")),
+        ("not_finite", lambda d: sound(d / "a.wav", np.array([np.nan, 0.0]), subtype="FLOAT")),
         ("dtype", lambda d: npz(d / "a.npz", x=np.array(["a", "b"]), fs=1)),
         ("dtype", lambda d: npz(d / "a.npz", x=np.zeros(3, complex), fs=1)),
         ("dtype", lambda d: npz(d / "a.npz", x=np.zeros(3, bool), fs=1)),

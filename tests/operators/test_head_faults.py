@@ -12,6 +12,7 @@ import pytest
 from operators.breakage_reasons import UNTOLD
 from operators.head import PAST, HeadFrames
 from operators.head_detector import BREAK, SILENT, HeadDetector
+from operators.head_geometry import HeadGeometry, grid
 from operators.head_stroke import Strokes
 from pipeline.messages import Alarm, Feature, Score, Span
 from pipeline.stages import LaneSettings
@@ -161,6 +162,44 @@ def test_a_microphone_that_hears_otherwise_than_the_others_is_said(factor: float
     assert abnormal(said(detector, made.stroke(f30=BURST)), BREAK)
 
 
+def test_a_gain_that_was_changed_is_learned_after_three_strokes() -> None:
+    """All shares are there: the microphone hears its bits. What was silent before goes on counting."""
+    made = Made(41)
+    detector = taught(made)
+    for told in (False, False, True, True):
+        frames = made.stroke()
+        assert last_silent(said(detector, changed(frames, 0, len(frames), m1=100.0))).complete is told
+    frames = made.stroke(f30=BURST)
+    assert abnormal(said(detector, changed(frames, 0, len(frames), m1=100.0)), BREAK)
+    assert strokes_taught(detector) == 4 + 3
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_a_microphone_that_was_off_while_the_head_was_taught_does_not_hold_it_up_for_ever(bad: int) -> None:
+    """A jet of coolant in the first strokes: once three are without, they are taught alone."""
+    made = Made(42)
+    detector = HeadDetector(HEAD, 4)
+    for i in range(bad + 6):
+        frames = made.stroke()
+        said(detector, changed(frames, 0, len(frames), m1=1e4 if i < bad else 1.0))
+    assert strokes_taught(detector) == 4
+
+
+def test_a_silent_bit_beside_a_microphone_is_no_fault_of_the_microphone() -> None:
+    """In a head of four it has most of what the microphone hears: breaks of the others are judged on."""
+    close = np.array([[-0.05, -0.03], [0.35, -0.03], [-0.05, 0.33], [0.35, 0.33]])
+    made = Made(43, bits=4, scatter=0.3)
+    detector = HeadDetector(HeadGeometry(grid(2, 2, 0.3), close, 343.0, 2), 4)
+    for _ in range(4):
+        said(detector, made.stroke())
+    for _ in range(2):
+        frames = made.stroke(silent=[0], f30={"burst": 9.0, "spindle": 3.0, "contrast": 2.2})
+        found = said(detector, changed(frames, 0, len(frames), m0=0.06))
+        assert abnormal(found, BREAK) and "unreliable" not in last_silent(found).reasons["text"]
+    frames = made.stroke(silent=[0])
+    assert "unreliable" in last_silent(said(detector, changed(frames, 0, len(frames), m0=0.001))).reasons["text"]
+
+
 def test_another_gain_of_all_microphones_is_judged_on() -> None:
     """What the others do, too, is no fault of one."""
     made = Made(37)
@@ -193,12 +232,38 @@ def test_a_noise_gate_between_strokes_is_no_fault() -> None:
         strokes.take(0.1, -1.0)
     for _ in range(3):
         for _ in range(30):
-            strokes.silence()
+            strokes.silence(-1.0)
         told = [strokes.take(level, -1.0) for level in [1.0] * 40 + [0.1] * 4]
         assert told.count("begins") == told.count("ends") == 1 and strokes.whole
     for _ in range(10):  # what follows silence is not louder than the idle machine for a minute
-        strokes.silence()
+        strokes.silence(-1.0)
     assert {strokes.take(0.1, -1.0) for _ in range(40)} == {"air"}
+
+
+@pytest.mark.parametrize("cutting", [-1.0, 0.0])
+def test_strokes_between_which_a_noise_gate_is_closed_are_taught(cutting: float) -> None:
+    """From the start, without a sound between them; silence of a second ends them, or the machine's word."""
+    made = Made(44)
+    detector = HeadDetector(HEAD, 2)
+    gate = {"flat": 15.0, **{f"m{k}": 0.0 for k in range(4)}, "cutting": cutting}
+    told = {} if cutting < 0.0 else {"cutting": 1.0}
+    for _ in range(5):
+        cut = changed(made.stroke()[10:60], 0, 50, **told)
+        found = said(detector, [*cut, *[made.frame(0.0, NONE, **gate) for _ in range(25)]])
+    assert strokes_taught(detector) >= 2 and last_silent(found).complete
+    cut = changed(made.stroke(f30=BURST)[10:60], 0, 50, **told)
+    assert abnormal(said(detector, cut), BREAK)
+
+
+def test_microphones_that_are_dead_while_the_machine_cuts_end_no_stroke() -> None:
+    """Nor does silence of less than a second: what is heard behind either is a part."""
+    for frames, cutting in ((10, -1.0), (24, 1.0)):
+        made = Made(45)
+        detector = taught(made)
+        stroke = changed(made.stroke(), 10, 60, cutting=cutting)
+        found = said(detector, changed(stroke, 30, 30 + frames, flat=15.0, level=0.0))
+        assert "a part of a stroke" in last_silent(found).reasons["text"]
+        assert len([s for s in found if s.detector == SILENT]) == 1
 
 
 def test_frames_say_which_microphones_give_no_signal() -> None:

@@ -13,7 +13,7 @@ from connectors.files import open_recording
 from pipeline.clips import MARGIN_S, Piece, read_clip
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
-from pipeline.messages import NS, Rate
+from pipeline.messages import NS, Rate, Segment
 
 
 def row(path: Path, modality: Any = "vibration", **more: Any) -> Row:
@@ -174,6 +174,19 @@ def test_a_damaged_file_says_so_while_it_is_read(tmp_path: Path) -> None:
     (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
     with pytest.raises(BadInput, match="not finite at frame 0"):
         list(piece.segments())
+
+
+@pytest.mark.parametrize(("rate", "good"), [(48_000, 48_000), (48_000, 120_000), (16_000, 40_000)])
+def test_what_lies_before_the_fault_is_read(tmp_path: Path, rate: int, good: int) -> None:
+    """The first frame that is not finite is named, and whole seconds before it are given."""
+    x = np.random.default_rng(0).normal(0, 0.1, 5 * rate)
+    x[good:] = np.nan
+    soundfile.write(tmp_path / "x.wav", x, rate, subtype="FLOAT")
+    (piece,) = read_clip(row(tmp_path / "x.wav", "acoustic")).pieces
+    read: list[Segment] = []
+    with pytest.raises(BadInput, match=f"not finite at frame {good}:"):
+        read.extend(piece.segments())
+    assert read[-1].n0 + len(read[-1].x) == good // rate * rate
 
 
 def damaged(path: Path, start: float) -> Path:

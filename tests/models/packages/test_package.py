@@ -50,6 +50,22 @@ def test_what_is_written_is_loaded(folder: Path) -> None:
     np.testing.assert_allclose(package.golden.y, rig.ROWS @ rig.WEIGHT + rig.BIAS, rtol=1e-5)
 
 
+def test_a_package_stays_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files, then their names, are on disk before the folder has its name; then that name is."""
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{handle}").readlink()), (tmp_path / "state").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    rig.package(tmp_path / "state")
+    *files, (partial, early), (parent, late) = synced
+    assert {(Path(path).parent.name, there) for path, there in files} == {(Path(partial).name, False)}
+    assert (early, parent, late) == (False, str(tmp_path), True)
+
+
 def test_the_hashes_are_those_of_sha256sum(folder: Path) -> None:
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
