@@ -1,10 +1,10 @@
 """A day of normal running of simulated machines, judged by what their own commissioning learned: the false alarms.
 
 Three halls of a mill, a drill press and a motor (`benchmarks/quiet_halls.py`). The control tells one of three states,
-by speed or size of the tool: `low` and `high` are commissioned on five starts each, `middle` never is. Other starts are
+by speed or size of the tool: `low` and `high` are commissioned on some starts each, `middle` never is. Other starts are
 judged, by whole lanes of the running pipeline.
 
-    python -m benchmarks.quiet [--hours 24] [--seed 8501] [--resume FILE]
+    python -m benchmarks.quiet [--hours 24] [--seed 8501] [--starts 5] [--resume FILE]
 
 Beside it: the level alone, thresholded in the same way; starts in `middle`, told so, and told as `low` and `high`; and
 what the same baselines find of clear faults. One line of JSON a start, then the figures. `--resume` takes the starts
@@ -48,7 +48,7 @@ FLOOR_DB = 0.5
 
 
 class Day(NamedTuple):
-    """What is played: hours of all machines together, seconds of each start, and faulty starts of each machine."""
+    """What is played: hours of all machines together, seconds of starts, how many are faulty, how many teach each."""
 
     seed: int = 8501
     hours: float = 24.0
@@ -57,6 +57,7 @@ class Day(NamedTuple):
     taught_s: float = 60.0
     faulty_s: float = 96.0
     faults: int = 4
+    starts: int = RECOMMENDED_STARTS
 
 
 # commissioning ----------------------------------------------------------------------------------------------------
@@ -71,10 +72,10 @@ class Taught:
 
 
 def commissioned(day: Day, hall: int) -> dict[str, Taught]:
-    """All machines of a hall by kind, learned from five starts in each of the states that are learned."""
+    """All machines of a hall by kind, learned from some starts in each of the states that are learned."""
     recorded: dict[str, list[Normal]] = {kind: [] for kind in KINDS}
     levels: dict[str, dict[str, dict[str, Sequence[Chunk]]]] = {kind: {s: {} for s in LEARNED} for kind in KINDS}
-    for number in range(TAUGHT, TAUGHT + RECOMMENDED_STARTS * len(LEARNED)):
+    for number in range(TAUGHT, TAUGHT + day.starts * len(LEARNED)):
         start = Start(day.seed, hall, number, LEARNED[number % len(LEARNED)], day.taught_s)
         heard = list(chunks(start))
         for kind in KINDS:
@@ -215,13 +216,14 @@ def plan(day: Day) -> Iterator[tuple[Start, tuple[str, ...]]]:
         yield Start(day.seed, hall, JUDGED + number, state, day.judged_s), (state,)
 
 
-def run(day: Day, done: Iterable[Mapping[str, Any]] = ()) -> Iterator[dict[str, Any]]:
+def run(day: Day, done: Iterable[Mapping[str, Any]] = ()) -> Iterator[Mapping[str, Any]]:
     """Tell every start, then the figures; `done` are records of starts that need not be played again."""
-    known = {(r["seed"], r["hall"], r["start"], r["seconds"], r["fault"], r["kind"], r["told"]): r for r in done}
+    of = ("seed", "hall", "start", "seconds", "fault", "learned", "kind", "told")
+    known = {tuple(r.get(key) for key in of): r for r in done}
     halls: dict[int, dict[str, Taught]] = {}
     records: list[Mapping[str, Any]] = []
     for start, states in plan(day):
-        facts = (start.seed, start.hall + 1, start.number, start.seconds, start.fault)
+        facts = (start.seed, start.hall + 1, start.number, start.seconds, start.fault, day.starts)
         held = [known.get((*facts, kind, told)) for kind in start.kinds for told in states]
         if all(record is not None for record in held):
             records += [record for record in held if record is not None]
@@ -231,8 +233,8 @@ def run(day: Day, done: Iterable[Mapping[str, Any]] = ()) -> Iterator[dict[str, 
             for kind, taught in halls[start.hall].items():
                 yield {"commissioned": f"{kind}-{start.hall + 1}", "says": taught.baseline.sentences()}
         for record in judged(start, halls[start.hall], states):
-            records.append(record)
-            yield record
+            records.append({**record, "learned": day.starts})
+            yield records[-1]
     yield from tables(records, day.halls)
 
 
@@ -311,6 +313,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=usual.hours, help="of normal running, all machines together")
     parser.add_argument("--minutes", type=float, default=usual.judged_s / 60.0, help="of a judged start")
     parser.add_argument("--taught-minutes", type=float, default=usual.taught_s / 60.0, help="of a start that teaches")
+    parser.add_argument("--starts", type=int, default=usual.starts, help="that teach each state")
     parser.add_argument("--faults", type=int, default=usual.faults, help="faulty starts of each machine")
     parser.add_argument("--halls", type=int, default=usual.halls, choices=(1, 2, 3), help="of three machines")
     parser.add_argument("--seed", type=int, default=usual.seed)
@@ -318,9 +321,10 @@ def main() -> None:
     asked = parser.parse_args()
     if min(asked.hours, asked.minutes, asked.taught_minutes, asked.faults) <= 0:
         parser.error("--hours, --minutes, --taught-minutes and --faults must be positive")
-    day = Day(
-        asked.seed, asked.hours, asked.halls, 60.0 * asked.minutes, 60.0 * asked.taught_minutes, faults=asked.faults
-    )
+    if not 2 <= asked.starts <= JUDGED // len(LEARNED):
+        parser.error(f"--starts must be 2 to {JUDGED // len(LEARNED)}")
+    judged_s, taught_s = 60.0 * asked.minutes, 60.0 * asked.taught_minutes
+    day = Day(asked.seed, asked.hours, asked.halls, judged_s, taught_s, faults=asked.faults, starts=asked.starts)
     lines = asked.resume.read_text(encoding="utf-8").splitlines() if asked.resume is not None else []
     done = [record for line in lines if "start" in (record := json.loads(line))]
     began = time.process_time()
