@@ -69,8 +69,10 @@ def share(hits: int, trials: int) -> dict[str, object]:
 def spread(values: list[float]) -> dict[str, float]:
     if not values:
         return {}
-    p = np.percentile(values, [0, 10, 50, 90, 99, 100])
-    return dict(zip(("min", "p10", "p50", "p90", "p99", "max"), (round(float(x), 4) for x in p), strict=True))
+    p = np.percentile(values, [0, 10, 25, 50, 75, 90, 99, 100])
+    return dict(
+        zip(("min", "p10", "p25", "p50", "p75", "p90", "p99", "max"), (round(float(x), 4) for x in p), strict=True)
+    )
 
 
 def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
@@ -78,19 +80,30 @@ def sensor(rate: int, unit: str, channels: int = 1) -> Stream:
     return Stream("m", "s", 0, "acoustic" if sound else "vibration", Rate(rate), channels, "<f4", unit)
 
 
-def chatter_scores(x: Float32, made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,)) -> list[Score]:
-    (scores,) = delayed_scores(x, made, unit, [0.0], names)
+def chatter_scores(made: Cut, unit: str, names: tuple[str, ...] = (DETECTOR,)) -> list[Score]:
+    (scores,) = delayed_scores(made, unit, [0.0], names)
     return scores
 
 
-def delayed_scores(
-    x: Float32, made: Cut, unit: str, on_delays_s: list[float], names: tuple[str, ...] = (DETECTOR,)
-) -> list[list[Score]]:
-    """The scores of a cut under each on-delay."""
+def hops_of(made: Cut, unit: str, anchor: Anchor = ANCHOR) -> list[Feature]:
+    """What the detector is told of a cut."""
     stream = sensor(MILL_HZ, unit)
     features = ChatterFeatures(stream, GivenSpeed(made.rpm), made.teeth, made.rpm)
-    hops = list(features.process(Segment(stream, ANCHOR, 0, x)))
+    heard = features.process(Segment(stream, anchor, 0, made.sound if unit == "FS" else made.acceleration))
+    return [hop for hop in heard if isinstance(hop, Feature)]
+
+
+def delayed_scores(
+    made: Cut, unit: str, on_delays_s: list[float], names: tuple[str, ...] = (DETECTOR,)
+) -> list[list[Score]]:
+    """The scores of a cut under each on-delay, after its good parts were learned."""
+    hops = hops_of(made, unit)
     detectors = [ChatterDetector(made.teeth, 2.0 * made.rpm, on_delay_s=on_delay_s) for on_delay_s in on_delays_s]
+    for number, part in enumerate(made.before, -len(made.before)):
+        for hop in hops_of(part, unit, Anchor(0, round(number * len(part.sound) / MILL_HZ * NS))):
+            good = replace(hop, values={**hop.values, "good": 1.0})
+            for detector in detectors:
+                detector.process(good)
     return [
         [s for hop in hops for s in detector.process(hop) if isinstance(s, Score) and s.detector in names]
         for detector in detectors
@@ -105,14 +118,19 @@ class Heard:
     late: int = 0
     quick: list[float] = field(default_factory=list)
     slow: list[float] = field(default_factory=list)
+    learned: int = 0
+    speeds: dict[int, list[int]] = field(default_factory=dict)
     missed: list[dict[str, float]] = field(default_factory=list)
 
     def take(self, index: int, made: Cut, abnormal_s: list[float]) -> None:
         """Count a cut by the times at which its score was abnormal."""
         assert made.seen_s is not None
         assert made.onset_s is not None
+        self.learned += len(made.before)
         self.early += any(t < made.onset_s - 0.05 for t in abnormal_s)
         after = [t for t in abnormal_s if t >= made.onset_s - 0.05]
+        of = self.speeds.setdefault(4000 * int(made.rpm // 4000), [])
+        of.append(bool(after))
         if not after:
             self.missed.append({"i": index, "rpm": made.rpm, "teeth": made.teeth})
             return
@@ -125,6 +143,8 @@ class Heard:
         hits = len(self.quick) + len(self.slow)
         return {
             "recall": share(hits, hits + len(self.missed)),
+            "learned_parts": self.learned,
+            "recall_from_rpm": {rpm: share(sum(of), len(of)) for rpm, of in sorted(self.speeds.items())},
             "alarms_before_onset": self.early,
             "later_than_target": self.late,
             "delay_s": spread(self.quick + self.slow),
@@ -134,29 +154,33 @@ class Heard:
         }
 
 
-def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delays_s: list[float]) -> None:
-    """Recall and delay against the once-per-revolution reference, by sound and acceleration."""
+def chatter(seed: int, count: int, near: tuple[float, float] | None, on_delays_s: list[float], parts: int) -> None:
+    """Recall and delay against the once-per-revolution reference, by sound and acceleration, after learned parts."""
     name = "chatter" if near is None else f"chatter {near[0]}-{near[1]} of the limit"
     for unit in ("FS", "m/s2"):
         for agc in (False, True) if unit == "FS" and near is None else (False,):
             heard = [Heard() for _ in on_delays_s]
             for i in range(count):
-                made = cut(seed, i, "chatter", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), agc=agc, near=near, air_s=AIR_S)
-                x = made.sound if unit == "FS" else made.acceleration
-                for so_far, scores in zip(heard, delayed_scores(x, made, unit, on_delays_s), strict=True):
+                snr_db = 10.0 + 10.0 * ((i * 0.37) % 1.0)
+                made = cut(seed, i, "chatter", snr_db=snr_db, agc=agc, near=near, air_s=AIR_S, parts=parts)
+                for so_far, scores in zip(heard, delayed_scores(made, unit, on_delays_s), strict=True):
                     so_far.take(i, made, [s.t_end_ns / NS for s in scores if s.abnormal])
             for on_delay_s, so_far in zip(on_delays_s, heard, strict=True):
-                table(name, sensor=unit, agc=agc, seed=seed, on_delay_s=on_delay_s, **so_far.figures())
+                table(name, sensor=unit, agc=agc, seed=seed, on_delay_s=on_delay_s, parts=parts, **so_far.figures())
 
 
-def stable(seed: int, minutes: float, on_delays_s: list[float]) -> None:
-    """False alarms in stable cutting at 0.25-0.7 of the limit, with entries, chips, bangs, tones and air."""
+def stable(seed: int, minutes: float, on_delays_s: list[float], parts: int) -> None:
+    """False alarms in stable cutting at 0.25-0.7 of the limit, with entries, chips, bangs, tones and air.
+
+    Where `parts` are learned, what is judged is the next part of the same job.
+    """
     seconds, runs = 10.0, round(minutes * 6)
     where: list[list[dict[str, Any]]] = [[] for _ in on_delays_s]
     for i in range(runs):
-        made = cut(seed, 100_000 + i, "stable", snr_db=6.0 + 14.0 * ((i * 0.37) % 1.0), seconds=seconds, agc=i % 5 == 0)
-        for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
-            for so_far, scores in zip(where, delayed_scores(x, made, unit, on_delays_s), strict=True):
+        snr_db = 6.0 + 14.0 * ((i * 0.37) % 1.0)
+        made = cut(seed, 100_000 + i, "stable", snr_db=snr_db, seconds=seconds, agc=i % 5 == 0, parts=parts)
+        for unit in ("FS", "m/s2"):
+            for so_far, scores in zip(where, delayed_scores(made, unit, on_delays_s), strict=True):
                 told = [False, *(s.abnormal for s in scores)]
                 raised = sum(now and not before for before, now in pairwise(told))
                 if raised:
@@ -169,7 +193,8 @@ def stable(seed: int, minutes: float, on_delays_s: list[float]) -> None:
         false = {unit: sum(one["raised"] for one in so_far if one["sensor"] == unit) for unit in ("FS", "m/s2")}
         high = {unit: chi2.ppf(0.975, 2 * (n + 1)) / 2.0 for unit, n in false.items()}  # of a Poisson count, exact
         table(
-            "stable", seed=seed, minutes=round(runs * seconds / 60.0, 1), on_delay_s=on_delay_s, false_alarms=false,
+            "stable", seed=seed, minutes=round(runs * seconds / 60.0, 1), on_delay_s=on_delay_s, parts=parts,
+            false_alarms=false,
             machines_with_alarms=len({one["i"] for one in so_far}),
             per_hour_high={unit: round(float(n) / hours, 1) for unit, n in high.items()},
             where=so_far,
@@ -191,8 +216,8 @@ def wrong(seed: int, count: int) -> None:
         for i in range(count):
             made = cut(seed, 100_000 + i, "stable", snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), seconds=8.0)
             told = replace(made, rpm=factor * made.rpm)
-            for unit, x in (("FS", made.sound), ("m/s2", made.acceleration)):
-                scores = chatter_scores(x, told, unit)
+            for unit in ("FS", "m/s2"):
+                scores = chatter_scores(told, unit)
                 said = sum("speed" in s.reasons for s in scores) > 0.1 * len(scores)
                 alarms = [s for s in scores if s.abnormal]
                 outcome["alarm" if alarms else "unverified" if said else "silent"] += 1
@@ -211,9 +236,8 @@ def teeth(seed: int, count: int) -> None:
         for i in range(count):
             for loses in (True, False):
                 made = lost_tooth(seed, i, snr_db=10.0 + 10.0 * ((i * 0.37) % 1.0), loses=loses)
-                x = made.sound if unit == "FS" else made.acceleration
-                scores = chatter_scores(x, made, unit, (TOOTH_LOSS, FLIP))
-                at = made.onset_s or len(x) / MILL_HZ
+                scores = chatter_scores(made, unit, (TOOTH_LOSS, FLIP))
+                at = made.onset_s or len(made.sound) / MILL_HZ
                 raised = [(s.t_end_ns / NS, s.detector) for s in scores if s.abnormal]
                 early = [f"{i}: {name} at {t:.1f} s" for t, name in raised if t < at]
                 false += early[:1]
@@ -346,17 +370,18 @@ def main() -> None:
     parser.add_argument(
         "--on-delay", type=float, nargs="+", default=[0.0], help="seconds, for chatter, near and stable"
     )
+    parser.add_argument("--parts", type=int, default=0, help="good ones that are learned first, for the same")
     asked = parser.parse_args()
     if min(asked.count, asked.starts, round(6 * asked.minutes)) < 1:
         parser.error("--count and --starts must be 1 or more, --minutes at least one cut of ten seconds")
     seed = FINAL[SEED_OF.get(asked.what, 0)] if asked.seed is None else asked.seed
     began = time.process_time()
     if asked.what == "chatter":
-        chatter(seed, asked.count, None, asked.on_delay)
+        chatter(seed, asked.count, None, asked.on_delay, asked.parts)
     elif asked.what == "near":
-        chatter(seed, asked.count, (1.05, 1.15), asked.on_delay)
+        chatter(seed, asked.count, (1.05, 1.15), asked.on_delay, asked.parts)
     elif asked.what == "stable":
-        stable(seed, asked.minutes, asked.on_delay)
+        stable(seed, asked.minutes, asked.on_delay, asked.parts)
     elif asked.what == "wrong":
         wrong(seed, asked.count)
     elif asked.what == "teeth":

@@ -64,6 +64,9 @@ class Spindle(Closed):
     lowest_rpm: float | None = Field(None, ge=400, description="lowest speed at which chatter is judged")
     highest_rpm: float | None = Field(None, gt=0, description="of the machine, for the advice of a stable speed")
     cutting_states: tuple[str, ...] = Field((), description="`state_context` values that mean cutting; none: by level")
+    learning_states: tuple[str, ...] = Field(
+        (), description="`state_context` values in which cuts are good: chatter's threshold is learned"
+    )
     chatter_on_delay_s: float = Field(0.0, ge=0, le=10, description="time that wavering chatter must last")
 
     @model_validator(mode="after")
@@ -72,6 +75,8 @@ class Spindle(Closed):
             raise ValueError("a spindle needs either rpm or rpm_context")
         if self.teeth is not None and self.slowest_rpm < 400:
             raise ValueError(f"chatter is judged from 400 rpm on, not at {self.slowest_rpm:g} rpm")
+        if self.learning_states and self.teeth is None:
+            raise ValueError("learning_states are those in which chatter is learned: tell the teeth")
         said = [v for v in (self.lowest_rpm, self.rpm, self.highest_rpm) if v is not None]
         if said != sorted(said):
             raise ValueError(f"lowest_rpm, rpm and highest_rpm must rise, not {', '.join(f'{v:g}' for v in said)}")
@@ -229,8 +234,9 @@ class Machine(Closed):
 
     @model_validator(mode="after")
     def _cuts_are_heard(self) -> Machine:
-        if self.spindle is not None and self.spindle.cutting_states and self.state_context is None:
-            raise ValueError(f"the cutting_states of machine '{self.name}' need a state_context that tells them")
+        for key in ("cutting_states", "learning_states"):
+            if getattr(self.spindle, key, ()) and self.state_context is None:
+                raise ValueError(f"the {key} of machine '{self.name}' need a state_context that tells them")
         fast = any(sensor.rate_hz >= CHATTER_HZ for sensor in self.sensors if sensor.modality != "frames")
         if self.spindle is not None and self.spindle.teeth is not None and not fast:
             raise ValueError(f"machine '{self.name}' tells its teeth: chatter needs a sensor of {CHATTER_HZ:g} Hz")

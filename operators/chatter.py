@@ -100,6 +100,8 @@ class ChatterFeatures(Gated):
                 values |= {"level_db": _level(band_power(last, self._rate)), "cutting": _told(reading)}
             return self._feature(segment, n0, n1, values, complete=False)
         values = self._short(x, reading)
+        if reading.good:
+            values["good"] = 1.0
         if (n0 // self._hop) % SLOW == 0:
             values |= self._long(x, reading)
         return self._feature(segment, n0, n1, values, complete=True)

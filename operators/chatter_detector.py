@@ -18,6 +18,9 @@ waver, too. What is learned, and what `Teeth` compares, goes by all of it always
 An on-delay (ISA-18.2), off unless asked for, lets chatter last so long before it counts, where a mode rings; it ends as
 soon as the line's amplitude has been steady for three quarters of the long window, as a rung mode's never is for long.
 
+Where the machine says that a cut is known to be good, nothing is judged: what it reaches raises the threshold at its
+speed, at most 1.5 times (`chatter_points`), for a program whose cut rings a mode in every part.
+
 Lines that the idle machine has too (drives) do not count: the tonal power must be four times that of the idle machine.
 """
 
@@ -158,18 +161,23 @@ class ChatterDetector(Stateful):
         if not cutting and not self._air and v["tonal"] > _TONES:
             return self._report(message, 0.0, {"cutting": False, "text": _UNHEARD_TEXT}, complete=False)
         judged = cutting and not self._mismatch
+        threshold = limit * self._points.times
         whole = self._value(limit, self._evidence.whole) if judged else 0.0
         less = self._value(limit, self._evidence.less) if judged and not self._abnormal else whole
         too_soon = self._too_soon(v)
-        if self._lone >= _UNEXPLAINED and (too_soon or whole <= limit):
+        if self._lone >= _UNEXPLAINED and (too_soon or whole <= threshold):
             self._tool.leave()
             return self._report(message, 0.0, self._unexplained(v), complete=False)
-        stable = cutting and whole <= limit  # chatter of which nothing is said yet teaches nothing, either
+        good = cutting and "good" in v
+        stable = cutting and (good or whole <= threshold)  # chatter that is not said yet teaches nothing, either
         if stable:
             self._learn(v)
-        value = self._delayed(0.0 if too_soon else less, limit)
-        reasons = self._reasons(v, limit, cutting, wavers=less <= limit < whole)
-        said = self._report(message, value, reasons, limit=limit)
+        if good:
+            said = self._report(message, 0.0, self._learned(0.0 if too_soon else less / limit), complete=False)
+        else:
+            value = self._delayed(0.0 if too_soon else less, threshold)
+            reasons = self._reasons(v, limit, cutting, wavers=less <= threshold < whole)
+            said = self._report(message, value, reasons, limit=threshold)
         if "turn_db" in v:
             said += self._tool.take(message, self._points.place, cutting=stable)
         return said
@@ -294,6 +302,13 @@ class ChatterDetector(Stateful):
             "text": self._text(v, line, limit, speeds, cutting) + (_WAVERS_TEXT if wavers else ""),
         }
 
+    def _learned(self, times: float) -> dict[str, Any]:
+        known, most = self._points.bear(times), self._points.times
+        text = f"learning: this cut is said to be good; up to {known:.2f} times the usual threshold so far"
+        if known > most:
+            text += f", which sounds like chatter: the threshold rises to {most:g} times at most"
+        return {"learning": True, "reached": known, "text": text}
+
     def _long_leads(self, limit: float) -> bool:
         return bool(self._slow_view) and (not self._short or self._short[-1] < limit)
 
@@ -317,6 +332,8 @@ class ChatterDetector(Stateful):
             parts.append("lines at half the tooth passing: flip chatter, or a told speed of twice the true one")
         if _at(line, v["rpm"], _THIRDS + _HALVES):
             parts.append("multiple of a half or a third of the rotation: check the told speed, too")
+        if self._points.times > 1.0:
+            parts.append(f"threshold {self._points.times:.2f} times the usual one, as good cuts at this speed need")
         if 0 < self._over < self._on_delay and not self._steady():
             lasts = f"{self._over * HOP_S:.2f} of {self._on_delay * HOP_S:.2f} s on-delay"
             parts.append(f"lasts for {lasts}, its amplitude wavers")
@@ -345,6 +362,7 @@ class ChatterDetector(Stateful):
             "rpm": self._rpm,
             "short": list(self._short),
             **self._evidence.snapshot(),
+            **self._points.snapshot(),
             "seen": self._seen,
             "lone": self._lone,
             "looked": self._looked,
@@ -354,7 +372,6 @@ class ChatterDetector(Stateful):
             "idle": [list(pair) for pair in self._idle],
             "loudest": max(self._loudest, -1e9),
             "air": self._air,
-            "points": self._points.snapshot(),
             "slow_view": dict(self._slow_view),
             "tool": self._tool.snapshot(),
         }
@@ -369,7 +386,7 @@ class ChatterDetector(Stateful):
         self._lone, self._mismatch, self._heard = state["lone"], state["mismatch"], state["heard"]
         self._idle = [(bucket, level) for bucket, level in state["idle"]]
         self._loudest, self._air = state["loudest"], bool(state["air"])
-        self._points.restore(state["points"])
+        self._points.restore(state)
         self._points.at(self._rpm)
         self._slow_view = dict(state["slow_view"])
         self._tool.restore(state["tool"])

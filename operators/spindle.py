@@ -25,11 +25,13 @@ class Reading:
         rpm: speed in revolutions per minute; 0 where `doubt` says that there is none.
         doubt: why the speed must not be used, or empty.
         cutting: whether the machine says that it cuts; None where it says nothing.
+        good: whether it says that what it cuts is known to be good, so that it may be learned.
     """
 
     rpm: float
     doubt: Doubt = ""
     cutting: bool | None = None
+    good: bool = False
 
 
 class Speed(Protocol):

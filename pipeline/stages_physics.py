@@ -56,8 +56,8 @@ class LaneSpeed:
         self._lag_ns = round(machine.context_lag_s * NS)
         self._rpm = spindle.rpm
         self._speed = spindle.rpm_context
-        self._state = machine.state_context if spindle.cutting_states else None
-        self._cutting = frozenset(spindle.cutting_states)
+        self._state = machine.state_context if spindle.cutting_states or spindle.learning_states else None
+        self._cutting, self._good = frozenset(spindle.cutting_states), frozenset(spindle.learning_states)
         self._facts = [fact for fact in (self._speed, self._state) if fact is not None]
         self.held_up: Callable[[], bool] = bool
         """Whether no window may be judged yet, whatever its facts."""
@@ -79,26 +79,27 @@ class LaneSpeed:
         state = None
         if self._state is not None and not self._contexts.given_up(self._state, t_ns):
             state = self._contexts.as_of(self._state, asked)
-        cutting = None if state is None else bool({str(state), whole(str(state))} & self._cutting)
+        said = set() if state is None else {str(state), whole(str(state))}
+        good = bool(said & self._good)
+        cutting = bool(said & self._cutting) or good if said and self._cutting else None
+        return replace(self._spindle(t_ns, asked), cutting=cutting, good=good)
+
+    def _spindle(self, t_ns: int, asked_ns: int) -> Reading:
         if self._speed is None:
             assert self._rpm is not None
-            return Reading(self._rpm, "", cutting)
+            return Reading(self._rpm)
         if self._contexts.given_up(self._speed, t_ns):
-            return Reading(0.0, "stale", cutting)
-        return self._told(asked, cutting)
-
-    def _told(self, asked_ns: int, cutting: bool | None) -> Reading:
-        assert self._speed is not None
+            return Reading(0.0, "stale")
         rpm = self._contexts.as_of(self._speed, asked_ns)
         if rpm is None or isinstance(rpm, str) or not isfinite(rpm):
-            return Reading(0.0, "missing", cutting)
+            return Reading(0.0, "missing")
         if rpm == 0.0:
-            return Reading(0.0, "zero", cutting)
+            return Reading(0.0, "zero")
         rpm = abs(rpm)  # a spindle that turns backwards
         lately = self._contexts.during(self._speed, asked_ns - CHANGE_NS, asked_ns)
         speeds = (abs(speed) for speed in lately if isinstance(speed, int | float) and isfinite(speed))
         changed = any(abs(speed / rpm - 1.0) > SAME for speed in speeds)
-        return Reading(float(rpm), "changing" if changed else "", cutting)
+        return Reading(float(rpm), "changing" if changed else "")
 
 
 class Facing(Switchable):

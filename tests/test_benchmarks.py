@@ -207,7 +207,7 @@ def test_a_cut_that_alarms_from_its_first_score_on_is_an_alarm(
     made = SimpleNamespace(sound=None, acceleration=None, rpm=6000.0, teeth=3)
     monkeypatch.setattr(detectors, "cut", lambda *_, **__: made)
     monkeypatch.setattr(detectors, "delayed_scores", lambda *_: [[score, score]])
-    detectors.stable(1, 1 / 6, [0.0])
+    detectors.stable(1, 1 / 6, [0.0], 0)
     assert json.loads(capsys.readouterr().out)["false_alarms"] == {"FS": 1, "m/s2": 1}
 
 

@@ -265,6 +265,14 @@ def test_sinks_name_topics_that_there_are() -> None:
         ('rpm = 9000\nteeth = 3\ncutting_states = ["cut"]', "", 8000, "need a state_context"),
         ("rpm = 9000\nteeth = 3", "", 1000, "chatter needs a sensor of 2000 Hz"),
         ('rpm = 9000\nteeth = 3\ncutting_states = ["cut"]', 'state_context = "state"', 2000, None),
+        (
+            'rpm = 9000\nteeth = 3\nlearning_states = ["setup"]',
+            "",
+            8000,
+            "the learning_states of machine .* need a state",
+        ),
+        ('rpm = 9000\nlearning_states = ["setup"]', 'state_context = "state"', 8000, "tell the teeth"),
+        ('rpm = 9000\nteeth = 3\nlearning_states = ["setup"]', 'state_context = "state"', 8000, None),
         ("rpm = 9000", "", 1000, None),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_line_of_which_nothing_is_said_yet_is_not_learned_as_stable(place: flo
         hop = Feature("m", ("s",), CHATTER, (1 + k) * 10_000_000, seen)
         said += [s for s in detector.process(hop) if isinstance(s, Score) and s.detector == "chatter"]
     assert said[-1].abnormal is spoken
-    assert detector._points.snapshot() == []
+    assert detector._points.snapshot() == {"points": [], "good": []}
 
 
 @pytest.mark.parametrize(("told", "says"), [(1.5, True), (3.0, True), (2.0 / 3.0, True), (1.0, False)])

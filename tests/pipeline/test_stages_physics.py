@@ -11,7 +11,7 @@ import pytest
 
 from config.schema import Machine
 from pipeline import stages_physics, topology
-from pipeline.messages import NS, Context, Input, Record
+from pipeline.messages import NS, Anchor, Context, Input, Record
 from pipeline.stages import LaneSettings
 from pipeline.stages_physics import LaneSpeed, unasked
 from tests.engines.hostile import run_hostile, run_straight
@@ -244,3 +244,50 @@ def test_a_control_that_tells_numbers_means_the_states_of_the_configuration(told
     settings = LaneSettings(machine(ACC, spindle=spindle, state_context="state"))
     settings.contexts.add(Context("m", "state", T0, told))
     assert LaneSpeed(settings).at(T0 + NS).cutting is cutting
+
+
+@pytest.mark.parametrize(
+    ("state", "gate", "cutting", "good"),
+    [
+        ("cut", ["cut"], True, False),
+        ("setup", ["cut"], True, True),
+        ("idle", ["cut"], False, False),
+        ("setup", [], None, True),
+        ("cut", [], None, False),
+        (None, ["cut"], None, False),
+    ],
+)
+def test_states_in_which_is_learned(state: str | None, gate: list[str], cutting: bool | None, good: bool) -> None:
+    """They are states of cutting, too, where those are told; without these the level says whether it cuts."""
+    spindle = {"rpm": RPM, "teeth": TEETH, "cutting_states": gate, "learning_states": ["setup"]}
+    settings = LaneSettings(machine(ACC, spindle=spindle, state_context="state"))
+    if state is not None:
+        settings.contexts.add(Context("m", "state", T0, state))
+    reading = LaneSpeed(settings).at(T0 + 2 * NS)
+    assert (reading.rpm, reading.cutting, reading.good) == (RPM, cutting, good)
+
+
+def test_what_was_learned_outlives_the_lane() -> None:
+    """Chatter that is said to be good raises nothing, and needs more when it comes back; on a hostile engine alike."""
+    mill = machine(ACC, spindle=SPINDLE | {"learning_states": ["setup"]}, state_context="state")
+    x = chattering()
+    again = replace(ACC, epoch=1)
+    anchor = Anchor(0, T0 + 10 * NS)
+    heard: dict[str, list[Input]] = {
+        "acc": [*chunks(ACC, x, 0.02), *chunks(again, x, 0.02, anchor=anchor), end(again, len(x))],
+        "context": [
+            *(Context("m", "spindle_rpm", T0 + s * NS, RPM) for s in range(-3, 20)),
+            *(Context("m", "state", T0 + s * NS, _state(s)) for s in range(-3, 20)),
+        ],
+    }
+    undisturbed = run_straight(LaneSettings(mill), heard)
+    assert [s for s in said(undisturbed, "score") if s["reasons"].get("learning")]
+    (raised, *_) = said(undisturbed, "alarm")
+    assert raised["t_ns"] > T0 + 10 * NS and "threshold 1.50 times the usual" in raised["text"]
+    hostile = run_hostile(LaneSettings(mill), heard, 3, rebuild=0.02)
+    for topic in ("score", "alarm"):
+        assert said(hostile, topic) == said(undisturbed, topic)
+
+
+def _state(second: int) -> str:
+    return "setup" if 1 <= second < 8 else "cut" if 11 <= second < 18 else "idle"
