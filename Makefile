@@ -76,8 +76,8 @@ $(VENV)/.test: locks/test.lock $(VENV)/.demo
 
 lock: | $(BIN)/uv ## make the lock files anew: versions and hashes, no addresses
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o locks/uv.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra models -o locks/demo.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra dev --extra kafka --extra influxdb --extra microphone --extra models --extra mqtt --extra signature --extra simulate --extra train -o locks/test.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group build --extra models --constraints locks/test.lock -o locks/demo.lock
 
 docs: install-test ## write the generated parts of README and ARCHITECTURE, and the schemas, anew
 	@$(BIN)/python scripts/generate_docs.py
