@@ -202,12 +202,13 @@ class HeadDetector(Stateful):
             return [self._unjudged(message, "not judged: a part of a stroke, or louder for over a minute")]
         if stroke.frames < _LEAST:
             return []
-        unreliable = self._microphones.lost or self._off(stroke)
-        if unreliable:
-            return [self._unjudged(message, f"not judged: {unreliable}")]
-        if not self._template.hears(stroke):
+        if self._microphones.lost:
+            return [self._unjudged(message, f"not judged: {self._microphones.lost}")]
+        if not self._template.hears(stroke):  # nor does it tell what the microphones hear of the bits
             text = "not judged: this noise does not come from where the bits are: coolant, or microphones that were "
             return [self._unjudged(message, f"{text}moved, or are in another order than their channels")]
+        if off := self._off(stroke):
+            return [self._unjudged(message, f"not judged: {off}")]
         if self._template.unlike(stroke.frames):
             return [self._another(message, stroke.frames)]
         self._odd = 0

@@ -22,15 +22,18 @@ class Strokes:
 
     Attributes:
         whole: whether the stroke under way, or the one that has just ended, is known from its beginning. What is loud
-            right behind missing samples, or behind the start, is the rest of one; what lasts over a minute is none.
+            right behind missing samples, behind the start or behind another, is the rest of one, or the idle machine is
+            louder than it was; what lasts over a minute is none.
     """
 
     def __init__(self) -> None:
-        self._idle = -1.0
+        self._idle = self._before = -1.0  # now, and before the last frame
         self._level = 0.0
         self._frames = 0
         self._run = 0
         self._torn = False
+        self._adjoins = False
+        """Whether a stroke has ended and nothing as quiet as the idle machine was heard since."""
         self._silent = 0
         self._between = -1
         """Frames heard in the air since a pause; -1 where a stroke began in them, or none is known."""
@@ -55,13 +58,15 @@ class Strokes:
         Args:
             cutting: 1 or 0 where the machine says whether it cuts, -1 where it does not.
         """
+        if not self._silent:  # part of the last frame was silence, too
+            self._idle = self._before
         self._silent, self._run = self._silent + 1, 0
         if self._frames:
             return self._ends_in_silence(cutting)
-        self.whole = not self._torn
+        self.whole, self._adjoins = not self._torn, False
         if self._silent >= _PAUSE:
             if _BEGUN <= self._between <= _LONGEST:
-                self._idle = 0.0
+                self._idle = self._before = 0.0
             self._between = 0
         return False
 
@@ -81,22 +86,26 @@ class Strokes:
             level: mean square.
             cutting: 1 or 0 where the machine says whether it cuts, -1 where it does not.
         """
-        if self._silent and self._frames:
-            self.forget()
-        self._silent = 0
+        if self._silent:
+            if self._frames:
+                self.forget()
+            self._silent = 0
+            return "air"  # part of it is silence: it says nothing of the idle machine
         return self._cuts(level, cutting) if self._frames else self._in_air(level, cutting)
 
     def _in_air(self, level: float, cutting: float) -> Told:
+        self._before = self._idle
         if self._idle < 0.0:
             self._idle = level
         loud = cutting == 1.0 or (cutting < 0.0 and level > _ABOVE * self._idle)
         self._run = self._run + 1 if loud else 0
         self._between += self._between >= 0
         if not loud:
-            self.whole, self._torn = True, False  # the next one is heard from its beginning
+            self.whole, self._torn, self._adjoins = True, False, False  # the next one is heard from its beginning
             self._idle += (_DOWN if level < self._idle else _UP) * (level - self._idle)
         if self._run < _BEGUN:
             return "air"
+        self.whole = self.whole and not self._adjoins
         self._frames, self._level, self._run, self._between = self._run, level, 0, -1
         return "begins"
 
@@ -110,21 +119,23 @@ class Strokes:
             self._idle, self.whole = level, False
         elif self._run < _ENDED and cutting != 0.0:
             return "cuts"
-        elif not self.whole and cutting < 0.0:  # the idle machine may be louder than before what is missing
+        elif not self.whole and cutting < 0.0:  # the idle machine may be louder than before
             self._idle = level
-        self._frames, self._run, self._torn = 0, 0, False
+        self._before, self._frames, self._run, self._torn, self._adjoins = self._idle, 0, 0, False, cutting < 0.0
         return "ends"
 
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON values."""
         return {
             "idle": self._idle, "level": self._level, "frames": self._frames, "run": self._run, "whole": self.whole,
-            "torn": self._torn, "silent": self._silent, "between": self._between,
+            "torn": self._torn, "silent": self._silent, "between": self._between, "adjoins": self._adjoins,
+            "before": self._before,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._idle, self._level = state["idle"], state["level"]
+        self._idle, self._level, self._before = state["idle"], state["level"], state.get("before", state["idle"])
         self._frames, self._run = int(state["frames"]), int(state["run"])
         self.whole, self._torn = bool(state.get("whole", True)), bool(state.get("torn", False))
         self._silent, self._between = int(state.get("silent", 0)), int(state.get("between", -1))
+        self._adjoins = bool(state.get("adjoins", False))

@@ -27,7 +27,7 @@ from pipeline.machine_models import MachineModels
 from pipeline.messages import NS, DeadLetter, Embedding, Message, Score, Stream, Window
 from pipeline.models_pool import Job
 from pipeline.results import canonical
-from pipeline.stages import UNTOLD, Anomaly, LaneSettings
+from pipeline.stages import SOUND_RATE, UNTOLD, Anomaly, LaneSettings
 from pipeline.states import SHADOW, States
 
 EMBEDDING = "embedding"
@@ -75,6 +75,7 @@ class Embed(Deferred):
         self._stream = stream
         self._waiting: deque[tuple[Window, list[_Run]]] = deque()
         self._turn = zlib.crc32(stream.machine.encode()) % models.config.every
+        self._first = int(stream.rate != SOUND_RATE)  # resampling begins within window 0, which is then never whole
 
     def needs_from(self) -> Mapping[tuple[str, int], int]:
         """The oldest window without an answer."""
@@ -92,7 +93,7 @@ class Embed(Deferred):
             pool.counts["embedding.silent"] += 1
             return ()
         number = message.n0 // HOP
-        if number and number % self._models.config.every != self._turn:
+        if number != self._first and number % self._models.config.every != self._turn:
             return ()
         standing = self._models.at(message.stream.key, message.t_end_ns)
         active = self._models.encoder_of(standing.active)

@@ -105,6 +105,18 @@ def test_coolant_is_no_program(frames: int) -> None:
     assert last_silent(said(detector, made.stroke())).complete
 
 
+def test_a_jet_between_strokes_makes_no_microphone_unreliable() -> None:
+    """What coolant alone does to a microphone says nothing of what it hears of the bits: breaks are judged on."""
+    made = Made(48)
+    detector = taught(made)
+    for _ in range(3):
+        spray = changed([made.frame(1.0, NONE) for _ in range(40)], 0, 40, m1=30.0)
+        score = last_silent(said(detector, [*spray, *[made.frame(0.1, NONE) for _ in range(10)]]))
+        assert not score.complete and "not come from where the bits are: coolant" in score.reasons["text"]
+        found = said(detector, made.stroke(f30=BURST))
+        assert abnormal(found, BREAK) and last_silent(found).complete
+
+
 def test_coolant_teaches_nothing() -> None:
     """Before the first stroke, and between those that teach."""
     made = Made(33)
@@ -209,6 +221,28 @@ def test_another_gain_of_all_microphones_is_judged_on() -> None:
     assert last_silent(said(detector, louder)).complete
 
 
+@pytest.mark.parametrize("why", ["20 dB", "2 dB", "one", "zeros"])
+def test_louder_air_is_not_counted_to_the_strokes_for_ever(why: str) -> None:
+    """More gain of all microphones or of one; zeros before and behind quiet air that no gate let through.
+
+    What is heard behind the second stroke is the idle machine from then on. The template and what it finds stay.
+    """
+    made = Made(47, scatter=0.5)
+    detector = taught(made)
+    gains = {"20 dB": [100.0] * 4, "2 dB": [1.6] * 4, "one": [100.0, 1.0, 1.0, 1.0], "zeros": [1.0] * 4}[why]
+    more = {"level": float(np.mean(gains)), **{f"m{k}": gain for k, gain in enumerate(gains)}}
+    if why == "zeros":
+        pause = [made.frame(0.0, NONE, flat=15.0) for _ in range(25)]
+        said(detector, [*pause, *[made.frame(0.1, NONE) for _ in range(40)], *pause])
+    for i in range(6):
+        frames = [*[made.frame(0.1, NONE) for _ in range(30)], *made.stroke(f30=BURST if i == 5 else {})]
+        frames = [replace(f, values={n: v * more.get(n, 1.0) for n, v in f.values.items()}) for f in frames]
+        found = said(detector, frames)
+        assert not [s for s in found if s.reasons.get(UNTOLD)]
+        assert last_silent(found).complete is (i >= (3 if why == "one" else 2))
+    assert abnormal(found, BREAK)
+
+
 def test_digital_silence_in_strokes_does_not_unteach_the_head() -> None:
     """A converter that gives zeros for half a second: neither half is a stroke of another program."""
     made = Made(38)
@@ -223,6 +257,19 @@ def test_digital_silence_in_strokes_does_not_unteach_the_head() -> None:
     assert silence and all("no microphone gives a signal; not judged" in s.reasons["text"] for s in silence)
     assert not [s for s in silence if s.complete]
     assert last_silent(said(detector, made.stroke())).complete
+
+
+def test_frames_that_are_zeros_in_part_make_no_stroke_of_the_air() -> None:
+    """The first and the last one of a pause are quieter than the idle machine, which is as loud as before behind it."""
+    for edges in ((0.01, 0.1), (0.1, 0.0001), (0.01, 0.0001)):
+        strokes = Strokes()
+        assert {strokes.take(0.1, -1.0) for _ in range(40)} == {"air"}
+        strokes.take(edges[0], -1.0)
+        assert not any(strokes.silence(-1.0) for _ in range(25))
+        strokes.take(edges[1], -1.0)
+        assert {strokes.take(0.1, -1.0) for _ in range(40)} == {"air"}
+        told = [strokes.take(level, -1.0) for level in [1.0] * 40 + [0.1] * 4]
+        assert told.count("begins") == told.count("ends") == 1 and strokes.whole
 
 
 def test_a_noise_gate_between_strokes_is_no_fault() -> None:

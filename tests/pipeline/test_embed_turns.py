@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.anomaly.chain import operators
+from models.anomaly.vectors import extraction
 from operators.mel import PAPER
 from pipeline.lineup import LOGMEL
-from pipeline.messages import Embedding, Rate, Stream, Window
+from pipeline.messages import Anchor, Embedding, Message, Rate, Segment, Stream, Window
 from pipeline.stages_models import HOP, Embed
 
 WINDOWS = 24
 
 
-def embedded(machine: str, every: int, first: int = 0) -> list[int]:
-    """Numbers of the windows of which embeddings are told, where the stream is heard from one of them on."""
+def turns(stream: Stream, every: int) -> Embed:
+    """Embeds every n-th window of a stream."""
     encoder = SimpleNamespace(
         digest=LOGMEL, model="m", settings="s", vector=lambda image, rows: image.mean(axis=1, dtype=np.float32)
     )
@@ -28,8 +30,18 @@ def embedded(machine: str, every: int, first: int = 0) -> list[int]:
         at=lambda key, t: SimpleNamespace(active=None, shadow=None),
         encoder_of=lambda lineup: encoder,
     )
-    stream = Stream(machine, "mic", 0, "acoustic", Rate(48_000), 1, "<i2", "FS", 1.0)
-    embed = Embed(models, stream)
+    return Embed(models, stream)
+
+
+def mic(machine: str, rate: int = 48_000) -> Stream:
+    """The stream of a microphone."""
+    return Stream(machine, "mic", 0, "acoustic", Rate(rate), 1, "<f4", "FS", 1.0)
+
+
+def embedded(machine: str, every: int, first: int = 0) -> list[int]:
+    """Numbers of the windows of which embeddings are told, where the stream is heard from one of them on."""
+    stream = mic(machine)
+    embed = turns(stream, every)
     image = np.zeros((PAPER.bands, PAPER.frames), np.float32)
     told = []
     for number in range(first, WINDOWS):
@@ -64,3 +76,17 @@ def test_the_first_window_of_a_stream_is_embedded(machine: str) -> None:
     told = embedded(machine, 600)
     assert told == [0]
     assert embedded(machine, 2)[:2] in ([0, 1], [0, 2])
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000, 96_000])
+def test_a_short_recording_at_any_rate_has_an_embedding(rate: int) -> None:
+    """Where sound is resampled, the grid's first window is never whole: the second is the first of the stream."""
+    stream = mic("123456789", rate)  # its turns are others than 0 and 1
+    x = np.random.default_rng(0).normal(0.0, 0.1, (round(1.9 * rate), 1)).astype(np.float32)
+    messages: list[Message] = [Segment(stream, Anchor(0, 0), 0, x)]
+    for operator in operators(stream, extraction(stream)):
+        messages = [out for message in messages for out in operator.process(message)]
+    ends = [window.t_end_ns for window in messages if isinstance(window, Window)]
+    embed = turns(stream, 4)
+    told = [one for message in messages for one in embed.process(message) if isinstance(one, Embedding)]
+    assert [one.t_end_ns for one in told] == ends[:1]
