@@ -11,6 +11,8 @@ from operators.hole_template import BINS, Hole, HoleTemplate
 
 UNTOLD = "untold"
 """`pipeline.stages.UNTOLD`: reason of an incomplete score whose detector nobody tells any more."""
+ADVICE = "; stop and look at the drill and the hole"
+"""What to do where a break is told; the last words of the reason."""
 _MOST_DB = 40.0
 
 
@@ -18,7 +20,7 @@ def broken(hole: Hole, loss_db: float) -> dict[str, Any]:
     """Reasons of a break."""
     heard = "after a burst" if hole.burst else "no burst heard: a broken drill, or a hole cut short"
     into_s = hole.frames * HOP_S
-    text = f"drill broken: {loss_db:.0f} dB of the cutting energy lost {into_s:.2f} s into the hole, {heard}"
+    text = f"drill broken: {loss_db:.0f} dB of the cutting energy lost {into_s:.2f} s into the hole, {heard}{ADVICE}"
     return {"loss_db": loss_db, "burst": bool(hole.burst), "into_hole_s": into_s, "text": text}
 
 

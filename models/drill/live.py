@@ -17,6 +17,7 @@ from models.drill.levels import check_rate, contrast
 from operators.base import Stateful
 from operators.breakage import BreakFeatures
 from operators.breakage_detector import BREAK, LOSS_DB, BreakDetector
+from operators.breakage_reasons import ADVICE
 from operators.spindle import Speed
 from pipeline.messages import Feature, Float32, Message, Score, Segment, Stream
 
@@ -130,7 +131,8 @@ class LearnedBreak(Stateful):
             return message
         if message.detector != BREAK:
             return message
-        text = f"not taken for a break, as the classifier heard no fracture: {message.reasons['text']}"
+        heard = str(message.reasons["text"]).removesuffix(ADVICE)
+        text = f"not taken for a break, as the classifier heard no fracture: {heard}"
         return self._score(message, BREAK, 0.0, LOSS_DB, {**message.reasons, "text": text})
 
     def _advise(self, message: Feature, p: float, before: bool) -> list[Score]:
@@ -147,7 +149,7 @@ class LearnedBreak(Stateful):
         out = [self._say(message, p, "a fracture was heard")]
         if self._rule == "either":
             self._inner.condemn()
-            text = f"drill broken: the classifier heard a fracture (probability {p:.3f})"
+            text = f"drill broken: the classifier heard a fracture (probability {p:.3f}){ADVICE}"
             out.append(self._score(message, BREAK, LOSS_DB * 1.01, LOSS_DB, {"text": text, "probability": p}))
         return out
 

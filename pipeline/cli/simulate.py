@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pipeline.cli.number import Number
 from pipeline.cli.progress import progress_bar
@@ -38,16 +39,21 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for f
     callback=lambda _ctx, _param, value: int(value),
     help="Drill only: bits of a head.",
 )
-@click.option("--microphones", type=click.IntRange(1, 8), default=4, show_default=True, help="That hear the head.")
+@click.option(
+    "--microphones",
+    type=click.IntRange(1, 8),
+    default=4,
+    show_default=True,
+    help="With many spindles only: that hear the head.",
+)
 @click.option("--lobes", type=click.Path(path_type=Path), help="Chatter only: draw the stability lobes into this PNG.")
 def simulate(
     kind: str, seed: int, minutes: float, out: Path | None, normal_s: float, spindles: int, microphones: int,
     lobes: Path | None,
 ) -> int:  # fmt: skip
     """Simulate machines: labelled recordings with a manifest, or (shop) one MCAP with its configuration inside."""
+    _refuse_what_has_no_effect(kind, spindles)
     if lobes is not None:
-        if kind != "chatter":
-            raise click.UsageError("only chatter has stability lobes")
         from connectors.simulator.lobes import draw_lobes
 
         click.echo(str(draw_lobes(lobes)))
@@ -59,8 +65,6 @@ def simulate(
         raise ConfigError(f"{out / 'shop.mcap'}: exists already; name another folder")
     if kind != "shop" and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; two sets in one folder would be taken for one: name another folder")
-    if spindles > 1 and kind != "drill":
-        raise click.UsageError("only drill has a head of many spindles")
     with progress_bar() as bar:
         task = bar.add_task(f"simulating {kind}", total=None)
         if kind == "shop":
@@ -86,3 +90,22 @@ def simulate(
     for path in made:
         click.echo(str(path))
     return 0
+
+
+def _refuse_what_has_no_effect(kind: str, spindles: int) -> None:
+    """A default may stand where it is not used; what somebody typed may not."""
+    context = click.get_current_context()
+
+    def typed(option: str) -> bool:
+        return context.get_parameter_source(option) is not ParameterSource.DEFAULT
+
+    if typed("lobes") and kind != "chatter":
+        raise click.UsageError("only chatter has stability lobes")
+    if spindles > 1 and kind != "drill":
+        raise click.UsageError("only drill has a head of many spindles")
+    if typed("microphones") and spindles == 1:
+        raise click.UsageError("--microphones is of a head of many spindles: simulate drill with --spindles 10 or more")
+    if typed("normal_s") and kind != "shop":
+        raise click.UsageError(
+            "--normal-s is of shop: the recordings of other kinds have no time before the first event"
+        )
