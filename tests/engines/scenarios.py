@@ -34,7 +34,7 @@ from pipeline.stages import LaneSettings
 from tests.engines.scratch import scratch
 
 T0 = 1_700_000_000 * NS
-UNITS: dict[str, str] = {"acoustic": "FS", "vibration": "m/s2"}
+UNITS: dict[str, str] = {"acoustic": "FS", "stethoscope": "FS", "vibration": "m/s2"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scenario:
 
 def stream(sensor: str, modality: Modality, rate: int, channels: int = 1, epoch: int = 0, dtype: str = "<i2") -> Stream:
     """A sensor of machine ``m``."""
-    scale = 1 / 32768 if modality == "acoustic" else 0.001
+    scale = 0.001 if modality == "vibration" else 1 / 32768
     return Stream(
         "m", sensor, epoch, modality, Rate(rate), channels, dtype, UNITS[modality], scale if dtype == "<i2" else 1.0
     )
