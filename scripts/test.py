@@ -21,7 +21,7 @@ def main() -> int:
         for part in PARTS
     ]
     ran = [code for code in codes if code != NOTHING_COLLECTED]
-    return max(ran, default=NOTHING_COLLECTED)
+    return next((abs(code) for code in ran if code), 0) if ran else NOTHING_COLLECTED  # a part that was killed: -9
 
 
 if __name__ == "__main__":
