@@ -45,6 +45,7 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
     },
     "simulator": ("benchmarks.simulator", [], []),
     "pretraining": ("benchmarks.pretraining", ["--json"], ["--json", "--steps", "1", "--batch", "2", "small"]),
+    "rollback": ("benchmarks.rollback", [], ["--count", "1"]),
     "latency": ("benchmarks.latency", [], ["--seconds", "3"]),
     "latency-kafka": ("benchmarks.latency", ["--kafka"], ["--kafka", "--seconds", "12"]),
     "latency-mqtt": ("benchmarks.latency", ["--mqtt"], ["--mqtt", "--seconds", "2"]),
