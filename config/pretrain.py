@@ -64,7 +64,9 @@ class PretrainConfig(Closed):
     workers: int = Field(1, ge=1, le=64, description="threads that prepare the next batches")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool = Field(
+        False, description="torch compiles the student; for GPUs: on a CPU minutes go by before the first step"
+    )
     threads: int | None = Field(None, ge=1, le=256, description="of torch on the CPU; default: torch's choice")
     log_every: int = Field(100, ge=1, description="steps between two lines of the log")
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints")

@@ -68,7 +68,8 @@ class Pretraining:
         workers: threads that prepare the next batches.
         device: ``"auto"`` takes a GPU where there is one.
         precision: of the forward pass on a GPU.
-        compile: whether torch compiles the student.
+        compile: whether torch compiles the student of a pretraining; for GPUs, on a CPU it takes minutes before the
+            first step. Distillation does not compile.
         threads: of torch on the CPU; None leaves torch's choice.
         log_every: steps between two lines of the log, with monitors.
         checkpoint_every: steps between two checkpoints.
