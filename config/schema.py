@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from config.air_run import AirRun
 from config.closed import RECORDED, Access, Closed, is_here
 from config.drill_head import DrillHead
 from config.fast_lane import FastLane
@@ -53,13 +54,16 @@ class Severity(Closed):
 
 CHATTER_HZ = 2000.0
 """Slowest sensor that hears chatter."""
+AIR_RUN_RPM = "air_run_rpm"
+"""Name of the speed that an air run has measured."""
 
 
 class Spindle(Closed):
-    """What the chatter, bearing and drill detectors need to know of a spindle; no speed is ever guessed from sound."""
+    """What the chatter, bearing and drill detectors need to know of a spindle; none is guessed from a cut."""
 
     rpm: float | None = Field(None, gt=0, description="a fixed speed")
     rpm_context: FactName | None = Field(None, description="context that tells the speed, such as `spindle_rpm`")
+    air_run: AirRun | None = Field(None, description="measures the speed before each cut")
     teeth: int | None = Field(None, ge=1, le=100, description="teeth of the tool; where given, chatter is judged")
     lowest_rpm: float | None = Field(None, ge=400, description="lowest speed at which chatter is judged")
     highest_rpm: float | None = Field(None, gt=0, description="of the machine, for the advice of a stable speed")
@@ -71,8 +75,8 @@ class Spindle(Closed):
 
     @model_validator(mode="after")
     def _one_speed(self) -> Spindle:
-        if (self.rpm is None) == (self.rpm_context is None):
-            raise ValueError("a spindle needs either rpm or rpm_context")
+        if sum(source is not None for source in (self.rpm, self.rpm_context, self.air_run)) != 1:
+            raise ValueError("a spindle needs either rpm or rpm_context or an air_run")
         if self.teeth is not None and self.slowest_rpm < 400:
             raise ValueError(f"chatter is judged from 400 rpm on, not at {self.slowest_rpm:g} rpm")
         if self.learning_states and self.teeth is None:
@@ -85,12 +89,17 @@ class Spindle(Closed):
     @property
     def slowest_rpm(self) -> float:
         """Lowest speed at which chatter is judged; it sets the length of the windows."""
-        return self.lowest_rpm or self.rpm or 1500.0
+        return self.lowest_rpm or self.rpm or (1500.0 if self.air_run is None else self.air_run.lowest_rpm)
 
     @property
     def fastest_rpm(self) -> float:
         """Highest speed that may be advised."""
         return self.highest_rpm or 2.0 * (self.rpm or 12_000.0)
+
+    @property
+    def speed_fact(self) -> str | None:
+        """The fact that tells the speed; an air run's is stated by the lane itself."""
+        return self.rpm_context if self.air_run is None else AIR_RUN_RPM
 
 
 class Bearing(Closed):
@@ -210,6 +219,11 @@ class Machine(Closed):
         1.0, ge=0, le=10, description="facts are read this long before a window's end; 0 by default with cutting_states"
     )
 
+    @property
+    def measures(self) -> str | None:
+        """The sensor that hears the spindle's air run."""
+        return None if self.spindle is None or self.spindle.air_run is None else self.spindle.air_run.sensor
+
     @model_validator(mode="before")
     @classmethod
     def _cutting_is_known_at_once(cls, data: Any) -> Any:
@@ -237,6 +251,8 @@ class Machine(Closed):
         for key in ("cutting_states", "learning_states"):
             if getattr(self.spindle, key, ()) and self.state_context is None:
                 raise ValueError(f"the {key} of machine '{self.name}' need a state_context that tells them")
+        if self.spindle is not None and self.spindle.air_run is not None:
+            self.spindle.air_run.hears(self.name, self.sensors, self.spindle.cutting_states)
         fast = any(sensor.rate_hz >= CHATTER_HZ for sensor in self.sensors if sensor.modality != "frames")
         if self.spindle is not None and self.spindle.teeth is not None and not fast:
             raise ValueError(f"machine '{self.name}' tells its teeth: chatter needs a sensor of {CHATTER_HZ:g} Hz")

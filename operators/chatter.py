@@ -27,7 +27,7 @@ HOP_S = 0.01
 LONG = 4
 """The long window, which sees lines close to a harmonic, in short ones; it is judged every fifth hop."""
 LONGEST_S = 2.0
-DOUBTS: tuple[Doubt, ...] = ("", "missing", "stale", "zero", "changing", "out_of_range")
+DOUBTS: tuple[Doubt, ...] = ("", "missing", "stale", "zero", "changing", "out_of_range", "unclear")
 """Reasons for a feature without values, as its value ``doubt`` numbers them."""
 SLOW = 5
 """Hops from one long window to the next."""

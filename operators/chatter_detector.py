@@ -79,6 +79,7 @@ _DOUBT_TEXT = {
     "zero": "the spindle is said to stand still",
     "changing": "the spindle speed is changing",
     "out_of_range": "the spindle speed is below the configured range",
+    "unclear": "no air run before this cut showed a clear speed",
 }
 _UNHEARD_TEXT = "unverified: tones, and the idle machine has not been heard yet: is this a cut from its beginning on?"
 _WAVERS_TEXT = "; its amplitude wavers as that of a mode does that the cut's noise rings: no chatter by this alone"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, Protocol
 
-Doubt = Literal["", "missing", "stale", "zero", "changing", "out_of_range"]
+Doubt = Literal["", "missing", "stale", "zero", "changing", "out_of_range", "unclear"]
 """Why a speed cannot be used; empty where it can."""
 SAME = 0.01
 """Relative difference up to which two speeds count as one."""

@@ -48,7 +48,7 @@ def outdated(decisions: Iterable[Decision], keep_ns: int) -> list[Decision]:
 
 def read_by(machine: Machine) -> frozenset[str]:
     """Names of the facts that a machine's operators read."""
-    speed = None if machine.spindle is None else machine.spindle.rpm_context
+    speed = None if machine.spindle is None else machine.spindle.speed_fact
     return frozenset(name for name in (machine.state_context, speed) if name is not None)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from config.schema import Sensor
 from operators.base import Stateful, Windowed
 from operators.rewindow import Sequence, end_ns
-from pipeline import stages_head, stages_physics
+from pipeline import stages_head, stages_physics, stages_spindle
 from pipeline.contexts import Contexts, read_by
 from pipeline.errors import BadInput
 from pipeline.messages import (
@@ -27,10 +27,12 @@ from pipeline.messages import (
     Stream,
 )
 from pipeline.stages import LaneSettings
-from pipeline.stages_physics import Facing, Raise
+from pipeline.stages_physics import Raise
+from pipeline.stages_spindle import Facing
 from pipeline.topics import ABANDON_S
 
 _CHAINS: tuple[tuple[Callable[..., Windowed | None], Callable[..., Stateful | None]], ...] = (
+    (stages_spindle.air_run, stages_spindle.spoken),
     (stages_physics.chatter, stages_physics.chatter_detector),
     (stages_physics.drill, stages_physics.drill_detector),
     (stages_head.head, stages_head.head_detector),
@@ -52,7 +54,7 @@ class _Chain:
     def __init__(
         self, settings: LaneSettings, stream: Stream, faults: list[Exception], before: _Chain | None = None
     ) -> None:
-        self._settings, self._stream = settings, stream
+        self._settings, self._stream, self.sensor = settings, stream, stream.sensor
         self._sequence = Sequence(stream)
         self._unfit: list[Exception] = []
         self._faults = faults
@@ -168,6 +170,7 @@ class FastDetectors:
         self._ended: list[_Chain] = []
         """Earlier streams in which samples still wait."""
         self._abandoned: set[str] = set()
+        self._measures = settings.machine.measures
         self._faults: list[Exception] = []
         sensors = (s for s in settings.machine.sensors if s.source is not None and s.modality != "frames")
         self._expected = frozenset(sensor.name for sensor in sensors if self._is_judged(sensor))
@@ -206,6 +209,8 @@ class FastDetectors:
                 self._chains[stream.key].follow(earlier)
         chain = self._chains[stream.key]
         said += chain.listen(message)
+        if self._measures == stream.sensor:
+            said += self._release()
         if (fact := chain.starves) is not None and self._give_up(chain, fact):
             said += self._release()
         return said
@@ -235,7 +240,8 @@ class FastDetectors:
         return said
 
     def _release(self) -> list[Score | Alarm]:
-        said = [said for chain in (*self._ended, *self._chains.values()) for said in chain.release()]
+        chains = sorted((*self._ended, *self._chains.values()), key=lambda chain: chain.sensor != self._measures)
+        said = [said for chain in chains for said in chain.release()]
         self._ended = [chain for chain in self._ended if chain.waiting]
         return said
 

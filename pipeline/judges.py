@@ -156,8 +156,9 @@ def _of(decisions: Sequence[Decision], machine: str, sensor: str) -> list[Decisi
 def _untold(lane: LaneSettings, gone: Collection[tuple[str, str]]) -> Iterator[str]:
     """Facts that the machine's judgement waited for in vain."""
     machine = lane.machine
-    speed = None if machine.spindle is None else machine.spindle.rpm_context
-    for fact, key in ((machine.state_context, "state_context"), (speed, "spindle.rpm_context")):
+    speed = None if machine.spindle is None else machine.spindle.speed_fact
+    told = "spindle.rpm_context" if machine.measures is None else "spindle.air_run"
+    for fact, key in ((machine.state_context, "state_context"), (speed, told)):
         if (machine.name, fact) in gone:
             yield f"machine '{machine.name}': nobody tells '{fact}' ({key}), so that nothing is judged by it"
 

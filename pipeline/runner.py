@@ -149,6 +149,8 @@ class Lane:
         else:
             for node in graph.entry:
                 self._run(node, message, out)
+        if stream.sensor == self.settings.machine.measures:  # others wait for what it states
+            self._release(out)
         # decisions are dated by it: a time that nothing was judged at must not put them off
         if self.counts["late.clock_jump"] == jumped:
             self.event_ns = max(self.event_ns, message.t1_ns)
@@ -295,11 +297,10 @@ class Lane:
         """An operator raised: keep the input as a dead letter and start the operator afresh."""
         source = self._input
         assert source is not None
-        stream = getattr(source, "stream", None)
         self._dead(source, "operator_error", f"{node.stage.name}: {type(error).__name__}: {error}", out)
         if isinstance(node.operator, Deferred):
             return  # it keeps what waits for a model
-        fresh = self._make(node.stage, stream if node.stage.scope == "stream" else None, out)
+        fresh = self._make(node.stage, getattr(source, "stream", None) if node.stage.scope == "stream" else None, out)
         if fresh is not None:
             if isinstance(fresh, Switchable) and isinstance(node.operator, Switchable):
                 fresh.inherit(node.operator)
@@ -308,8 +309,7 @@ class Lane:
 
     def _dead(self, message: Input, reason: str, error: str, out: list[Result]) -> None:
         letter = self._letters.letter(message, reason, error)
-        if letter is not None:
-            out.append(letter)
+        out += [] if letter is None else [letter]
 
     def _end(self, graph: StreamGraph, end: Mark, out: list[Result]) -> None:
         graph.before_end = graph.needs_from({}) or 0
@@ -350,8 +350,8 @@ class Lane:
                 self._dead(decision, "decision_unfit", f"{node.stage.name}: {error}", out)
 
     def _release(self, out: list[Result]) -> None:
-        """Let go of what waited for a context."""
-        for graph in self._streams:
+        """Let go of what waited for a context; first of the sensor that states one itself."""
+        for graph in sorted(self._streams, key=lambda graph: graph.stream.sensor != self.settings.machine.measures):
             for node in graph.nodes:
                 if isinstance(node.operator, Switchable) and node.operator.waiting:
                     self._let_go(node, node.operator.release, out)

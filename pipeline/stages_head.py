@@ -10,7 +10,7 @@ from operators.head_geometry import HeadGeometry, grid
 from pipeline.errors import BadInput
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
-from pipeline.stages_physics import Facing, LaneSpeed
+from pipeline.stages_spindle import Facing, LaneSpeed
 
 
 def geometry(settings: LaneSettings) -> HeadGeometry | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import isfinite, radians
-from typing import Any, ClassVar
+from math import radians
+from typing import Any
 
-from config.schema import CHATTER_HZ, Machine, Model, Spindle
+from config.schema import CHATTER_HZ, Machine, Model
 from config.schema import Persistence as PersistenceSettings
 from models.anomaly.vectors import ANOMALY, LEVEL
 from models.drill.levels import RATES
@@ -20,137 +20,24 @@ from operators.chatter import ChatterFeatures
 from operators.chatter_detector import DETECTOR as CHATTER
 from operators.chatter_detector import ChatterDetector
 from operators.cusum import DRIFT
-from operators.gated import Gated
 from operators.head_detector import BREAK as HEAD_BREAK
 from operators.head_detector import SILENT as HEAD_SILENT
 from operators.persistence import PAUSE_S, Persistence, Severity
 from operators.severity import LIMITS
 from operators.severity_alarm import CHANGE, SEVERITY, SeverityAlarm
-from operators.spindle import SAME, Reading
 from operators.teeth import FLIP, TOOTH_LOSS
 from pipeline.drill_model import HEARD
-from pipeline.messages import NS, Alarm, Decision, Message, Score, Stream, whole
-from pipeline.stages import UNTOLD, LaneSettings, Switchable
+from pipeline.messages import Alarm, Message, Score, Stream
+from pipeline.stages import UNTOLD, LaneSettings
 from pipeline.stages_models import EMBEDDING
+from pipeline.stages_spindle import Facing, LaneSpeed
 from pipeline.states import SHADOW
 
-CHANGE_NS = 2 * NS
-"""A speed that differs by more than 1 % from any that was told so long before is changing."""
 _DISTANCES = (ANOMALY, LEVEL, EMBEDDING)
 BY_BASELINE = (*_DISTANCES, *(f"{detector}{DRIFT}" for detector in _DISTANCES))
 """Detectors that a sensor without a baseline does not have."""
 CHATTER_HOPS = 50
 """Hops of 10 ms between chatter scores while nothing changes."""
-
-
-class LaneSpeed:
-    """Speed and operating state of a machine, from its configuration and from the contexts as of the end less the lag.
-
-    Args:
-        settings: of the lane.
-    """
-
-    def __init__(self, settings: LaneSettings) -> None:
-        machine, spindle = settings.machine, settings.machine.spindle or Spindle(rpm=1.0)
-        self._contexts = settings.contexts
-        self._lag_ns = round(machine.context_lag_s * NS)
-        self._rpm = spindle.rpm
-        self._speed = spindle.rpm_context
-        self._state = machine.state_context if spindle.cutting_states or spindle.learning_states else None
-        self._cutting, self._good = frozenset(spindle.cutting_states), frozenset(spindle.learning_states)
-        self._facts = [fact for fact in (self._speed, self._state) if fact is not None]
-        self.held_up: Callable[[], bool] = bool
-        """Whether no window may be judged yet, whatever its facts."""
-
-    def starves(self, t_ns: int) -> str | None:
-        """The fact that a window which ends at `t_ns` waits for."""
-        for fact in self._facts:
-            if not self._contexts.given_up(fact, t_ns) and not self._contexts.passed(fact, t_ns - self._lag_ns):
-                return fact
-        return None
-
-    def waits(self, t_ns: int) -> bool:
-        """Whether a fact, or something of an earlier stream, is still on its way."""
-        return self.held_up() or self.starves(t_ns) is not None
-
-    def at(self, t_ns: int) -> Reading:
-        """What holds for a window that ends at `t_ns`."""
-        asked = t_ns - self._lag_ns
-        state = None
-        if self._state is not None and not self._contexts.given_up(self._state, t_ns):
-            state = self._contexts.as_of(self._state, asked)
-        said = set() if state is None else {str(state), whole(str(state))}
-        good = bool(said & self._good)
-        cutting = bool(said & self._cutting) or good if said and self._cutting else None
-        return replace(self._spindle(t_ns, asked), cutting=cutting, good=good)
-
-    def _spindle(self, t_ns: int, asked_ns: int) -> Reading:
-        if self._speed is None:
-            assert self._rpm is not None
-            return Reading(self._rpm)
-        if self._contexts.given_up(self._speed, t_ns):
-            return Reading(0.0, "stale")
-        rpm = self._contexts.as_of(self._speed, asked_ns)
-        if rpm is None or isinstance(rpm, str) or not isfinite(rpm):
-            return Reading(0.0, "missing")
-        if rpm == 0.0:
-            return Reading(0.0, "zero")
-        rpm = abs(rpm)  # a spindle that turns backwards
-        lately = self._contexts.during(self._speed, asked_ns - CHANGE_NS, asked_ns)
-        speeds = (abs(speed) for speed in lately if isinstance(speed, int | float) and isfinite(speed))
-        changed = any(abs(speed / rpm - 1.0) > SAME for speed in speeds)
-        return Reading(float(rpm), "changing" if changed else "")
-
-
-class Facing(Switchable):
-    """A gated operator in a lane, which tells it when a fact has come.
-
-    Args:
-        inner: the operator.
-        speed: where it takes its facts from.
-    """
-
-    memory_s: ClassVar[float] = 5.0
-
-    def __init__(self, inner: Gated, speed: LaneSpeed) -> None:
-        self._inner, self._speed = inner, speed
-        speed.held_up = lambda: self.held_up
-
-    def switch(self, decision: Decision) -> None:
-        """No decision changes the operator; those about contexts change what it waits for."""
-
-    def inherit(self, failed: Switchable) -> None:
-        """Take over the samples that wait."""
-        super().inherit(failed)
-        if isinstance(failed, Facing):
-            self._inner.inherit(failed._inner)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether samples wait."""
-        return self._inner.waits_until_ns is not None
-
-    @property
-    def waits_for(self) -> str | None:
-        """The fact that the oldest samples wait for."""
-        end = self._inner.waits_until_ns
-        return None if end is None else self._speed.starves(end)
-
-    def release(self) -> list[Message]:
-        """Judge what need not wait any longer."""
-        return self._inner.release()
-
-    def process(self, message: Message) -> Iterable[Message]:
-        """Samples and gaps."""
-        return self._inner.process(message)
-
-    def needs_from(self) -> Mapping[tuple[str, int], int]:
-        """What the operator needs."""
-        return self._inner.needs_from()
-
-    def flush(self) -> Iterable[Message]:
-        """The end of the stream: what waits for a fact goes on waiting."""
-        return self._inner.release()
 
 
 def alarm_persistence(

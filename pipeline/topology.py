@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from operators.base import Stateful, Windowed
-from pipeline import stages, stages_drift, stages_head, stages_models, stages_physics
+from pipeline import stages, stages_drift, stages_head, stages_models, stages_physics, stages_spindle
 from pipeline.messages import Stream
 from pipeline.stages import LaneSettings
 from pipeline.topics import BY_NAME
@@ -123,6 +123,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "states", "stateful", "condition", ("embedding",), ("machine_state", "score", "feature"), stages_models.states,
         SAMPLES, "state of the machine and class scores from the embedding, a shadow beside them",
+    ),
+    Stage(
+        "air_run", "windowed", "stream", ("wire.samples",), ("feature",), stages_spindle.air_run, SAMPLES,
+        "speed of the spindle while it turns without cutting, stated for the stages behind",
     ),
     Stage(
         "chatter", "windowed", "stream", ("wire.samples",), ("wire.chatter",), stages_physics.chatter, SAMPLES,

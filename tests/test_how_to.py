@@ -137,7 +137,7 @@ def test_snippets_of_machines_run_as_they_stand() -> None:
     snippets = blocks(ROOT / "docs/how-to/drill-and-chatter.md", "toml")
     settings = [Settings.model_validate({"schema_version": 1, **tomllib.loads(body)}) for body in snippets]
     sensors = [sensor for one in settings for machine in one.machines for sensor in machine.sensors]
-    assert len(sensors) == 4 and all(sensor.source is not None for sensor in sensors)
+    assert len(sensors) == 5 and all(sensor.source is not None for sensor in sensors)
 
 
 def test_the_unit_starts_what_exists() -> None:

@@ -19,7 +19,7 @@ from pipeline.errors import BadInput
 from pipeline.fast import FastDetectors
 from pipeline.messages import NS, Alarm, Chunk, Input, Mark, Record
 from pipeline.stages import LaneSettings
-from pipeline.stages_physics import Facing
+from pipeline.stages_spindle import Facing
 from tests.engines.hostile import run_hostile, run_straight
 from tests.engines.scenarios import T0, chunks, end, machine, stream
 

@@ -13,7 +13,8 @@ from config.schema import Machine
 from pipeline import stages_physics, topology
 from pipeline.messages import NS, Anchor, Context, Input, Record
 from pipeline.stages import LaneSettings
-from pipeline.stages_physics import LaneSpeed, unasked
+from pipeline.stages_physics import unasked
+from pipeline.stages_spindle import LaneSpeed
 from tests.engines.hostile import run_hostile, run_straight
 from tests.engines.scenarios import T0, chunks, end, machine, stream
 
