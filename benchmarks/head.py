@@ -352,10 +352,12 @@ def plot(lines: Path, out: Path) -> None:
                 right.plot(
                     [r["snr_db"] for r in late], shown, style, color=colour, marker="o", label=f"{n}, {at} strokes"
                 )
+    named = [r["alarms_that_name_a_silent_bit"] for r in rows if r["table"] == "silent" and r["microphones"] == 4]
+    wrong, alarms = sum(n["n"] - n["hits"] for n in named), sum(n["n"] for n in named)
     left.set_title("fracture of one of 90 bits: right bit within 200 ms\n-- energy bound, ·· known waveform (grey: 1)")
     right.set_title(
         "silent bits with enough evidence after 3 (--) and 10 strokes\n"
-        "(with 4 microphones half of the alarms named a wrong one)"
+        f"(with 4 microphones {wrong} of {alarms} alarms named a wrong one)"
     )
     for axes in (left, right):
         axes.set(xlabel="SNR of the cut over the background, dB", ylabel="share", ylim=(-0.02, 1.02))
