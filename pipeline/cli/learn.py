@@ -170,8 +170,13 @@ def _live(
 @click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
 @click.option(
     "--detector",
-    help="chatter, tooth_loss, drill_break or bearing, with the speeds and teeth that the manifest tells; anomaly, "
-    "level or embedding of a --baseline.",
+    help="chatter, tooth_loss, drill_break, head_break or bearing, with the speeds and teeth that the manifest tells; "
+    "anomaly, level or embedding of a --baseline.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="For head_break: the configuration that says where the head's bits and microphones are.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Package of a head (stethos train head).")
 @click.option(
@@ -186,6 +191,7 @@ def validate(
     manifest: Path,
     baseline: Path | None,
     detector: str | None,
+    config: Path | None,
     model: Path | None,
     search: tuple[Path, ...],
     normal: frozenset[str],
@@ -215,7 +221,7 @@ def validate(
             lines = validate_model(model, rows, normal, out, progress, search)
         else:
             known = None if baseline is None else load_all(baseline)
-            lines = _validated(rows, known, detector, normal, out, progress, search)
+            lines = _validated(rows, known, detector, normal, out, progress, search, config)
     for line in lines:
         click.echo(line)
     return 0
@@ -229,6 +235,7 @@ def _validated(
     out: Path,
     progress: Callable[[int, int, str], None],
     search: Sequence[Path],
+    config: Path | None,
 ) -> list[str]:
     from models.packages.shipped import WEIGHTS
     from pipeline.shelf import Shelf
@@ -238,6 +245,6 @@ def _validated(
 
     made = embedders(known or {}, Shelf((*search, WEIGHTS)))
     if detector is not None:
-        return validate_detector(detector, rows, known, normal, out, progress, made)
+        return validate_detector(detector, rows, known, normal, out, progress, made, config)
     assert known is not None
     return validate_baselines(rows, known, normal, out, progress, made)

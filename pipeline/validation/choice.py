@@ -8,9 +8,11 @@ from pathlib import Path
 from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import Embedder
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL
+from operators.head_detector import BREAK as HEAD_BREAK
 from pipeline.errors import BadInput
 from pipeline.manifest import Row
 from pipeline.validation.baseline import BaselineScorer
+from pipeline.validation.head import HeadScorer, heads
 from pipeline.validation.physics import ALIASES, DETECTORS, physics_scorer
 from pipeline.validation.validate import Progress, sentences, validate
 
@@ -26,6 +28,7 @@ def validate_detector(
     out: Path,
     progress: Progress | None = None,
     embedders: Mapping[tuple[str, str], Embedder] | None = None,
+    config: Path | None = None,
 ) -> list[str]:
     """`validate` for one detector; returns the outcome in sentences.
 
@@ -37,6 +40,7 @@ def validate_detector(
         out: folder for the figures.
         progress: called with (done, total, name) after each recording.
         embedders: of the baselines that judge an embedding.
+        config: says where the bits and microphones of drilling heads are.
 
     Raises:
         BadInput: no such detector, a baseline is missing, or no row could be scored.
@@ -51,6 +55,6 @@ def validate_detector(
     if name not in DETECTORS and name not in ALIASES:
         every = ", ".join((*DETECTORS, *LEARNED))
         raise BadInput("detector", f"there is no detector '{name}'; choose from {every}")
-    scorer = physics_scorer(name, rows, normal)
+    scorer = HeadScorer(rows, normal, heads(config)) if name == HEAD_BREAK else physics_scorer(name, rows, normal)
     lines = sentences(validate(rows, scorer, out, normal, progress, scorer.uncounted))
     return lines if baselines is None else [*lines, _UNUSED]

@@ -150,6 +150,8 @@ class BreakScorer(PhysicsScorer):
     """
 
     detector = BREAK
+    unheard = 0
+    """So many of the good holes, the first ones, may teach nothing."""
 
     def __init__(self, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS) -> None:
         self._good: dict[tuple[str, ...], list[Row]] = {}
@@ -164,21 +166,30 @@ class BreakScorer(PhysicsScorer):
         """Groups of the good holes that were learned."""
         return frozenset(row.group for rows in self._good.values() for row in rows)
 
+    def features(self, clip: Clip) -> Windowed:
+        """What hears a hole."""
+        return BreakFeatures(clip.stream)
+
+    def untaught(self, row: Row, teach: int) -> Stateful:  # noqa: ARG002  for drilling heads
+        """A detector that so many good holes are to teach."""
+        return BreakDetector(teach)
+
     def scores(self, clip: Clip) -> list[Score]:
         """Those of breaks; missing tools and wear are advisories of their own."""
         detector = self._detector(clip.row)
-        return [s for s in _run(clip, lambda: BreakFeatures(clip.stream), detector) if s.detector == BREAK]
+        return [s for s in _run(clip, lambda: self.features(clip), detector) if s.detector == self.detector]
 
-    def _detector(self, row: Row) -> BreakDetector:
+    def _detector(self, row: Row) -> Stateful:
         program = _program(row)
         good = self._good.get(program, [])
-        teach = min(TAUGHT, len(good))
+        teach = min(TAUGHT, len(good) - self.unheard)
         if teach < 2:
             raise Unverified(f"not commissioned: {len(good)} good holes of this program can be learned from")
-        detector = BreakDetector(teach)
+        detector = self.untaught(row, teach)
         if program not in self._taught:
             for each in good:
-                _learn(read_clip(each), detector)
+                clip = read_clip(each)
+                _run(clip, lambda clip=clip: self.features(clip), detector)  # type: ignore[misc]
             self._taught[program] = detector.snapshot()
         detector.restore(self._taught[program])
         return detector
@@ -210,7 +221,7 @@ class BearingScorer(PhysicsScorer):
         return any(mean > 1.0 for mean in means)
 
 
-DETECTORS = ("chatter", "tooth_loss", "drill_break", "bearing")
+DETECTORS = ("chatter", "tooth_loss", "drill_break", "head_break", "bearing")
 ALIASES = {"drill": "drill_break", "break": "drill_break"}
 
 
@@ -242,10 +253,6 @@ def _speed(row: Row) -> float:
 
 def _program(row: Row) -> tuple[str, ...]:
     return (row.machine, row.sensor, row.extra.get("program") or row.extra.get("start") or "")
-
-
-def _learn(clip: Clip, detector: BreakDetector) -> None:
-    _run(clip, lambda: BreakFeatures(clip.stream), detector)
 
 
 def _run(clip: Clip, make: Callable[[], Windowed], detector: Stateful | None) -> list[Score]:

@@ -1,0 +1,83 @@
+"""`stethos validate --detector head_break`: a configuration tells the places, the manifest the bit that broke."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.cli.main import stethos
+from pipeline.manifest import read_manifest
+from pipeline.messages import Chunk
+from pipeline.validation.head import HeadScorer, heads
+from pipeline.validation.validate import validate
+from tests.pipeline.test_stages_head import ARRAY, BROKE, HEAD, RATE, SILENT_FROM, STROKE_S, STROKES, log
+
+PAD_S = 0.35
+ONSET_S = 1.3 + PAD_S
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three good strokes of a head of six bits, one in which a bit breaks, one in which it is missing."""
+    made = tmp_path_factory.mktemp("head")
+    x = np.concatenate([m.samples for m in log()["array"] if isinstance(m, Chunk)])
+    n = round(STROKE_S * RATE)
+    lines = ["path,label,group,machine,sensor,modality,unit,split,onset_s,spindle"]
+    for k in range(STROKES + 1):
+        quiet = x[: round(PAD_S * RATE)]  # tells that a stroke has ended
+        of = k if k < STROKES else 1
+        stroke = np.concatenate([quiet, x[of * n : (of + 1) * n], quiet])
+        soundfile.write(made / f"{k}.wav", stroke, RATE, subtype="PCM_16")
+        label, split, more = "normal", "train" if k < SILENT_FROM else "test", ","
+        if k == SILENT_FROM:
+            label, more = "drill_break", f"{ONSET_S},{BROKE + 1}"
+        elif SILENT_FROM < k < STROKES:
+            label, more = "bit_missing", f",{BROKE + 1}"
+        lines.append(f"{k}.wav,{label},s{k},m,array,acoustic,FS,{split},{more}")
+    (made / "manifest.csv").write_text("\n".join(lines) + "\n")
+    places = "".join(f"{key} = {json.dumps(value)}\n" for key, value in HEAD.items())
+    (made / "plant.toml").write_text(
+        f"[[machine]]\nname = 'm'\n[machine.drill]\n[machine.drill.head]\n{places}[[machine.sensor]]\nname = 'array'\n"
+        f"modality = 'acoustic'\nrate_hz = {RATE}\nunit = 'FS'\nchannels = {ARRAY.channels}\n"
+    )
+    return made
+
+
+def figures(folder: Path, tmp_path: Path, *more: str) -> tuple[dict[str, dict[str, float]], str]:
+    """What the command writes and says."""
+    from click.testing import CliRunner
+
+    asked = ["validate", "--manifest", str(folder / "manifest.csv"), "--detector", "head_break", *more]
+    told = CliRunner().invoke(stethos, [*asked, "--out", str(tmp_path)], catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    found: dict[str, dict[str, float]] = json.loads((tmp_path / "summary.json").read_text())
+    return found, told.output
+
+
+def test_the_bit_that_broke_is_found_and_the_missing_one_counts_nowhere(folder: Path, tmp_path: Path) -> None:
+    """One of one, no false alarm."""
+    found, told = figures(folder, tmp_path, "--config", str(folder / "plant.toml"))
+    assert (found["recall"]["value"], found["recall"]["n"]) == (1.0, 1)
+    assert found["false_alarms_per_hour"]["value"] == 0.0
+    assert "1 recordings are shown but part of no figure" in told
+
+
+def test_another_bit_than_the_row_tells_is_not_found(folder: Path, tmp_path: Path) -> None:
+    """The alarm must name it."""
+    text = (folder / "manifest.csv").read_text().replace(f"{ONSET_S},{BROKE + 1}", f"{ONSET_S},2")
+    (folder / "other.csv").write_text(text)
+    rows = read_manifest(folder / "other.csv")
+    result = validate(rows, HeadScorer(rows, places=heads(folder / "plant.toml")), tmp_path)
+    (broke,) = [judged for row, judged in result.judged if row.label == "drill_break"]
+    assert not broke.decision
+    assert [a.reasons["spindle"] for a in broke.alarms if a.transition == "raised"] == [BROKE + 1]
+
+
+def test_without_the_places_nothing_is_judged(folder: Path, tmp_path: Path) -> None:
+    """Unverified, with the reason."""
+    _, told = figures(folder, tmp_path)
+    assert "--config" in (tmp_path / "recordings.csv").read_text() + told
