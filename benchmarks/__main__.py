@@ -38,8 +38,8 @@ RUNS: dict[str, tuple[str, list[str], list[str]]] = {
     **{
         f"curve-{size}": (
             "benchmarks.microphones",
-            ["--json", "--seconds", "30", "--encoder", f"impact-{size}", "--curve"],
-            ["--json", "--seconds", "3", "--encoder", f"impact-{size}", "--curve"],
+            ["--json", "--seconds", "30", "--encoder", f"impact-{size}", "--curve", "--head-alone"],
+            ["--json", "--seconds", "3", "--encoder", f"impact-{size}", "--curve", "--head-alone"],
         )
         for size in ("small", "base", "edge")
     },

@@ -143,7 +143,7 @@ def test_normal_running_ends_where_the_manifest_says(mill: Path) -> None:
 def test_wrong_names_are_refused(mill: Path, tmp_path: Path) -> None:
     """With what there is to choose from."""
     rows = read_manifest(mill)
-    with pytest.raises(BadInput, match="choose from chatter, tooth_loss, drill_break, bearing, anomaly, level"):
+    with pytest.raises(BadInput, match="choose from chatter, tooth_loss, drill_break, head_break, bearing"):
         validate_detector("noise", rows, None, NORMAL_LABELS, tmp_path)
     with pytest.raises(BadInput, match="needs --baseline"):
         validate_detector("anomaly", rows, None, NORMAL_LABELS, tmp_path)
