@@ -30,11 +30,12 @@ from operators.band_levels import TINY, excess, loss_db, mean, ratio, usual
 from operators.base import Stateful
 from operators.breakage import FRAME
 from operators.faint_hole import BACK, ENDED, IDLE_SHARE, LEAD, NOW, FaintHoles
-from operators.hole_advice import MISSING_DB, WEAR_LIMIT, Advice, HoleAdvice
+from operators.hole_advice import MISSING_DB, Advice, HoleAdvice
 from operators.hole_course import BEGUN, BIN_FRAMES, MAJORITY, course
 from operators.hole_template import LONG, Heard, Hole, HoleTemplate, sound
 from operators.idle_floor import IdleFloor
 from operators.spectral import MAD_TO_STD
+from operators.tool_wear import LIMIT as WEAR_LIMIT
 from pipeline.messages import Feature, Message, Score
 
 BREAK, MISSING, WEAR = "drill_break", "drill_missing", "drill_wear"
@@ -64,7 +65,7 @@ class BreakDetector(Stateful):
     "drill_break" (threshold 6 dB) is the loss of cutting energy that has been confirmed, 0 while there is none: one
     score every `every` frames, one at once when a break is confirmed, and one at the end of each hole. At that end
     "drill_missing" (6 dB) says how far the hole lies below the template, and "drill_wear" (8) is the cumulative sum
-    of the level between 3 and 12 kHz in standard deviations of the good holes, less 0.5 each, at most 16.
+    of the level between 3 and 12 kHz in standard deviations of the good holes, bit by bit (`tool_wear`).
 
     The template is learned from the first `teach` holes. Until then nothing is judged: the score is incomplete and says
     that the program is not commissioned. In the last part of a hole, where good ones may end, nothing is judged:
@@ -81,7 +82,7 @@ class BreakDetector(Stateful):
         if teach < 2 or every < 1:
             raise ValueError("a template needs two holes at least, and scores a positive distance")
         self._teach, self._every = teach, every
-        self.settings = sha256(f"{BREAK}|5|{teach}".encode()).hexdigest()[:12]
+        self.settings = sha256(f"{BREAK}|6|{teach}".encode()).hexdigest()[:12]
         self._frames = 0
         self._idle: list[float] = []
         self._idle_frames = 0

@@ -8,6 +8,7 @@ from operators.breakage import HOP_S
 from operators.hole_course import BIN_FRAMES
 from operators.hole_level import LEAST_DB, Step
 from operators.hole_template import BINS, Hole, HoleTemplate
+from operators.tool_wear import FRESH, Wear
 
 UNTOLD = "untold"
 """`pipeline.stages.UNTOLD`: reason of an incomplete score whose detector nobody tells any more."""
@@ -76,13 +77,20 @@ def step(found: Step) -> str:
     return f"; sounds like the taught ones, {off}: hole {found.holes} of {found.needed} that learn the level anew"
 
 
-def wear(z: float, total: float, limit: float, found: Step | None) -> str:
+def wear(worn: Wear | None, total: float, limit: float, found: Step | None) -> str:
     """Of the level in which wear shows."""
     sum_text = f"cumulative sum {total:.1f} of {limit:g}"
     if found is not None:
         holes = "the holes at this level are" if found.learned else "this hole is"
         return f"{sum_text}; {holes} not counted: {_louder(found.db)}, and so is the idle machine"
-    return f"level between 3 and 12 kHz {z:+.1f} sigma, {sum_text}"
+    if worn is None:
+        return f"{sum_text}; a hole without its tool says nothing of wear"
+    text = f"level between 3 and 12 kHz {worn.z:+.1f} sigma, {sum_text}"
+    if not worn.fresh:
+        return text
+    if worn.fresh < FRESH:
+        return f"{text}; another bit? Hole {worn.fresh} of {FRESH} that tell"
+    return f"{text}; {'another bit, whose level is learned' if worn.another else 'the same bit'}"
 
 
 def anew(text: str) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class HeadDetector(Stateful):
         self._bits = len(geometry.spindles_m)
         self._can_name = self._bits <= bits_per_pair * len(geometry.pairs())
         places = geometry.spindles_m.tobytes() + geometry.microphones_m.tobytes()
-        self.settings = sha256(f"head|1|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
+        self.settings = sha256(f"head|2|{teach}|{geometry.sound_speed_m_s}|".encode() + places).hexdigest()[:12]
         self._template = HeadTemplate(teach)
         self._strokes = Strokes()
         self._microphones = Microphones(geometry)
@@ -263,7 +263,7 @@ class HeadDetector(Stateful):
         gained = due * z - 0.5 * np.square(due)
         for spindle, hint in hints.items():
             gained[spindle] += hint
-        self._evidence = np.clip(self._evidence + gained, 0.0, 3.0 * SILENT_LIMIT)
+        self._evidence = np.clip(self._evidence + gained, 0.0, 1.5 * SILENT_LIMIT)
         self._template.follow(stroke, self._evidence <= 0.0)
         return self._named(message, loss)
 

@@ -58,7 +58,7 @@ def simulate_drill(seed: int, minutes: float, out: Path, progress: Progress | No
     return write(_recordings(seed, count, length_s), count, out, progress)
 
 
-def _repeated(program: Hole, length_s: float, rng: np.random.Generator) -> Hole:
+def repeated(program: Hole, length_s: float, rng: np.random.Generator) -> Hole:
     """A hole of a program: it begins anywhere within 6 % of the recording and lasts as long as usual, within 1 %."""
     touch = program.touch_s + length_s * uniform(rng, -0.03, 0.03)
     stretch = 1.0 + _JITTER * min(max(float(rng.standard_normal()), -3.0), 3.0)
@@ -76,7 +76,7 @@ def _recordings(seed: int, count: int, length_s: float) -> Iterator[Recording]:
         rng = generator(seed, "hole", i)
         wear = uniform(rng, 0.0, 1.0)
         bit = worn(press.bit, wear)
-        hole = _repeated(Hole.draw(generator(seed, "program", start), length_s, press.bit), length_s, rng)
+        hole = repeated(Hole.draw(generator(seed, "program", start), length_s, press.bit), length_s, rng)
         damage = Damage.draw(rng, "fracture", hole) if label == "drill_break" else None
         work = drill(bit, hole, damage, rate_hz=RATE_HZ, length=length, seed=derived(seed, i)) / press.bit.level
         name = f"{press.name}/{i}"

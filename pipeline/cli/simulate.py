@@ -46,13 +46,16 @@ _OUT = click.option("--out", type=click.Path(path_type=Path), help="Folder for f
     show_default=True,
     help="With many spindles only: that hear the head.",
 )
+@click.option(
+    "--tool-life", is_flag=True, help="Drill only: holes in order, as bits wear, break, are missing and are changed."
+)
 @click.option("--lobes", type=click.Path(path_type=Path), help="Chatter only: draw the stability lobes into this PNG.")
 def simulate(
     kind: str, seed: int, minutes: float, out: Path | None, normal_s: float, spindles: int, microphones: int,
-    lobes: Path | None,
+    tool_life: bool, lobes: Path | None,
 ) -> int:  # fmt: skip
     """Simulate machines: labelled recordings with a manifest, or (shop) one MCAP with its configuration inside."""
-    _refuse_what_has_no_effect(kind, spindles)
+    _refuse_what_has_no_effect(kind, spindles, tool_life)
     if lobes is not None:
         from connectors.simulator.lobes import draw_lobes
 
@@ -85,6 +88,10 @@ def simulate(
                 from connectors.simulator.head_set import simulate_head
 
                 made = [simulate_head(seed, minutes, out, spindles, microphones, progress)]
+            elif tool_life:
+                from connectors.simulator.tool_life_set import simulate_tool_life
+
+                made = [simulate_tool_life(seed, minutes, out, progress)]
             else:
                 made = [write_set(kind, seed, minutes, out, progress)]  # type: ignore[arg-type]
     for path in made:
@@ -92,7 +99,7 @@ def simulate(
     return 0
 
 
-def _refuse_what_has_no_effect(kind: str, spindles: int) -> None:
+def _refuse_what_has_no_effect(kind: str, spindles: int, tool_life: bool) -> None:
     """A default may stand where it is not used; what somebody typed may not."""
     context = click.get_current_context()
 
@@ -103,6 +110,8 @@ def _refuse_what_has_no_effect(kind: str, spindles: int) -> None:
         raise click.UsageError("only chatter has stability lobes")
     if spindles > 1 and kind != "drill":
         raise click.UsageError("only drill has a head of many spindles")
+    if tool_life and (kind != "drill" or spindles > 1):
+        raise click.UsageError("--tool-life is of drill with one spindle")
     if typed("microphones") and spindles == 1:
         raise click.UsageError("--microphones is of a head of many spindles: simulate drill with --spindles 10 or more")
     if typed("normal_s") and kind != "shop":

@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from models.anomaly.baseline import Baseline
 from models.anomaly.embedding import Embedder
 from models.anomaly.vectors import ANOMALY, EMBEDDING, LEVEL
+from operators.breakage_detector import BREAK, MISSING, WEAR
 from operators.head_detector import BREAK as HEAD_BREAK
+from operators.head_detector import SILENT
+from operators.head_geometry import HeadGeometry
+from operators.severity_alarm import CHANGE, SEVERITY
+from operators.teeth import TOOTH_LOSS
 from pipeline.errors import BadInput
-from pipeline.manifest import Row
+from pipeline.manifest import NORMAL_LABELS, Row
 from pipeline.validation.baseline import BaselineScorer
 from pipeline.validation.head import HeadScorer, heads
-from pipeline.validation.physics import ALIASES, DETECTORS, physics_scorer
+from pipeline.validation.physics import BearingScorer, BreakScorer, ChatterScorer, PhysicsScorer, ToothScorer
+from pipeline.validation.severity import SeverityScorer
+from pipeline.validation.tool_life import MissingScorer, SilentScorer, WearScorer
 from pipeline.validation.validate import Progress, sentences, validate
 
+Heads = Mapping[str, HeadGeometry]
+_SCORERS: dict[str, Callable[[Sequence[Row], Collection[str], Heads], PhysicsScorer]] = {
+    "chatter": lambda _rows, _normal, _heads: ChatterScorer(),
+    TOOTH_LOSS: lambda _rows, _normal, _heads: ToothScorer(),
+    BREAK: lambda rows, normal, _heads: BreakScorer(rows, normal),
+    MISSING: lambda rows, normal, _heads: MissingScorer(rows, normal),
+    WEAR: lambda rows, normal, _heads: WearScorer(rows, normal),
+    HEAD_BREAK: HeadScorer,
+    SILENT: SilentScorer,
+    "bearing": lambda _rows, _normal, _heads: BearingScorer(),
+    SEVERITY: lambda rows, normal, _heads: SeverityScorer(rows, normal, SEVERITY),
+    CHANGE: lambda rows, normal, _heads: SeverityScorer(rows, normal, CHANGE),
+}
+DETECTORS = tuple(_SCORERS)
+ALIASES = {"drill": BREAK, "break": BREAK}
 LEARNED = (ANOMALY, LEVEL, EMBEDDING)
 _UNUSED = "Nothing in the baseline is for this detector, which learns from the manifest's own rows what it must know."
+
+
+def physics_scorer(
+    name: str, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, places: Heads | None = None
+) -> PhysicsScorer:
+    """The scorer of a physics detector by its name.
+
+    Raises:
+        BadInput: there is none of this name.
+    """
+    name = ALIASES.get(name, name)
+    if name not in _SCORERS:
+        every = ", ".join((*DETECTORS, *LEARNED))
+        raise BadInput("detector", f"there is no detector '{name}'; choose from {every}")
+    return _SCORERS[name](rows, normal, places or {})
 
 
 def validate_detector(
@@ -52,9 +89,6 @@ def validate_detector(
             why = "no baseline judges one, or its encoder is not at hand (--search)"
             raise BadInput("detector", f"the detector '{name}' cannot be judged: {why}")
         return sentences(validate(rows, BaselineScorer(baselines, name, embedders), out, normal, progress))
-    if name not in DETECTORS and name not in ALIASES:
-        every = ", ".join((*DETECTORS, *LEARNED))
-        raise BadInput("detector", f"there is no detector '{name}'; choose from {every}")
-    scorer = HeadScorer(rows, normal, heads(config)) if name == HEAD_BREAK else physics_scorer(name, rows, normal)
+    scorer = physics_scorer(name, rows, normal, heads(config))
     lines = sentences(validate(rows, scorer, out, normal, progress, scorer.uncounted))
     return lines if baselines is None else [*lines, _UNUSED]

@@ -15,10 +15,7 @@ from pipeline.manifest import NORMAL_LABELS, Row
 from pipeline.messages import Alarm, Score
 from pipeline.stages import LaneSettings
 from pipeline.stages_head import geometry
-from pipeline.validation.physics import BETWEEN, BreakScorer, Unverified
-
-MISSING = "bit_missing"
-"""Label of a stroke in which a bit is missing from its beginning: of that `head_silent` tells, over many strokes."""
+from pipeline.validation.physics import BreakScorer, Unverified
 
 
 def heads(config: Path | None) -> dict[str, HeadGeometry]:
@@ -46,7 +43,6 @@ class HeadScorer(BreakScorer):
 
     detector = BREAK
     unheard = 1  # what frames remember, 0.85 s, is longer than the quiet before most strokes: the first is torn
-    uncounted = BETWEEN | {MISSING}
 
     def __init__(
         self, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, places: Mapping[str, HeadGeometry] = {}

@@ -22,7 +22,7 @@ from operators.breakage_detector import BREAK, BreakDetector
 from operators.chatter import LONGEST_S, ChatterFeatures
 from operators.chatter_detector import ChatterDetector
 from operators.chatter_plan import window_s
-from operators.spindle import GivenSpeed
+from operators.spindle import GivenSpeed, Reading
 from operators.teeth import TOOTH_LOSS
 from pipeline.clips import Clip, read_clip, second_ns
 from pipeline.errors import BadInput
@@ -34,6 +34,8 @@ from pipeline.validation.scorer import Judged
 
 BETWEEN = frozenset({"transition"})
 """Labels of what is neither normal nor a fault: such recordings are shown and counted nowhere."""
+BIT_MISSING, WORN = "bit_missing", "worn"
+"""Labels of holes drilled without the bit, or with one near its end: breaks are judged in neither."""
 TAUGHT = 4
 
 
@@ -92,7 +94,7 @@ class PhysicsScorer(ABC):
             why = str(scores[-1].reasons.get("text", "")) if scores else "shorter than the detector's first window"
             why = why if why.startswith("unverified") else f"unverified: {why}"
             return Judged((), 0.0, decision=False, why=why, verified=False)
-        alarms = _alarms(scores)
+        alarms = self.alarms(clip.row, scores)
         worst = max(complete, key=lambda s: s.value / s.threshold)
         raised = [a for a in alarms if a.transition == "raised"]
         return Judged(
@@ -102,6 +104,10 @@ class PhysicsScorer(ABC):
             alarms=tuple(alarms),
             why=raised[0].text if raised else str(worst.reasons.get("text", "")),
         )
+
+    def alarms(self, row: Row, scores: Sequence[Score]) -> list[Alarm]:  # noqa: ARG002  for what remembers
+        """Those of one recording, of which no other one knows."""
+        return alarms_of(scores, {})
 
     def decide(self, row: Row, _scores: Sequence[Score], raised: Sequence[Alarm]) -> bool:
         """Whether the recording is abnormal."""
@@ -124,7 +130,7 @@ class ChatterScorer(PhysicsScorer):
         if window_s(rpm) > LONGEST_S:
             raise Unverified(f"{rpm:g} rpm is too slow for chatter to be judged")
         teeth = row.teeth
-        found = _run(
+        found = run(
             clip,
             lambda: ChatterFeatures(clip.stream, GivenSpeed(rpm), teeth, rpm),
             ChatterDetector(teeth, 2.0 * rpm, every=5),
@@ -136,6 +142,29 @@ class ToothScorer(ChatterScorer):
     """Lost teeth in milling, by the same operators and with the same facts."""
 
     detector = TOOTH_LOSS
+
+
+class _Told:
+    """When the control says that it cuts: columns ``cut_from_s`` and ``cut_until_s``, in seconds of the file."""
+
+    def __init__(self, from_s: float, until_s: float) -> None:
+        self._from_ns, self._until_ns = second_ns(from_s), second_ns(until_s)
+
+    @classmethod
+    def of(cls, row: Row) -> _Told | None:
+        """That of a row, or None where it does not tell."""
+        try:
+            return cls(float(row.extra["cut_from_s"]), float(row.extra["cut_until_s"]))
+        except (KeyError, ValueError):
+            return None
+
+    def waits(self, t_ns: int) -> bool:  # noqa: ARG002  of the protocol
+        """Never."""
+        return False
+
+    def at(self, t_ns: int) -> Reading:
+        """Whether it cuts."""
+        return Reading(1.0, cutting=self._from_ns <= t_ns < self._until_ns)
 
 
 class BreakScorer(PhysicsScorer):
@@ -150,13 +179,14 @@ class BreakScorer(PhysicsScorer):
     """
 
     detector = BREAK
+    uncounted = BETWEEN | {BIT_MISSING, WORN}
     unheard = 0
     """So many of the good holes, the first ones, may teach nothing."""
 
     def __init__(self, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS) -> None:
         self._good: dict[tuple[str, ...], list[Row]] = {}
         for row in learning_rows(rows):
-            known = self._good.setdefault(_program(row), [])
+            known = self._good.setdefault(program(row), [])
             if row.label in normal and (is_split(rows) or len(known) < TAUGHT):
                 known.append(row)
         self._taught: dict[tuple[str, ...], dict[str, object]] = {}
@@ -167,31 +197,36 @@ class BreakScorer(PhysicsScorer):
         return frozenset(row.group for rows in self._good.values() for row in rows)
 
     def features(self, clip: Clip) -> Windowed:
-        """What hears a hole."""
-        return BreakFeatures(clip.stream)
+        """What hears a hole, and when the control says that it is drilled, if it does."""
+        return BreakFeatures(clip.stream, _Told.of(clip.row))
 
     def untaught(self, row: Row, teach: int) -> Stateful:  # noqa: ARG002  for drilling heads
         """A detector that so many good holes are to teach."""
         return BreakDetector(teach)
 
     def scores(self, clip: Clip) -> list[Score]:
-        """Those of breaks; missing tools and wear are advisories of their own."""
-        detector = self._detector(clip.row)
-        return [s for s in _run(clip, lambda: self.features(clip), detector) if s.detector == self.detector]
+        """Those of breaks; missing tools and wear are advisories of their own (`tool_life`)."""
+        detector = self.commissioned(clip.row)
+        return [s for s in run(clip, lambda: self.features(clip), detector) if s.detector == self.detector]
 
-    def _detector(self, row: Row) -> Stateful:
-        program = _program(row)
-        good = self._good.get(program, [])
+    def commissioned(self, row: Row) -> Stateful:
+        """A detector that has just learned the good holes of a row's program.
+
+        Raises:
+            Unverified: there are too few.
+        """
+        known = program(row)
+        good = self._good.get(known, [])
         teach = min(TAUGHT, len(good) - self.unheard)
         if teach < 2:
             raise Unverified(f"not commissioned: {len(good)} good holes of this program can be learned from")
         detector = self.untaught(row, teach)
-        if program not in self._taught:
+        if known not in self._taught:
             for each in good:
                 clip = read_clip(each)
-                _run(clip, lambda clip=clip: self.features(clip), detector)  # type: ignore[misc]
-            self._taught[program] = detector.snapshot()
-        detector.restore(self._taught[program])
+                run(clip, lambda clip=clip: self.features(clip), detector)  # type: ignore[misc]
+            self._taught[known] = detector.snapshot()
+        detector.restore(self._taught[known])
         return detector
 
 
@@ -212,35 +247,13 @@ class BearingScorer(PhysicsScorer):
             geometry = Geometry(balls, ratio, radians(float(extra.get("contact_angle_deg") or 0.0)))
         except (KeyError, ValueError):
             raise Unverified("the bearing's geometry was not told (columns balls, ratio)") from None
-        return _run(clip, lambda: BearingLines(clip.stream, geometry, GivenSpeed(rpm)), None)
+        return run(clip, lambda: BearingLines(clip.stream, geometry, GivenSpeed(rpm)), None)
 
     def decide(self, row: Row, scores: Sequence[Score], raised: Sequence[Alarm]) -> bool:  # noqa: ARG002  of the base
         """By the mean of each line's windows."""
         lines = {s.detector for s in scores if s.detector != "bearing_cage"}
         means = [float(np.mean([s.value / s.threshold for s in scores if s.detector == line])) for line in lines]
         return any(mean > 1.0 for mean in means)
-
-
-DETECTORS = ("chatter", "tooth_loss", "drill_break", "head_break", "bearing")
-ALIASES = {"drill": "drill_break", "break": "drill_break"}
-
-
-def physics_scorer(name: str, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS) -> PhysicsScorer:
-    """The scorer of a physics detector by its name.
-
-    Raises:
-        BadInput: there is none of this name.
-    """
-    name = ALIASES.get(name, name)
-    if name == "chatter":
-        return ChatterScorer()
-    if name == TOOTH_LOSS:
-        return ToothScorer()
-    if name == BREAK:
-        return BreakScorer(rows, normal)
-    if name == "bearing":
-        return BearingScorer()
-    raise BadInput("detector", f"there is no physics detector '{name}'; choose from {', '.join(DETECTORS)}")
 
 
 def _speed(row: Row) -> float:
@@ -251,11 +264,12 @@ def _speed(row: Row) -> float:
     return row.spindle_rpm
 
 
-def _program(row: Row) -> tuple[str, ...]:
+def program(row: Row) -> tuple[str, ...]:
+    """What repeats: machine, sensor, and the column ``program`` or ``start``."""
     return (row.machine, row.sensor, row.extra.get("program") or row.extra.get("start") or "")
 
 
-def _run(clip: Clip, make: Callable[[], Windowed], detector: Stateful | None) -> list[Score]:
+def run(clip: Clip, make: Callable[[], Windowed], detector: Stateful | None) -> list[Score]:
     """Scores of a recording's pieces; no margin is mirrored, as events must not happen twice."""
     found: list[Score] = []
     for piece in clip.pieces:
@@ -268,8 +282,13 @@ def _run(clip: Clip, make: Callable[[], Windowed], detector: Stateful | None) ->
     return found
 
 
-def _alarms(scores: Sequence[Score]) -> list[Alarm]:
-    stages: dict[str, Stateful] = {}
+def alarms_of(scores: Iterable[Score], stages: dict[str, Stateful]) -> list[Alarm]:
+    """Alarms as a machine without settings of its own raises them.
+
+    Args:
+        scores: in order.
+        stages: what remembers from one call to the next, by detector.
+    """
     found: list[Alarm] = []
     for score in scores:
         stage = stages.setdefault(score.detector, alarm_persistence(score.detector, PersistenceSettings(), "warning"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from config.schema import Machine
 from operators.base import Windowed
@@ -26,22 +28,30 @@ from tests.engines.scenarios import T0, chunks, end, machine, stream
 RATE = 16_000
 ARRAY = stream("array", "acoustic", RATE, channels=4)
 MICROPHONES = [[-0.2, -0.15], [0.72, -0.21], [-0.13, 0.44], [0.66, 0.5]]
-HEAD = {"rows": 2, "columns": 3, "pitch_m": 0.25, "microphones_m": MICROPHONES}
+HEAD: dict[str, Any] = {"rows": 2, "columns": 3, "pitch_m": 0.25, "microphones_m": MICROPHONES}
 DRILL = {"taught_holes": 2, "head": HEAD}
 STROKE_S, STROKES = 2.0, 5
+LEVEL = 0.02
 BROKE, SILENT_FROM = 4, 3
 """The bit that breaks 1.3 s into stroke 3 (of 0, 1, …) and is silent from then on."""
 
 
 @cache
 def log() -> dict[str, list[Input]]:
-    """Five strokes of a head of six bits in a free field, from 0.4 to 1.8 s of every two seconds. Counts."""
+    """Five strokes."""
+    counts = sound(STROKES, SILENT_FROM)
+    return {"array": [*chunks(ARRAY, counts, 0.05), end(ARRAY, len(counts))]}
+
+
+def sound(strokes: int, silent_from: int, places: Mapping[str, Any] = HEAD) -> NDArray[np.int16]:
+    """Strokes of a head, as a rule of six bits, in a free field, from 0.4 to 1.8 s of every two seconds. Counts."""
     rng = np.random.default_rng(2)
-    head = HeadGeometry(grid(2, 3, 0.25), np.array(MICROPHONES))
-    n = round(STROKE_S * STROKES * RATE)
+    bits = grid(places["rows"], places["columns"], places["pitch_m"])
+    head = HeadGeometry(bits, np.array(places["microphones_m"]))
+    n = round(STROKE_S * strokes * RATE)
     t = np.arange(n) / RATE
-    dry = rng.standard_normal((6, n)) * ((t % STROKE_S > 0.4) & (t % STROKE_S < 1.8))
-    at = SILENT_FROM * STROKE_S + 1.3
+    dry = rng.standard_normal((len(bits), n)) * ((t % STROKE_S > 0.4) & (t % STROKE_S < 1.8))
+    at = silent_from * STROKE_S + 1.3
     dry[BROKE, t >= at] = 0.0
     hit = (t >= at) & (t < at + 0.003)
     dry[BROKE, hit] = 5.0 * rng.standard_normal(int(hit.sum()))
@@ -51,8 +61,7 @@ def log() -> dict[str, list[Input]]:
     for m in range(4):
         turn = np.exp(-2j * np.pi * f * head.delays_s()[:, m, None]) / head.distances_m()[:, m, None]
         x[:, m] += np.fft.irfft(np.sum(spectra * turn, axis=0), n)
-    counts = np.clip(np.round(0.02 * x / ARRAY.scale), -32768, 32767).astype("<i2")
-    return {"array": [*chunks(ARRAY, counts, 0.05), end(ARRAY, n)]}
+    return np.asarray(np.clip(np.round(LEVEL * x / ARRAY.scale), -32768, 32767).astype("<i2"))
 
 
 @cache

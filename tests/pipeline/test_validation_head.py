@@ -3,47 +3,60 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from pipeline.cli.main import stethos
+from pipeline.clips import read_clip
 from pipeline.manifest import read_manifest
-from pipeline.messages import Chunk
+from pipeline.validation.choice import physics_scorer
 from pipeline.validation.head import HeadScorer, heads
 from pipeline.validation.validate import validate
-from tests.pipeline.test_stages_head import ARRAY, BROKE, HEAD, RATE, SILENT_FROM, STROKE_S, STROKES, log
+from tests.pipeline.test_stages_head import ARRAY, BROKE, HEAD, RATE, SILENT_FROM, STROKE_S, STROKES, sound
 
 PAD_S = 0.35
 ONSET_S = 1.3 + PAD_S
+TWENTY: dict[str, Any] = {
+    "rows": 4, "columns": 5, "pitch_m": 0.1,
+    "microphones_m": [[-0.15, -0.12], [0.55, -0.14], [-0.13, 0.44], [0.56, 0.42]],
+}  # fmt: skip
+
+
+def write_head(
+    made: Path, x: NDArray[np.int16], silent_from: int, head: Mapping[str, Any] = HEAD, *, back: bool
+) -> None:
+    """A recording for each stroke, and a configuration; with `back` a good stroke comes last."""
+    n, strokes = round(STROKE_S * RATE), round(len(x) / RATE / STROKE_S)
+    quiet = x[: round(PAD_S * RATE)]  # tells that a stroke has ended
+    lines = ["path,label,group,machine,sensor,modality,unit,split,onset_s,spindle"]
+    for k in range(strokes + back):
+        of = k if k < strokes else 1
+        soundfile.write(made / f"{k}.wav", np.concatenate([quiet, x[of * n : (of + 1) * n], quiet]), RATE, "PCM_16")
+        label, split, more = "normal", "train" if k < silent_from else "test", ","
+        if k == silent_from:
+            label, more = "drill_break", f"{ONSET_S},{BROKE + 1}"
+        elif silent_from < k < strokes:
+            label, more = "bit_missing", f",{BROKE + 1}"
+        lines.append(f"{k}.wav,{label},s{k},m,array,acoustic,FS,{split},{more}")
+    (made / "manifest.csv").write_text("\n".join(lines) + "\n")
+    places = "".join(f"{key} = {json.dumps(value)}\n" for key, value in head.items())
+    (made / "plant.toml").write_text(
+        f"[[machine]]\nname = 'm'\n[machine.drill]\n[machine.drill.head]\n{places}[[machine.sensor]]\nname = 'array'\n"
+        f"modality = 'acoustic'\nrate_hz = {RATE}\nunit = 'FS'\nchannels = {ARRAY.channels}\n"
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three good strokes of a head of six bits, one in which a bit breaks, one in which it is missing."""
     made = tmp_path_factory.mktemp("head")
-    x = np.concatenate([m.samples for m in log()["array"] if isinstance(m, Chunk)])
-    n = round(STROKE_S * RATE)
-    lines = ["path,label,group,machine,sensor,modality,unit,split,onset_s,spindle"]
-    for k in range(STROKES + 1):
-        quiet = x[: round(PAD_S * RATE)]  # tells that a stroke has ended
-        of = k if k < STROKES else 1
-        stroke = np.concatenate([quiet, x[of * n : (of + 1) * n], quiet])
-        soundfile.write(made / f"{k}.wav", stroke, RATE, subtype="PCM_16")
-        label, split, more = "normal", "train" if k < SILENT_FROM else "test", ","
-        if k == SILENT_FROM:
-            label, more = "drill_break", f"{ONSET_S},{BROKE + 1}"
-        elif SILENT_FROM < k < STROKES:
-            label, more = "bit_missing", f",{BROKE + 1}"
-        lines.append(f"{k}.wav,{label},s{k},m,array,acoustic,FS,{split},{more}")
-    (made / "manifest.csv").write_text("\n".join(lines) + "\n")
-    places = "".join(f"{key} = {json.dumps(value)}\n" for key, value in HEAD.items())
-    (made / "plant.toml").write_text(
-        f"[[machine]]\nname = 'm'\n[machine.drill]\n[machine.drill.head]\n{places}[[machine.sensor]]\nname = 'array'\n"
-        f"modality = 'acoustic'\nrate_hz = {RATE}\nunit = 'FS'\nchannels = {ARRAY.channels}\n"
-    )
+    write_head(made, sound(STROKES, SILENT_FROM), SILENT_FROM, back=True)
     return made
 
 
@@ -81,3 +94,18 @@ def test_without_the_places_nothing_is_judged(folder: Path, tmp_path: Path) -> N
     """Unverified, with the reason."""
     _, told = figures(folder, tmp_path)
     assert "--config" in (tmp_path / "recordings.csv").read_text() + told
+
+
+@pytest.mark.parametrize(("bit", "found"), [(BROKE + 1, True), (6, False)])
+def test_a_silent_bit_is_found_by_its_name(tmp_path: Path, bit: int, found: bool) -> None:
+    """Of twenty, in the last of three strokes without it; naming another bit than the row tells does not count."""
+    write_head(tmp_path, sound(9, 5, TWENTY), 5, TWENTY, back=False)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(f",{BROKE + 1}\n", f",{bit}\n"))
+    rows = read_manifest(manifest)
+    scorer = physics_scorer("head_silent", rows, places=heads(tmp_path / "plant.toml"))
+    result = validate(rows, scorer, tmp_path / "out", uncounted=scorer.uncounted)
+    assert [judged.decision for _, judged in result.judged][-1] is found
+    assert f"bit {BROKE + 1} " in result.judged[-1][1].why
+    untold = physics_scorer("head_silent", rows)
+    assert "no configuration" in untold.judge(read_clip(rows[-1])).why

@@ -14,8 +14,7 @@ from connectors.simulator.files import Kind, simulate
 from pipeline.cli.main import stethos
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, read_manifest
-from pipeline.validation.choice import validate_detector
-from pipeline.validation.physics import physics_scorer
+from pipeline.validation.choice import physics_scorer, validate_detector
 from pipeline.validation.rates import quiet_until_s
 from pipeline.validation.validate import validate
 
@@ -143,7 +142,7 @@ def test_normal_running_ends_where_the_manifest_says(mill: Path) -> None:
 def test_wrong_names_are_refused(mill: Path, tmp_path: Path) -> None:
     """With what there is to choose from."""
     rows = read_manifest(mill)
-    with pytest.raises(BadInput, match="choose from chatter, tooth_loss, drill_break, head_break, bearing"):
+    with pytest.raises(BadInput, match="choose from chatter, tooth_loss, drill_break, drill_missing, "):
         validate_detector("noise", rows, None, NORMAL_LABELS, tmp_path)
     with pytest.raises(BadInput, match="needs --baseline"):
         validate_detector("anomaly", rows, None, NORMAL_LABELS, tmp_path)
