@@ -34,6 +34,7 @@ PAST = 8
 """Hops that steady cutting is measured over: 0.4 s."""
 _MARGIN_S = 0.006
 _SMOOTH = 2
+_DEAD = 1e-12
 _TINY = 1e-30
 
 
@@ -139,7 +140,8 @@ class HeadFrames(Gated):
         """Amplitude spectra of the hops before at the frequencies of a window, shape (frequencies, microphones)."""
         power = np.mean(list(self._spectra), axis=0)
         past = np.sqrt(smoothed(power, _SMOOTH) * self._density) + _TINY
-        past[:, ~power.any(axis=0)] = np.inf  # a microphone that was dead: nothing is known of its noise
+        loudest = power[self._low :].max(axis=0)  # of a constant, rounding is left
+        past[:, loudest <= _DEAD * loudest.max()] = np.inf  # a microphone that was dead: nothing is known of its noise
         return np.stack([np.interp(self._places, np.arange(len(past)), column) for column in past.T], axis=1)
 
     def _cutting(self, segment: Segment, n1: int) -> float:

@@ -170,13 +170,14 @@ def _live(
 @click.option("--baseline", type=click.Path(path_type=Path), help="Folder of commissioned baselines.")
 @click.option(
     "--detector",
-    help="chatter, tooth_loss, drill_break, head_break or bearing, with the speeds and teeth that the manifest tells; "
-    "anomaly, level or embedding of a --baseline.",
+    help="chatter, tooth_loss, drill_break, drill_missing, drill_wear, head_break, head_silent, bearing, severity or "
+    "severity_change, with what the manifest tells (speed, teeth, bearing, ISO group); anomaly, level or embedding "
+    "of a --baseline.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="For head_break: the configuration that says where the head's bits and microphones are.",
+    help="For head_break and head_silent: the configuration that says where the head's bits and microphones are.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Package of a head (stethos train head).")
 @click.option(

@@ -360,3 +360,11 @@ def test_a_detector_restored_among_faults_goes_on_alike(stop: int) -> None:
     second.restore(orjson.loads(orjson.dumps(first.snapshot())))
     assert [*before, *scores(second, frames[stop:])] == straight
     assert second.snapshot() == one.snapshot()
+
+
+def test_a_constant_microphone_that_comes_back_gives_numbers() -> None:
+    """What it hears is infinitely louder than what it heard: no warning, and every value can be stored."""
+    x = heard(sources(2.0, 3))
+    x[: len(x) // 2, 1] = 0.25
+    frames = [f for f in run(HeadFrames(ARRAY, GEOMETRY), segments(ARRAY, x)) if isinstance(f, Feature)]
+    assert frames and all(np.isfinite(list(f.values.values())).all() for f in frames)

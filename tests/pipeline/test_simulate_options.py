@@ -20,6 +20,8 @@ from pipeline.cli.simulate import simulate
         ("shop --microphones 2", "--microphones is of a head of many spindles"),
         ("chatter --normal-s 5", "--normal-s is of shop"),
         ("drill --spindles 10 --normal-s 5", "--normal-s is of shop"),
+        ("drill --tool-life --spindles 10", "--tool-life is of drill with one spindle"),
+        ("chatter --tool-life", "--tool-life is of drill with one spindle"),
         ("bearing --lobes {out}.png", "only chatter has stability lobes"),
         ("chatter --lobes {out}.png --spindles 10", "only drill has a head of many spindles"),
         ("chatter --lobes {out}.png --normal-s 5", "--normal-s is of shop"),
@@ -37,6 +39,7 @@ def test_an_option_of_another_kind_is_refused(line: str, says: str, tmp_path: Pa
     ("line", "made"),
     [
         ("drill --minutes 0.05", "manifest.csv"),
+        ("drill --minutes 0.05 --tool-life", "manifest.csv"),
         ("drill --minutes 0.05 --spindles 10 --microphones 2", "manifest.csv"),
         ("shop --minutes 0.02 --normal-s 1", "shop.mcap"),
     ],
