@@ -174,7 +174,8 @@ class HeadDetector(Stateful):
         second, margin = int(values["second"]), values["margin"]
         text = (
             f"{self._geometry.name(spindle)}: burst {z:.1f} sigma above steady cutting, {margin:.1f} more than from "
-            f"{self._geometry.name(second)}, {values['contrast']:.1f} times more than as a sound from anywhere"
+            f"{self._geometry.name(second)}, {values['contrast']:.1f} times more than as a sound from anywhere; "
+            "look at these two bits after the stroke"
         )
         reasons = {
             "spindle": spindle + 1, "runner_up": second + 1, "margin": margin, "contrast": values["contrast"],
@@ -285,7 +286,7 @@ class HeadDetector(Stateful):
         text += f"evidence {value:.1f} of {SILENT_LIMIT:g}; next {self._geometry.name(second)} with {next_best:.1f}"
         reasons = {
             "spindle": first + 1, "runner_up": second + 1, "margin": value - next_best, "loss": float(loss[first]),
-            "text": text if over else f"most evidence against {text}",
+            "text": f"{text}; look at these two bits after the stroke" if over else f"most evidence against {text}",
         }  # fmt: skip
         return self._score(message, SILENT, value, reasons)
 
