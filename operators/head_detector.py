@@ -46,6 +46,8 @@ _LEAST = 8  # frames of a stroke that can be judged
 _HINT = 4.5  # bursts from here on count for a silent bit
 _HINT_MOST = 4.0
 _UNLIKE = 4.0  # median square of z over the bits, against that of normal values
+_UNLIKE_LOSS = 0.33  # median z against that of a silent bit: where bits are few, a small change shows in all of them
+_MOST_DUE = 5.0  # standard deviations; more is not asked of a bit, which may always have had less than the others
 _MEDIAN_SQUARE = 0.455
 _ANEW = 3
 
@@ -257,10 +259,11 @@ class HeadDetector(Stateful):
     def _silent(self, message: Feature, stroke: Sums, hints: Mapping[int, float]) -> Score:
         loss, z, due = self._template.judge(stroke, LOSS)
         middle = float(np.median(np.square(z))) / _MEDIAN_SQUARE
-        if middle > _UNLIKE:
+        if middle > max(_UNLIKE, (_UNLIKE_LOSS * float(np.median(due))) ** 2 / _MEDIAN_SQUARE):
             return self._moved(message, middle)
         self._strange = 0
         self._microphones.learn()
+        due = np.minimum(due, _MOST_DUE)
         gained = due * z - 0.5 * np.square(due)
         for spindle, hint in hints.items():
             gained[spindle] += hint
