@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from operators.hole_advice import HoleAdvice
+from operators.hole_level import HoleLevel
 from operators.tool_wear import ALLOWANCE, FRESH, LIMIT, ToolWear, Wear
 
 STD = 0.5
@@ -76,3 +78,14 @@ def test_a_snapshot_goes_on_anywhere() -> None:
         wear = ToolWear()
         wear.restore(kept)
         assert heard(wear, one) == heard(straight, one)
+
+
+def test_a_sum_of_an_earlier_version_goes_on() -> None:
+    """Snapshots had it alone, or with the level and the sum at the usual level."""
+    for kept in (None, [HoleLevel(4).snapshot(), 2.0]):
+        advice = HoleAdvice(4)
+        advice.restore(3.0, kept)
+        assert advice.wear == 3.0
+        again = HoleAdvice(4)
+        again.restore(advice.wear, advice.snapshot())
+        assert again.snapshot() == advice.snapshot()
