@@ -22,12 +22,14 @@ _LABELS = ("normal",) * 6 + ("drill_break", "bit_missing", "bit_missing", "bit_m
 _LEVEL = 0.05
 _FULL_SCALE = 32_768.0
 _JITTER = 0.01
+_LEAD_S = 1.0
+"""Before what fills the rest: a detector of heads compares with the 0.85 s before."""
 
 
 def simulate_head(
     seed: int, minutes: float, out: Path, bits: int = 90, microphones: int = 4, progress: Progress | None = None
 ) -> Path:
-    """Write ``minutes`` of strokes: WAV, 96 kHz, a channel per microphone, one stroke of 2-6 s each.
+    """Write ``minutes`` of strokes: WAV, 96 kHz, a channel per microphone, one stroke of 2-5 s each after a second.
 
     Labels are normal, drill_break (``onset_s`` is the fracture) and bit_missing (broken before); groups are strokes, in
     the order in which they happened. Further columns: ``spindle`` (of the bit, from 1), ``bits``, ``touch_s``,
@@ -54,7 +56,7 @@ def simulate_head(
         raise BadInput(
             "bad_argument", f"a head has 10, 20, … 120 bits and 1 to 8 microphones, not {bits} and {microphones}"
         )
-    count, length_s = sizes(minutes, 40, 6.0, 2.0)
+    count, length_s = sizes(minutes, 40, 6.0, 3.0)
     places = [Place.draw(seed, machine, bits, microphones) for machine in range(_MACHINES)]
     out.mkdir(parents=True, exist_ok=True)
     for machine, place in enumerate(places):
@@ -81,10 +83,10 @@ def _recordings(seed: int, count: int, length_s: float, places: list[Place]) -> 
         at, turn = divmod(i, len(_LABELS))
         machine, label = at % len(places), _LABELS[turn]
         place, rng = places[machine], generator(seed, "head stroke", i)
-        program = Hole.draw(generator(seed, "head program", machine), length_s, place.head.bit)
+        program = Hole.draw(generator(seed, "head program", machine), length_s - _LEAD_S, place.head.bit)
         stretch = 1.0 + _JITTER * float(np.clip(rng.standard_normal(), -3.0, 3.0))
         corners = (program.touch_s, program.full_s, program.through_s, program.out_s)
-        hole = Hole(*(program.touch_s + stretch * (t - program.touch_s) for t in corners))
+        hole = Hole(*(_LEAD_S + program.touch_s + stretch * (t - program.touch_s) for t in corners))
         broken = _broken(seed, at, label, hole, len(place.levels))
         snr_db = uniform(generator(seed, "head snr", machine), 6.0, 22.0)
         one = derived(seed, "head stroke", i)

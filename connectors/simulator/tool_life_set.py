@@ -35,13 +35,13 @@ class _Bored:
 def simulate_tool_life(seed: int, minutes: float, out: Path, progress: Progress | None = None) -> Path:
     """Write ``minutes`` of drilling sound: WAV, 96 kHz, mono, one hole of 3-6 s each, in order.
 
-    Three machines repeat one program each with one type of bit. A bit drills 8 to 16 holes; six in ten wear from some
-    hole on. It breaks in its last one, one to three holes without it follow, then it is changed. Labels are normal,
-    transition (some wear), worn, drill_break (``onset_s`` is the fracture) and bit_missing; groups are bits, the first
-    one of each machine is there to learn from. Further columns: ``wear`` (0-1), ``drop_db`` (of the break or of what is
-    missing), ``rubbing``, ``touch_s``, ``out_s``, ``diameter_m``, ``start`` (of the machine), ``cut_from_s`` and
-    ``cut_until_s`` (what a control would tell of the feed). From hole to hole the
-    level varies by 0.5 dB (standard deviation), from bit to bit within 1 dB.
+    Three machines repeat one program each with one type of bit. A bit drills 16 to 40 holes; six in ten wear, from
+    somewhere in the first half of its life on. It breaks in its last hole, one to three holes without it follow, then
+    it is changed. Labels are normal, transition (some wear), worn, drill_break (``onset_s`` is the fracture) and
+    bit_missing; groups are bits, the first one of each machine is there to learn from. Further columns: ``wear``
+    (0-1), ``drop_db`` (of the break or of what is missing), ``rubbing``, ``touch_s``, ``out_s``, ``diameter_m``,
+    ``start`` (of the machine), ``cut_from_s`` and ``cut_until_s`` (what a control would tell of the feed). From hole to
+    hole the level varies by 0.5 dB (standard deviation), from bit to bit within 1 dB.
 
     Args:
         seed: 0 or more.
@@ -64,8 +64,8 @@ def simulate_tool_life(seed: int, minutes: float, out: Path, progress: Progress 
 def _life(seed: int, bit: int) -> list[_Bored]:
     """What the holes of one bit are, until it is changed."""
     rng = generator(seed, "tool life", bit)
-    holes, missing = int(rng.integers(8, 17)), int(rng.integers(1, 4))
-    begun = holes + 1 if rng.random() < _SUDDEN else int(rng.integers(4, max(5, holes - 4)))
+    holes, missing = int(rng.integers(16, 41)), int(rng.integers(1, 4))
+    begun = holes + 1 if rng.random() < _SUDDEN else int(rng.integers(4, holes // 2))
     wear = np.clip((np.arange(holes) - begun) / max(1, holes - 1 - begun), 0.0, 1.0)
     labels = np.where(wear < _FRESH, "normal", np.where(wear > _WORN, "worn", "transition")).tolist()
     labels[-1] = "drill_break"

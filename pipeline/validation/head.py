@@ -10,9 +10,8 @@ from operators.base import Stateful, Windowed
 from operators.head import HeadFrames
 from operators.head_detector import BREAK, HeadDetector
 from operators.head_geometry import HeadGeometry
-from pipeline.clips import Clip
 from pipeline.manifest import NORMAL_LABELS, Row
-from pipeline.messages import Alarm, Score
+from pipeline.messages import Alarm, Score, Stream
 from pipeline.stages import LaneSettings
 from pipeline.stages_head import geometry
 from pipeline.validation.physics import BreakScorer, Unverified
@@ -42,7 +41,6 @@ class HeadScorer(BreakScorer):
     """
 
     detector = BREAK
-    unheard = 1  # what frames remember, 0.85 s, is longer than the quiet before most strokes: the first is torn
 
     def __init__(
         self, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS, places: Mapping[str, HeadGeometry] = {}
@@ -50,9 +48,9 @@ class HeadScorer(BreakScorer):
         super().__init__(rows, normal)
         self._places = places
 
-    def features(self, clip: Clip) -> Windowed:
-        """Frames of the head that the clip's machine has."""
-        return HeadFrames(clip.stream, self._head(clip.row))
+    def features(self, row: Row, stream: Stream) -> Windowed:
+        """Frames of the head that the row's machine has."""
+        return HeadFrames(stream, self._head(row))
 
     def untaught(self, row: Row, teach: int) -> Stateful:
         """A detector of that head."""

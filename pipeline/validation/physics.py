@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from math import radians
 
 import numpy as np
@@ -27,7 +28,7 @@ from operators.teeth import TOOTH_LOSS
 from pipeline.clips import Clip, read_clip, second_ns
 from pipeline.errors import BadInput
 from pipeline.manifest import NORMAL_LABELS, Row, is_split, learning_rows
-from pipeline.messages import Alarm, Anchor, Score, Segment
+from pipeline.messages import Alarm, Anchor, Score, Segment, Stream
 from pipeline.stages_physics import alarm_persistence
 from pipeline.validation.rates import quiet_until_s
 from pipeline.validation.scorer import Judged
@@ -37,6 +38,8 @@ BETWEEN = frozenset({"transition"})
 BIT_MISSING, WORN = "bit_missing", "worn"
 """Labels of holes drilled without the bit, or with one near its end: breaks are judged in neither."""
 TAUGHT = 4
+LATER = 1_000_000
+"""Epoch of a recording that is judged by itself: after all those that taught."""
 
 
 class Unverified(Exception):
@@ -132,7 +135,7 @@ class ChatterScorer(PhysicsScorer):
         teeth = row.teeth
         found = run(
             clip,
-            lambda: ChatterFeatures(clip.stream, GivenSpeed(rpm), teeth, rpm),
+            lambda stream: ChatterFeatures(stream, GivenSpeed(rpm), teeth, rpm),
             ChatterDetector(teeth, 2.0 * rpm, every=5),
         )
         return [s for s in found if s.detector == self.detector]
@@ -180,8 +183,6 @@ class BreakScorer(PhysicsScorer):
 
     detector = BREAK
     uncounted = BETWEEN | {BIT_MISSING, WORN}
-    unheard = 0
-    """So many of the good holes, the first ones, may teach nothing."""
 
     def __init__(self, rows: Sequence[Row], normal: Collection[str] = NORMAL_LABELS) -> None:
         self._good: dict[tuple[str, ...], list[Row]] = {}
@@ -196,9 +197,13 @@ class BreakScorer(PhysicsScorer):
         """Groups of the good holes that were learned."""
         return frozenset(row.group for rows in self._good.values() for row in rows)
 
-    def features(self, clip: Clip) -> Windowed:
+    def features(self, row: Row, stream: Stream) -> Windowed:
         """What hears a hole, and when the control says that it is drilled, if it does."""
-        return BreakFeatures(clip.stream, _Told.of(clip.row))
+        return BreakFeatures(stream, _Told.of(row))
+
+    def heard(self, clip: Clip, detector: Stateful, epoch: int) -> list[Score]:
+        """All that a detector says of a recording, which is a stream of its own."""
+        return run(clip, lambda stream: self.features(clip.row, stream), detector, epoch)
 
     def untaught(self, row: Row, teach: int) -> Stateful:  # noqa: ARG002  for drilling heads
         """A detector that so many good holes are to teach."""
@@ -207,7 +212,7 @@ class BreakScorer(PhysicsScorer):
     def scores(self, clip: Clip) -> list[Score]:
         """Those of breaks; missing tools and wear are advisories of their own (`tool_life`)."""
         detector = self.commissioned(clip.row)
-        return [s for s in run(clip, lambda: self.features(clip), detector) if s.detector == self.detector]
+        return [s for s in self.heard(clip, detector, LATER) if s.detector == self.detector]
 
     def commissioned(self, row: Row) -> Stateful:
         """A detector that has just learned the good holes of a row's program.
@@ -217,14 +222,13 @@ class BreakScorer(PhysicsScorer):
         """
         known = program(row)
         good = self._good.get(known, [])
-        teach = min(TAUGHT, len(good) - self.unheard)
+        teach = min(TAUGHT, len(good))
         if teach < 2:
             raise Unverified(f"not commissioned: {len(good)} good holes of this program can be learned from")
         detector = self.untaught(row, teach)
         if known not in self._taught:
-            for each in good:
-                clip = read_clip(each)
-                run(clip, lambda clip=clip: self.features(clip), detector)  # type: ignore[misc]
+            for epoch, each in enumerate(good):
+                self.heard(read_clip(each), detector, epoch)
             self._taught[known] = detector.snapshot()
         detector.restore(self._taught[known])
         return detector
@@ -247,7 +251,7 @@ class BearingScorer(PhysicsScorer):
             geometry = Geometry(balls, ratio, radians(float(extra.get("contact_angle_deg") or 0.0)))
         except (KeyError, ValueError):
             raise Unverified("the bearing's geometry was not told (columns balls, ratio)") from None
-        return run(clip, lambda: BearingLines(clip.stream, geometry, GivenSpeed(rpm)), None)
+        return run(clip, lambda stream: BearingLines(stream, geometry, GivenSpeed(rpm)), None)
 
     def decide(self, row: Row, scores: Sequence[Score], raised: Sequence[Alarm]) -> bool:  # noqa: ARG002  of the base
         """By the mean of each line's windows."""
@@ -269,13 +273,21 @@ def program(row: Row) -> tuple[str, ...]:
     return (row.machine, row.sensor, row.extra.get("program") or row.extra.get("start") or "")
 
 
-def run(clip: Clip, make: Callable[[], Windowed], detector: Stateful | None) -> list[Score]:
-    """Scores of a recording's pieces; no margin is mirrored, as events must not happen twice."""
+def run(clip: Clip, make: Callable[[Stream], Windowed], detector: Stateful | None, epoch: int = 0) -> list[Score]:
+    """Scores of a recording's pieces; no margin is mirrored, as events must not happen twice.
+
+    Args:
+        clip: the recording.
+        make: features of its stream.
+        detector: takes them; None where they are scores.
+        epoch: of the stream; another one than before says that time has passed.
+    """
+    stream = replace(clip.stream, epoch=epoch)
     found: list[Score] = []
     for piece in clip.pieces:
-        features, at = make(), 0
+        features, at = make(stream), 0
         for x in piece.blocks():
-            for message in features.process(Segment(clip.stream, Anchor(0, piece.t0_ns), at, x)):
+            for message in features.process(Segment(stream, Anchor(0, piece.t0_ns), at, x)):
                 given: Iterable[object] = (message,) if detector is None else detector.process(message)
                 found += [s for s in given if isinstance(s, Score)]
             at += len(x)

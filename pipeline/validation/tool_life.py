@@ -21,6 +21,7 @@ from pipeline.validation.head import HeadScorer
 from pipeline.validation.physics import (
     BETWEEN,
     BIT_MISSING,
+    LATER,
     TAUGHT,
     WORN,
     BreakScorer,
@@ -28,7 +29,6 @@ from pipeline.validation.physics import (
     Unverified,
     alarms_of,
     program,
-    run,
 )
 
 Name = tuple[str, float]
@@ -52,7 +52,7 @@ class ToolScorer(PhysicsScorer):
         for row in learning_rows(rows):
             if row.label in normal:
                 teachers.setdefault(program(row), []).append(row)
-        first = [row for good in teachers.values() for row in good[: TAUGHT + kind.unheard]]
+        first = [row for good in teachers.values() for row in good[:TAUGHT]]
         self._rows, self._taught = rows, {_name(row) for row in first}
         self._kind = self._made(kind, first, normal)
         self._found: dict[Name, list[Score]] = {}
@@ -93,15 +93,14 @@ class ToolScorer(PhysicsScorer):
     def _hear(self, known: tuple[str, ...], detector: Stateful) -> None:
         stages: dict[str, Stateful] = {}
         begun_ns = 0
-        for row in self._rows:
+        for later, row in enumerate(self._rows, LATER):
             if program(row) != known or _name(row) in self._taught:
                 continue
             clip = read_clip(row)
-            heard = run(clip, lambda clip=clip: self._kind.features(clip), detector)  # type: ignore[misc]
-            scores = [s for s in heard if s.detector == self.detector]
+            scores = [s for s in self._kind.heard(clip, detector, later) if s.detector == self.detector]
             self._found[_name(row)] = scores
-            later = [replace(s, t_end_ns=s.t_end_ns + begun_ns) for s in scores]
-            self._raised[_name(row)] = [replace(a, t_ns=a.t_ns - begun_ns) for a in alarms_of(later, stages)]
+            moved = [replace(s, t_end_ns=s.t_end_ns + begun_ns) for s in scores]
+            self._raised[_name(row)] = [replace(a, t_ns=a.t_ns - begun_ns) for a in alarms_of(moved, stages)]
             begun_ns += round((clip.seconds + 1.0) * NS)
 
 

@@ -21,8 +21,8 @@ def heard(wear: ToolWear, *z: float) -> list[Wear]:
 
 def test_a_constant_excess_adds_up() -> None:
     """n (z - 0.5), at most twice the limit; good holes add nothing."""
+    assert [w.total for w in heard(ToolWear(), 0.0, -3.0, ALLOWANCE)] == [0.0, 0.0, 0.0]
     wear = ToolWear()
-    assert [w.total for w in heard(wear, 0.0, -3.0, ALLOWANCE)] == [0.0, 0.0, 0.0]
     assert [w.total for w in heard(wear, *[2.0] * 12)] == pytest.approx(np.minimum(1.5 * np.arange(1, 13), 2 * LIMIT))
 
 
@@ -55,6 +55,15 @@ def test_the_same_bit_goes_on() -> None:
     last = heard(wear, 2.0, 2.1, 1.9)[-1]
     assert (last.fresh, last.another) == (FRESH, False)
     assert last.total == pytest.approx(heard(undisturbed, 2.0, 2.1, 1.9)[-1].total)
+
+
+def test_holes_that_differ_more_than_the_taught_ones_are_no_wear() -> None:
+    """The moving range tells their standard deviation, here three times the taught one."""
+    wear = ToolWear()
+    found = heard(wear, *np.random.default_rng(3).normal(0.0, 3.0, 400).tolist())
+    z = np.array([w.z for w in found[20:] if not w.fresh])
+    assert 0.8 < np.std(z) < 1.2
+    assert sum(w.total > LIMIT for w in found) < 40
 
 
 def test_a_stump_that_rubs_is_no_bit_to_learn() -> None:

@@ -20,7 +20,7 @@ from pipeline.validation.head import HeadScorer, heads
 from pipeline.validation.validate import validate
 from tests.pipeline.test_stages_head import ARRAY, BROKE, HEAD, RATE, SILENT_FROM, STROKE_S, STROKES, sound
 
-PAD_S = 0.35
+PAD_S = 0.75  # what frames remember, 0.85 s, is air at the start
 ONSET_S = 1.3 + PAD_S
 TWENTY: dict[str, Any] = {
     "rows": 4, "columns": 5, "pitch_m": 0.1,

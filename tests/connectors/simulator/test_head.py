@@ -99,7 +99,7 @@ def test_background_has_about_unit_level_and_is_the_seeds() -> None:
 def test_a_set_says_which_bit_broke_and_when(tmp_path: Path) -> None:
     """Channels, labels in their order, the same bit from the fracture until it is changed, and the geometry."""
     steps: list[tuple[int, int]] = []
-    made = simulate_head(5, 1.0 / 3.0, tmp_path, 10, 3, lambda done, total: steps.append((done, total)))
+    made = simulate_head(5, 0.5, tmp_path, 10, 3, lambda done, total: steps.append((done, total)))
     with made.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert steps[-1] == (10, 10)
@@ -110,7 +110,7 @@ def test_a_set_says_which_bit_broke_and_when(tmp_path: Path) -> None:
         r["onset_s"] == "" and (r["spindle"] == "") == (r["label"] == "normal") for r in rows if r is not rows[6]
     )
     x, rate = soundfile.read(tmp_path / rows[6]["path"], dtype="int16")
-    assert rate == RATE_HZ and x.shape == (2 * RATE_HZ, 3)
+    assert rate == RATE_HZ and x.shape == (3 * RATE_HZ, 3)
     assert np.abs(x.astype(int)).max() > 200
     assert "microphones_m" in (tmp_path / "drill-head-1.toml").read_text(encoding="utf-8")
 
