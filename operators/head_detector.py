@@ -43,6 +43,8 @@ BITS_PER_PAIR = 4.0
 _ENTRY, _EXIT = 4, 4  # frames at the beginning and the end of a stroke that are left out of its shares
 _SETTLED = _ENTRY + PAST  # frames after which bursts are measured against cutting alone
 _LEAST = 8  # frames of a stroke that can be judged
+_RISE = 1.25  # of the mean level before: strokes begin within noise that is a little louder than usual, too
+_OF_A_BURST = ("burst", "spindle", "second", "margin", "contrast")
 _HINT = 4.5  # bursts from here on count for a silent bit
 _HINT_MOST = 4.0
 _UNLIKE = 4.0  # median square of z over the bits, against that of normal values
@@ -55,8 +57,8 @@ _ANEW = 3
 class HeadDetector(Stateful):
     """`Feature` ``head_frame`` of one sensor → `Score` "head_break" and "head_silent".
 
-    "head_break" (threshold: 6 standard deviations, or 0.75 above the largest burst of the taught strokes) comes at once
-    with the burst, and as 0 every `every` frames and at the end of a stroke. "head_silent" (threshold 12) comes at the
+    "head_break" (threshold: 6 standard deviations, or 0.75 above the largest burst of the taught strokes) comes a frame
+    after the burst, and as 0 every `every` frames and at the end of a stroke. "head_silent" (threshold 12) comes at the
     end of each stroke; its value is that of the bit with the most evidence. With more than four bits per pair of
     microphones it is incomplete: it would name wrong ones. Until `teach` good strokes were heard, scores are incomplete
     and say so. A stroke of another length is passed over; the second of that length in a row begins the template anew,
@@ -94,6 +96,9 @@ class HeadDetector(Stateful):
         self._evidence = np.zeros(self._bits)
         self._hints: dict[int, float] = {}
         self._loudest = 0.0
+        self._levels: list[float] = []
+        self._burst: dict[str, float] = {}
+        """What the last frame heard, until the next one tells whether it was in steady cutting."""
         self._odd = 0
         """Frames of the last stroke, if that was of another length than the template's."""
         self._strange = 0
@@ -107,22 +112,24 @@ class HeadDetector(Stateful):
         self._frames += 1
         self._follow_stream(message)
         if not message.complete:
+            out: list[Message] = self._steady(message)
             self._strokes.forget()
             self._clear()
-            return [self._score(message, BREAK, 0.0, {"text": "samples are missing"}, complete=False)]
+            return out or [self._score(message, BREAK, 0.0, {"text": "samples are missing"}, complete=False)]
         self._microphones.hear(message.values)
-        out: list[Message] = []
+        out = self._steady(message)
+        self._levels = [*self._levels[1 - PAST :], message.values["level"]]
         if self._microphones.dead:
             if self._strokes.silence(message.values["cutting"]):
-                out = self._close(message)
+                out += self._close(message)
         else:
             told = self._strokes.take(message.values["level"], message.values["cutting"])
             if told == "begins":
                 self._clear()
             elif told == "cuts":
-                out = self._cut(message)
+                self._cut(message)
             elif told == "ends":
-                out = self._close(message)
+                out += self._close(message)
         if not out and self._frames % self._every == 0:
             trouble = self._microphones.trouble
             text = f"{trouble}; not judged" if trouble else "cutting" if self._strokes.frames else "no stroke"
@@ -148,11 +155,12 @@ class HeadDetector(Stateful):
 
     def _clear(self) -> None:
         self._sums, self._held, self._hints, self._loudest = Sums.none(self._bits), [], {}, 0.0
+        self._burst = {}
         self._microphones.begin()
 
     # in a stroke -----------------------------------------------------------------------------------------------------
 
-    def _cut(self, message: Feature) -> list[Message]:
+    def _cut(self, message: Feature) -> None:
         """Add the shares, those of the last frames later: they may be those of the exit. Hear bursts."""
         if self._strokes.frames > _ENTRY:
             self._microphones.cut(message.values)
@@ -162,17 +170,28 @@ class HeadDetector(Stateful):
         steered = message.values["contrast"] > STEERED
         ended = self._template.ready and self._strokes.frames > self._template.frames + _ENTRY
         if not steered or ended or self._strokes.frames <= _SETTLED or self._microphones.trouble:
+            return
+        self._burst = {name: message.values[name] for name in _OF_A_BURST}
+        self._burst["before"] = float(np.mean(self._levels[:-1]))
+
+    def _steady(self, message: Feature) -> list[Message]:
+        """Judge the burst of the frame before: one behind which it is louder than before is a stroke that begins.
+
+        Where missing samples follow, nothing tells that it was one.
+        """
+        heard, self._burst = self._burst, {}
+        if not heard or (message.complete and message.values["level"] > _RISE * heard["before"]):
             return []
-        z, spindle = message.values["burst"], int(message.values["spindle"])
+        z, spindle = heard["burst"], int(heard["spindle"])
         self._loudest = max(self._loudest, z)
         if not self._template.ready:
             return []
         if z > _HINT:
             self._hints[spindle] = max(self._hints.get(spindle, 0.0), min(2.0 * (z - _HINT), _HINT_MOST))
-        return [self._broken(message, z, spindle)] if z > self._limit else []
+        return [self._broken(message, heard)] if z > self._limit else []
 
-    def _broken(self, message: Feature, z: float, spindle: int) -> Score:
-        values = message.values
+    def _broken(self, message: Feature, values: Mapping[str, float]) -> Score:
+        z, spindle = values["burst"], int(values["spindle"])
         second, margin = int(values["second"]), values["margin"]
         text = (
             f"{self._geometry.name(spindle)}: burst {z:.1f} sigma above steady cutting, {margin:.1f} more than from "
@@ -314,6 +333,7 @@ class HeadDetector(Stateful):
             "hints": [[spindle, hint] for spindle, hint in sorted(self._hints.items())], "loudest": self._loudest,
             "odd": self._odd, "strange": self._strange, "settings": self.settings, "epoch": self._epoch,
             "microphones": self._microphones.snapshot(), "retuned": self._retuned,
+            "levels": list(self._levels), "heard": dict(self._burst),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -334,5 +354,6 @@ class HeadDetector(Stateful):
         self._evidence = np.array(state["evidence"])
         self._hints = {int(spindle): hint for spindle, hint in state["hints"]}
         self._epoch, self._retuned = int(state.get("epoch", -1)), int(state.get("retuned", 0))
+        self._levels, self._burst = list(state.get("levels", [])), dict(state.get("heard", {}))
         if "microphones" in state:  # earlier versions did not follow them
             self._microphones.restore(state["microphones"])
