@@ -98,7 +98,7 @@ class ToolWear:
         return max(std_db, self._range_db / _RANGE_TO_STD) if self._ranges >= fewest else std_db
 
     def _has_fallen(self, off_db: float, std_db: float) -> bool:
-        if self.total < _SLIGHT or len(self._recent) < FRESH:
+        if self.total < 0.5 * LIMIT or len(self._recent) < FRESH:  # less is often chance, and so is the level then
             return False
         return fmean(self._recent) - off_db > _FALLEN * std_db
 
